@@ -1,0 +1,36 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// Store keeps conversations.
+type Store interface {
+	// Load returns a conversation's snapshot (of zero Version if it has had no
+	// turn) and its first pending rows, up to limit, in the order of Seq.
+	Load(ctx context.Context, c parley.Conversation, limit int) (parley.Loaded, error)
+	// Older returns those of keys that took effect in c and have been moved out
+	// of its snapshot, within the last parley.SeenFor.
+	Older(ctx context.Context, c parley.Conversation, keys []parley.EventKey) (map[parley.EventKey]bool, error)
+	// Commit takes commits of different conversations. Each is taken whole or
+	// not at all; its error is at its index: nil if taken, ErrConflict if the
+	// conversation or its inbox moved, another if it could not be written. All
+	// that was taken is durable when Commit returns. An error of Commit itself
+	// leaves open which of them were taken.
+	Commit(ctx context.Context, commits []parley.Commit) ([]error, error)
+}
+
+// Agenda tells what is due.
+type Agenda interface {
+	// Overdue returns up to limit conversations in shards that have had a
+	// pending row for longer than age, those with the oldest rows first.
+	Overdue(ctx context.Context, owned func(shard uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error)
+	// FireTimers moves up to limit due timers to the inboxes of their
+	// conversations, as TimerFired, each exactly once, durably, and returns the
+	// rows. Due-ness is judged by the store's clock. The duration says how long
+	// until the next timer is due, at most the given horizon; 0 if more are due.
+	FireTimers(ctx context.Context, owned func(shard uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error)
+}

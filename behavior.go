@@ -1,0 +1,179 @@
+package parley
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Behavior decides what a conversation does about one input. It must be a pure
+// function of the turn: no clock, no random number, no I/O, no variable that
+// outlives the call. It may be run again for the same input when a commit did
+// not take hold, and only the run that is committed counts.
+type Behavior interface {
+	// Receive handles t.Input. An error (or a panic) discards what the turn
+	// wanted for this input, and makes the input a dead letter.
+	Receive(t *Turn) error
+}
+
+// BehaviorFunc is a function used as a Behavior.
+type BehaviorFunc func(t *Turn) error
+
+// Receive calls f.
+func (f BehaviorFunc) Receive(t *Turn) error { return f(t) }
+
+// Stateful makes a behaviour of a function over a typed state, which is kept as
+// JSON. The state of a new conversation is the zero S.
+func Stateful[S any](f func(t *Turn, s *S) error) Behavior {
+	return BehaviorFunc(func(t *Turn) error {
+		var s S
+		if err := t.State(&s); err != nil {
+			return err
+		}
+		if err := f(t, &s); err != nil {
+			return err
+		}
+		if t.ended {
+			return nil
+		}
+		return t.SetState(&s)
+	})
+}
+
+// Bot is what serves a channel: a named set of behaviours. It is a plain value;
+// there is no registry.
+type Bot struct {
+	Name     string
+	Version  int      // of the form of its state
+	Behavior Behavior // receives the first input of a conversation
+	// Named are the behaviours that Become may name. A conversation whose
+	// behaviour is not among them (any more) goes on with Behavior.
+	Named map[string]Behavior
+}
+
+func (b *Bot) behavior(name string) Behavior {
+	if named, ok := b.Named[name]; ok {
+		return named
+	}
+	return b.Behavior
+}
+
+// Turn is one input being handled. All that a behaviour can reach is here; what
+// it can't reach it can't break.
+type Turn struct {
+	conversation Conversation
+	now          time.Time
+	event        *Pending
+	state        []byte
+	effects      []Effect
+	ended        bool
+	fault        *TurnError // the first limit passed
+}
+
+// Conversation is the one that the input belongs to.
+func (t *Turn) Conversation() Conversation { return t.conversation }
+
+// Now is the turn's time: when the store received the input, and never before
+// the conversation's last turn.
+func (t *Turn) Now() time.Time { return t.now }
+
+// Input is what happened.
+func (t *Turn) Input() Input { return t.event.Input }
+
+// SentAt is the provider's time of the input, zero if it has none. It may be
+// minutes old and run backwards.
+func (t *Turn) SentAt() time.Time { return t.event.Time }
+
+// State decodes the conversation's state into v, and leaves v alone if there is
+// none yet.
+func (t *Turn) State(v any) error {
+	if len(t.state) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(t.state, v); err != nil {
+		return &TurnError{Kind: TurnState, Cause: fmt.Sprintf("decode state into %T: %v", v, err)}
+	}
+	return nil
+}
+
+// SetState replaces the conversation's state by v, as JSON of at most
+// MaxStateBytes.
+func (t *Turn) SetState(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return &TurnError{Kind: TurnState, Cause: fmt.Sprintf("encode state of %T: %v", v, err)}
+	}
+	if len(b) > MaxStateBytes {
+		return t.over("state of %d bytes: at most %d (MaxStateBytes)", len(b), MaxStateBytes)
+	}
+	t.state = b
+	return nil
+}
+
+// Say sends a text, with quick replies if there are any.
+func (t *Turn) Say(text string, replies ...QuickReply) { t.Do(Send{Text: text, QuickReplies: replies}) }
+
+// SetTimer sets the timer of that name to fire in d from Now.
+func (t *Turn) SetTimer(name string, d time.Duration) { t.Do(SetTimer{Name: name, In: d}) }
+
+// CancelTimer cancels the timer of that name.
+func (t *Turn) CancelTimer(name string) { t.Do(CancelTimer{Name: name}) }
+
+// Become lets the named behaviour receive the next inputs.
+func (t *Turn) Become(name string) { t.Do(Become{Behavior: name}) }
+
+// End forgets the conversation's state: the next input begins anew.
+func (t *Turn) End() { t.Do(End{}) }
+
+// Do wants an effect. An effect outside the limits fails the turn.
+func (t *Turn) Do(e Effect) {
+	if len(t.effects) == MaxEffects {
+		_ = t.over("more than %d effects in a turn (MaxEffects)", MaxEffects)
+		return
+	}
+	t.check(e)
+	t.effects = append(t.effects, e)
+}
+
+func (t *Turn) check(e Effect) {
+	switch e := e.(type) {
+	case Send:
+		t.checkSend(e)
+	case SetTimer:
+		if e.Name == "" || len(e.Name) > MaxNameBytes {
+			_ = t.over("timer name of %d bytes: 1 to %d (MaxNameBytes)", len(e.Name), MaxNameBytes)
+		}
+		if e.In < 0 || e.In > MaxTimerAhead {
+			_ = t.over("timer %s ahead: 0 to %s (MaxTimerAhead)", e.In, MaxTimerAhead)
+		}
+	case Become:
+		if len(e.Behavior) > MaxNameBytes {
+			_ = t.over("behaviour name of %d bytes: at most %d (MaxNameBytes)", len(e.Behavior), MaxNameBytes)
+		}
+	case End:
+		t.ended, t.state = true, nil
+	case CancelTimer:
+	}
+}
+
+func (t *Turn) checkSend(e Send) {
+	if e.Text == "" {
+		_ = t.over("empty text in %s", e.EffectKind())
+	}
+	if len(e.Text) > MaxTextBytes {
+		_ = t.over("text of %d bytes: at most %d (MaxTextBytes)", len(e.Text), MaxTextBytes)
+	}
+	if len(e.QuickReplies) > MaxQuickReplies {
+		_ = t.over("%d quick replies: at most %d (MaxQuickReplies)", len(e.QuickReplies), MaxQuickReplies)
+	}
+}
+
+// over notes the first limit that the turn passed; the turn fails with it even
+// if the behaviour goes on.
+func (t *Turn) over(format string, args ...any) error {
+	err := &TurnError{Kind: TurnLimit, Cause: fmt.Sprintf(format, args...)}
+	if t.fault == nil {
+		t.fault = err
+	}
+	return err
+}

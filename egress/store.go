@@ -1,0 +1,41 @@
+package egress
+
+import (
+	"context"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// Outbox keeps the messages to be sent. One sender at a time may work on a
+// channel: the holder of its lease.
+type Outbox interface {
+	// Lease takes or renews the lease of a channel for ttl, by the store's
+	// clock. Renewing keeps the epoch; taking a lease that is free, has expired
+	// or whose holder is the same name without the epoch in hand raises it.
+	// ErrFenced: another holds it. have is the lease in hand, zero if none.
+	Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error)
+	// Claim marks up to limit messages as attempted in the lease's epoch and
+	// returns them once the marks are durable. At most one message of each
+	// conversation is claimed, its oldest unsent, and none while an earlier claim
+	// of it is open. A message that was attempted in an earlier epoch and not
+	// settled is doubtful: it is claimed again once doubtfulWait has passed since
+	// that attempt. The duration says how long until a waiting message becomes
+	// claimable, at most horizon; 0 if some are claimable now. ErrFenced: the
+	// epoch has moved, or the lease has expired.
+	Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
+	// Settle notes how attempts ended, durably. Sent leaves the outbox and is
+	// remembered as a Delivery; Refused becomes a dead letter; Retry and Doubt
+	// stay. An outcome of a message that isn't claimed in this epoch is ignored.
+	// ErrFenced as for Claim; an expired lease that nobody took may still settle.
+	Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error
+}
+
+// Receipts are what the provider reports of messages sent.
+type Receipts interface {
+	// Fold folds up to limit receipts of the channel into the deliveries they
+	// are about, removes them from the log, and returns how many they were. What
+	// they say failed becomes SendFailed in the inbox of the conversation; those
+	// rows are returned.
+	Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error)
+}

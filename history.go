@@ -1,0 +1,66 @@
+package parley
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+)
+
+// history builds the record that a commit leaves: JSON, one object a turn.
+//
+//	{"version":7,"at":"…","bot":"pizza","turn":[{"seq":1,"in":{…},"out":[…]},{"seq":2,"in":{…},"not":"repeated"}]}
+type history struct{ rows []byte }
+
+// add notes a row. The reason, if any, says why it was not handled: "repeated",
+// "stale", or the fault of its turn.
+func (h *history) add(p *Pending, reason string, effects []Effect) {
+	b := h.rows
+	if len(b) > 0 {
+		b = append(b, ',')
+	}
+	b = append(b, `{"seq":`...)
+	b = strconv.AppendUint(b, uint64(p.Seq), 10)
+	if reason != "repeated" { // what came in is in the record of its first delivery
+		b = append(append(b, `,"in":`...), p.Data...)
+	}
+	if reason != "" {
+		b = append(append(b, `,"not":`...), quoted(reason)...)
+	}
+	for i, e := range effects {
+		b = append(b, separator(i, `,"out":[`)...)
+		enc, err := EncodeEffect(e)
+		if err != nil { // not possible for the effects there are; said rather than lost
+			enc = quoted(err.Error())
+		}
+		b = append(b, enc...)
+	}
+	if len(effects) > 0 {
+		b = append(b, ']')
+	}
+	h.rows = append(b, '}')
+}
+
+// quoted is s as JSON; a string always has such a form.
+func quoted(s string) []byte {
+	b, _ := json.Marshal(s)
+	return b
+}
+
+func separator(i int, first string) string {
+	if i == 0 {
+		return first
+	}
+	return ","
+}
+
+func (h *history) end(next Snapshot) []byte {
+	b := make([]byte, 0, len(h.rows)+96)
+	b = append(b, `{"version":`...)
+	b = strconv.AppendUint(b, next.Version.Number, 10)
+	b = append(b, `,"at":"`...)
+	b = next.Last.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","bot":`...)
+	b = append(b, quoted(next.Bot)...)
+	b = append(append(b, `,"turn":[`...), h.rows...)
+	return append(b, `]}`...)
+}

@@ -1,0 +1,34 @@
+package ingress
+
+import (
+	"context"
+
+	"github.com/parleychat/parley"
+)
+
+// Inbox makes arrivals durable.
+type Inbox interface {
+	// Append stores a as a whole or not at all, and returns when it is durable:
+	// a kill or a loss of power after Append has returned loses nothing of it.
+	// It returns the inbox rows of a.Events, in their order; each has a number
+	// larger than that of every row whose Append had returned before this one
+	// was called. ErrFull: no room, nothing stored. Any other error leaves open
+	// whether a was stored; storing it again does no harm.
+	Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error)
+}
+
+// Quarantine keeps the updates that could not become events.
+type Quarantine interface {
+	// Quarantined returns up to limit entries of a channel of an app with an id
+	// greater than after, oldest first.
+	Quarantined(ctx context.Context, app parley.App, ch parley.Channel, after parley.ID, limit int) ([]parley.Quarantined, error)
+	// Release takes entries out of the quarantine and appends what they became,
+	// in one durable step.
+	Release(ctx context.Context, ids []parley.ID, a parley.Arrivals) ([]parley.Pending, error)
+}
+
+// Deliverer passes durable rows on to the actors of their conversations. It
+// must not block and may drop any of them: the inbox holds them all the while.
+type Deliverer interface {
+	Deliver(rows []parley.Pending)
+}

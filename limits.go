@@ -1,0 +1,41 @@
+package parley
+
+import "time"
+
+// The limits of a turn and of what a conversation may hold. A behaviour that
+// passes one fails with a [TurnError] of kind [TurnLimit] that names it; its event becomes a dead
+// letter and the conversation goes on from its last state.
+const (
+	// MaxEffects is the number of effects that one event may cause: a storm of
+	// replies is a mistake of the bot, not traffic.
+	MaxEffects = 32
+	// MaxStateBytes is the size of a conversation's encoded state.
+	MaxStateBytes = 64 << 10
+	// MaxTextBytes is the size of one outgoing text. The platforms allow less
+	// (2000 characters, 1000 bytes, 4096 characters); package meta checks those.
+	MaxTextBytes = 16 << 10
+	// MaxQuickReplies is the most that any platform shows (Messenger: 13).
+	MaxQuickReplies = 13
+	// MaxTimers is the number of live timers of one conversation.
+	MaxTimers = 64
+	// MaxNameBytes is the length of a name: of a timer, a behaviour.
+	MaxNameBytes = 128
+	// MaxTimerAhead is how far ahead a timer may be set.
+	MaxTimerAhead = 366 * 24 * time.Hour
+	// MaxContacts is the number of keys that one event may bring for its contact.
+	MaxContacts = 4
+	// MaxPendingPerTurn is the number of inbox rows that one turn takes; more
+	// wait for the next.
+	MaxPendingPerTurn = 64
+	// InlineSeen is the number of event keys that a snapshot itself remembers;
+	// older ones move to the store's chunks by day.
+	InlineSeen = 64
+	// SeenFor is how long an event key is remembered: Meta delivers again for up
+	// to seven days (WhatsApp, webhooks overview); one more for the clocks.
+	SeenFor = 8 * 24 * time.Hour
+	// ClockSkew is how far the provider's clock may run ahead of the store's
+	// without harm to the recognition of repeated events.
+	ClockSkew = 2 * time.Minute
+	// HistoryFor is how long history is kept unless configured otherwise.
+	HistoryFor = 30 * 24 * time.Hour
+)

@@ -1,0 +1,243 @@
+package parley
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Version identifies one version of a conversation. Both parts are compared: a
+// number may come back after a fail-over, its token does not.
+type Version struct {
+	Number uint64
+	Token  Token
+}
+
+// Snapshot is a conversation as its last commit left it. The zero Version is a
+// conversation that has had no turn.
+type Snapshot struct {
+	Conversation Conversation
+	Version      Version
+	Bot          string // name of the bot that wrote State
+	BotVersion   int    // its schema version
+	Behavior     string // the behaviour's name; empty for Bot.Behavior
+	State        []byte // the behaviour's own, encoded by it; empty before the first
+	Timers       []Timer
+	Generation   uint64 // of the timer that was set last
+	Ordinal      uint64 // of the outgoing message that was written last
+	Last         time.Time
+	Seen         []SeenKey // keys of the last events that took effect, oldest first
+}
+
+// Timer is a live timer of a conversation. A due entry whose generation isn't
+// the live one is dropped: it was set anew or cancelled in the meantime.
+type Timer struct {
+	ID         ID
+	Name       string
+	Generation uint64
+	Due        time.Time
+}
+
+// SeenKey is the key of an event that took effect, and when it did.
+type SeenKey struct {
+	Key EventKey
+	At  time.Time
+}
+
+// Loaded is what an actor needs to begin: the snapshot and the first rows of
+// its pending inbox, in order. More says that further rows wait.
+type Loaded struct {
+	Snapshot Snapshot
+	Pending  []Pending
+	More     bool
+}
+
+// NeedsOlder reports whether the keys older than the inline ones must be asked
+// for, to know whether p took effect before. An event can't have taken effect
+// before it happened: if p is younger than the oldest inline effect, a repeat
+// of it would be found inline. Its time counts only if it is credible.
+func (s *Snapshot) NeedsOlder(p Pending) bool {
+	if len(s.Seen) < InlineSeen {
+		return false // nothing has ever been moved out
+	}
+	credible := !p.Time.IsZero() && !p.Time.After(p.Received.Add(ClockSkew))
+	return !credible || !p.Time.After(s.Seen[0].At.Add(ClockSkew))
+}
+
+func (s *Snapshot) seen(k EventKey) bool {
+	for i := len(s.Seen) - 1; i >= 0; i-- {
+		if s.Seen[i].Key == k {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Snapshot) timer(name string) int {
+	for i := range s.Timers {
+		if s.Timers[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// snapshotFormat is the first byte of an encoded snapshot. It is raised only
+// when older programs could not read the new form.
+const snapshotFormat = 1
+
+// AppendBinary appends the stored form of s without its conversation, which is
+// the key it is stored under. It never fails.
+func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, snapshotFormat)
+	b = binary.AppendUvarint(b, s.Version.Number)
+	b = binary.BigEndian.AppendUint64(b, uint64(s.Version.Token))
+	b = appendString(b, s.Bot)
+	b = binary.AppendVarint(b, int64(s.BotVersion))
+	b = appendString(b, s.Behavior)
+	b = appendString(b, string(s.State))
+	b = binary.AppendUvarint(b, s.Generation)
+	b = binary.AppendUvarint(b, s.Ordinal)
+	b = appendTime(b, s.Last)
+	b = binary.AppendUvarint(b, uint64(len(s.Timers)))
+	for _, t := range s.Timers {
+		b = append(b, t.ID[:]...)
+		b = appendString(b, t.Name)
+		b = binary.AppendUvarint(b, t.Generation)
+		b = appendTime(b, t.Due)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.Seen)))
+	for _, k := range s.Seen {
+		b = append(b, k.Key[:]...)
+		b = appendTime(b, k.At)
+	}
+	return b, nil
+}
+
+// UnmarshalBinary reads what AppendBinary wrote, into everything but
+// Conversation. It copies; b may be reused. A newer format wraps ErrFormat.
+func (s *Snapshot) UnmarshalBinary(b []byte) error {
+	r := reader{b: b}
+	if f := r.byte(); f > snapshotFormat {
+		return fmt.Errorf("snapshot format %d: %w", f, ErrFormat)
+	} else if f != snapshotFormat {
+		return fmt.Errorf("snapshot format %d: not one that was ever written", f)
+	}
+	out := Snapshot{Conversation: s.Conversation}
+	out.Version.Number = r.uvarint()
+	out.Version.Token = Token(r.uint64())
+	out.Bot = r.string()
+	out.BotVersion = int(r.varint())
+	out.Behavior = r.string()
+	out.State = r.bytes()
+	out.Generation = r.uvarint()
+	out.Ordinal = r.uvarint()
+	out.Last = r.time()
+	for n := r.count(16); n > 0; n-- {
+		out.Timers = append(out.Timers, Timer{ID: ID(r.fixed(16)), Name: r.string(), Generation: r.uvarint(), Due: r.time()})
+	}
+	if n := r.count(16); n > 0 {
+		out.Seen = make([]SeenKey, n)
+		for i := range out.Seen {
+			out.Seen[i] = SeenKey{Key: EventKey(r.fixed(16)), At: r.time()}
+		}
+	}
+	if err := r.end(); err != nil {
+		return fmt.Errorf("decode snapshot: %w", err)
+	}
+	*s = out
+	return nil
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// appendTime keeps milliseconds; the zero time is 0.
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return binary.AppendVarint(b, 0)
+	}
+	return binary.AppendVarint(b, t.UnixMilli())
+}
+
+// reader takes an encoded row apart. After the first error it yields zeros, so
+// that the caller checks once, at the end.
+type reader struct {
+	b   []byte
+	err error
+}
+
+var errShort = errors.New("ends too early")
+
+func (r *reader) fixed(n int) []byte {
+	if r.err != nil || len(r.b) < n {
+		r.err = errShort
+		return make([]byte, n)
+	}
+	out := r.b[:n]
+	r.b = r.b[n:]
+	return out
+}
+
+func (r *reader) byte() byte     { return r.fixed(1)[0] }
+func (r *reader) uint64() uint64 { return binary.BigEndian.Uint64(r.fixed(8)) }
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	return advance(r, v, n)
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.b)
+	return advance(r, v, n)
+}
+
+func advance[T uint64 | int64](r *reader, v T, n int) T {
+	if r.err != nil || n <= 0 {
+		r.err = errShort
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+// count reads the number of items of at least size bytes each; more than the
+// rest can hold is an error, not an allocation.
+func (r *reader) count(size int) int {
+	n := r.uvarint()
+	if n > uint64(len(r.b)/size) {
+		r.err = errShort
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) string() string {
+	n := r.count(1)
+	return string(r.fixed(n))
+}
+
+func (r *reader) bytes() []byte {
+	n := r.count(1)
+	if n == 0 {
+		return nil
+	}
+	return append([]byte(nil), r.fixed(n)...)
+}
+
+func (r *reader) time() time.Time {
+	ms := r.varint()
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func (r *reader) end() error {
+	if r.err == nil && len(r.b) > 0 {
+		return fmt.Errorf("%d bytes too many", len(r.b))
+	}
+	return r.err
+}

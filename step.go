@@ -1,0 +1,243 @@
+package parley
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Commit is what a turn decided. The store takes it whole or not at all: it
+// consumes every inbox row of the conversation up to Through, and compares them
+// with Saw and the stored version with Base. If either differs, another row or
+// another turn came between, and nothing of the commit is written (ErrConflict).
+type Commit struct {
+	Conversation Conversation
+	Base         Version // of the snapshot that the turn began with
+	Through      Seq
+	Saw          []Row
+	Next         Snapshot  // to be written, with its new version
+	Evicted      []SeenKey // keys that no longer fit into Next, for the chunks by day
+	Outbox       []Outgoing
+	SetTimers    []Timer
+	CancelTimers []Timer // entries to take out of the due list, if still there
+	Dead         []DeadLetter
+	History      []byte // a JSON record of what came in and what was decided
+}
+
+// Circumstance is what a turn needs to know beside the snapshot and the rows,
+// and can't find out by itself, being pure.
+type Circumstance struct {
+	// Nonce is drawn at random for each turn. The next version's token and all
+	// ids of the commit derive from it.
+	Nonce [16]byte
+	// Older are those of the rows' keys that took effect longer ago than the
+	// snapshot remembers (see Snapshot.NeedsOlder).
+	Older map[EventKey]bool
+	// Condemned are rows that must not be run, with the reason: they ended the
+	// process before, or never came to an end.
+	Condemned map[Row]string
+	// Begin, if set, is told which row is about to be run. It exists so that the
+	// row can be named if the process dies of it.
+	Begin func(Row)
+}
+
+// Step is the heart of Parley: it lets the bot handle the pending rows in their
+// order, and returns what is to be committed. The rows must be of one
+// conversation, sorted by Seq, and not empty. An event that fails becomes a
+// dead letter and changes nothing else; the rows after it are handled from the
+// state before it. Step itself can't fail.
+func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
+	w := work{bot: bot, c: c, next: s}
+	w.next.Seen = slices.Clone(s.Seen)
+	w.next.Timers = slices.Clone(s.Timers)
+	w.next.Version = Version{Number: s.Version.Number + 1, Token: Token(binary.BigEndian.Uint64(c.Nonce[:]))}
+	w.out = Commit{Conversation: s.Conversation, Base: s.Version}
+	for i := range rows {
+		w.row(&rows[i])
+	}
+	w.forgetOld()
+	w.out.Through = rows[len(rows)-1].Seq
+	w.out.Next = w.next
+	w.out.History = w.history.end(w.next)
+	return w.out
+}
+
+// work is a step under way.
+type work struct {
+	bot     *Bot
+	c       Circumstance
+	next    Snapshot
+	out     Commit
+	ids     uint64
+	history history
+}
+
+func (w *work) row(p *Pending) {
+	w.out.Saw = append(w.out.Saw, p.Row)
+	now := p.Received
+	if w.next.Last.After(now) {
+		now = w.next.Last // the store's clock may be set back; a conversation's time never is
+	}
+	if w.next.seen(p.Key) || w.c.Older[p.Key] {
+		w.history.add(p, "repeated", nil)
+		return
+	}
+	w.next.Last = now
+	w.next.Seen = append(w.next.Seen, SeenKey{Key: p.Key, At: now})
+	if fired, ok := p.Input.(TimerFired); ok && !w.fire(fired) {
+		w.history.add(p, "stale", nil)
+		return
+	}
+	t := Turn{conversation: w.next.Conversation, now: now, event: p, state: w.next.State}
+	if err := w.run(&t); err != nil {
+		w.bury(p, now, err)
+		return
+	}
+	w.apply(&t)
+	w.history.add(p, "", t.effects)
+}
+
+// fire takes a due timer from the live ones. False: it was cancelled or set
+// anew after it had been moved to the inbox.
+func (w *work) fire(f TimerFired) bool {
+	i := w.next.timer(f.Name)
+	if i < 0 || w.next.Timers[i].Generation != f.Generation {
+		return false
+	}
+	w.next.Timers = slices.Delete(w.next.Timers, i, i+1)
+	return true
+}
+
+// run calls the behaviour. Whatever is wrong with the turn is its error.
+func (w *work) run(t *Turn) (fault *TurnError) {
+	if cause, ok := w.c.Condemned[t.event.Row]; ok {
+		return &TurnError{Kind: TurnCondemned, Cause: cause}
+	}
+	if w.c.Begin != nil {
+		w.c.Begin(t.event.Row)
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			fault = &TurnError{Kind: TurnPanicked, Cause: panicCause(r)}
+		}
+	}()
+	if err := w.bot.behavior(w.next.Behavior).Receive(t); err != nil {
+		if errors.As(err, &fault) {
+			return fault
+		}
+		return &TurnError{Kind: TurnReturned, Cause: err.Error()}
+	}
+	if t.fault == nil {
+		t.fault = w.tooManyTimers(t)
+	}
+	return t.fault
+}
+
+// panicCause keeps runtime errors, which say where code went wrong, and only
+// the type of other values, which may hold a message.
+func panicCause(r any) string {
+	if err, ok := r.(interface{ RuntimeError() }); ok {
+		return fmt.Sprint(err)
+	}
+	return fmt.Sprintf("panic with a value of type %T", r)
+}
+
+func (w *work) tooManyTimers(t *Turn) *TurnError {
+	names := map[string]bool{}
+	for _, e := range t.effects {
+		if set, ok := e.(SetTimer); ok {
+			names[set.Name] = true
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	for _, live := range w.next.Timers {
+		names[live.Name] = true
+	}
+	if len(names) > MaxTimers {
+		return &TurnError{Kind: TurnLimit, Cause: fmt.Sprintf("%d live timers: at most %d (MaxTimers)", len(names), MaxTimers)}
+	}
+	return nil
+}
+
+func (w *work) apply(t *Turn) {
+	w.next.State = t.state
+	w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
+	for _, e := range t.effects {
+		w.effect(e, t.now)
+	}
+}
+
+func (w *work) effect(e Effect, now time.Time) {
+	switch e := e.(type) {
+	case Send:
+		w.next.Ordinal++
+		w.out.Outbox = append(w.out.Outbox, Outgoing{
+			ID: w.newID(now), Conversation: w.next.Conversation, Ordinal: w.next.Ordinal, At: now, Send: e,
+		})
+	case SetTimer:
+		w.cancel(e.Name)
+		w.next.Generation++
+		set := Timer{ID: w.newID(now), Name: e.Name, Generation: w.next.Generation, Due: now.Add(roundUp(e.In))}
+		w.next.Timers = append(w.next.Timers, set)
+		w.out.SetTimers = append(w.out.SetTimers, set)
+	case CancelTimer:
+		w.cancel(e.Name)
+	case Become:
+		w.next.Behavior = e.Behavior
+	case End:
+		for len(w.next.Timers) > 0 {
+			w.cancel(w.next.Timers[0].Name)
+		}
+		w.next.State, w.next.Behavior = nil, ""
+	}
+}
+
+// cancel takes the timer of that name from the live ones, and its entry from
+// the due list: also one that this very commit was going to set.
+func (w *work) cancel(name string) {
+	i := w.next.timer(name)
+	if i < 0 {
+		return
+	}
+	gone := w.next.Timers[i]
+	w.next.Timers = slices.Delete(w.next.Timers, i, i+1)
+	same := func(t Timer) bool { return t.ID == gone.ID }
+	if j := slices.IndexFunc(w.out.SetTimers, same); j >= 0 {
+		w.out.SetTimers = slices.Delete(w.out.SetTimers, j, j+1)
+		return
+	}
+	w.out.CancelTimers = append(w.out.CancelTimers, gone)
+}
+
+// roundUp keeps a timer from firing early: times are stored in milliseconds.
+func roundUp(d time.Duration) time.Duration {
+	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
+}
+
+func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
+	w.out.Dead = append(w.out.Dead, DeadLetter{
+		ID: w.newID(now), Conversation: w.next.Conversation, At: now, Cause: fault.Error(), Seq: p.Seq, Data: p.Data,
+	})
+	w.history.add(p, fault.Error(), nil)
+}
+
+// forgetOld moves the keys that no longer fit out of the snapshot.
+func (w *work) forgetOld() {
+	if n := len(w.next.Seen) - InlineSeen; n > 0 {
+		w.out.Evicted = slices.Clone(w.next.Seen[:n])
+		w.next.Seen = slices.Clone(w.next.Seen[n:])
+	}
+}
+
+// newID derives the commit's ids from the nonce: unique like the nonce, and the
+// same whenever the same step is taken again.
+func (w *work) newID(at time.Time) ID {
+	w.ids++
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(w.c.Nonce[:], w.ids))
+	return NewID(at, [16]byte(sum[:16]))
+}
