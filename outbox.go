@@ -77,7 +77,7 @@ type Status string
 
 // The statuses. They form a lattice: see [Status.Join].
 const (
-	StatusEchoed    Status = "echoed" // the provider showed it in the thread: it was accepted
+	StatusEchoed    Status = "echoed" // the provider showed it in the thread: it took it
 	StatusSent      Status = "sent"
 	StatusDelivered Status = "delivered"
 	StatusRead      Status = "read"
@@ -86,30 +86,38 @@ const (
 	StatusDeleted   Status = "deleted"
 )
 
+// rank orders the statuses; 0 is any value that isn't known here.
 func (s Status) rank() int {
 	switch s {
-	case StatusEchoed, StatusSent:
+	case StatusEchoed:
 		return 1
-	case StatusDelivered:
+	case StatusSent:
 		return 2
-	case StatusRead:
+	case StatusDelivered:
 		return 3
-	case StatusPlayed:
+	case StatusRead:
 		return 4
-	case StatusFailed, StatusDeleted:
+	case StatusPlayed:
 		return 5
+	case StatusDeleted:
+		return 6
+	case StatusFailed:
+		return 7
 	}
 	return 0
 }
 
-// Join is what is known after both reports, in whatever order they came: sent <
-// delivered < read < played; failed and deleted are final, the first of them
-// stays. A value that isn't known never replaces one that is.
+// Join is what is known after both reports, in whatever order and however often
+// they came: echoed < sent < delivered < read < played < deleted < failed. The
+// last two are final. The provider reports one of them for a message; should it
+// report both, the failure stays, since somebody may have to act on it. A value
+// that isn't known is kept until one that is known comes; of two that aren't,
+// the greater string stays, so that the order of reports never matters.
 func (s Status) Join(t Status) Status {
-	if t.rank() > s.rank() || s == "" {
-		return t
+	if a, b := s.rank(), t.rank(); a > b || a == b && s > t {
+		return s
 	}
-	return s
+	return t
 }
 
 // Delivery is what is known of a message that was handed over.
