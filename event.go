@@ -16,8 +16,11 @@ type Event struct {
 	// id, a phone number or both: the store decides which conversation they mean.
 	Contacts []Contact
 	Key      EventKey
-	Time     time.Time // the provider's time; zero if the event has none
-	Input    Input
+	// Time is when the event happened, by the provider's clock. It is part of
+	// the event: every delivery of the event brings the same. Zero if the event
+	// has none; never the time of a delivery, by which repeats would be missed.
+	Time  time.Time
+	Input Input
 }
 
 // EventKey identifies a provider's event within its channel: two deliveries of

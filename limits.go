@@ -34,7 +34,8 @@ const (
 	// to seven days (WhatsApp, webhooks overview); one more for the clocks.
 	SeenFor = 8 * 24 * time.Hour
 	// ClockSkew is how far the provider's clock may run ahead of the store's
-	// without harm to the recognition of repeated events.
+	// before its events are noted as coming from the future (Snapshot.Ahead),
+	// which makes the recognition of repeats cost a read more often.
 	ClockSkew = 2 * time.Minute
 	// HistoryFor is how long history is kept unless configured otherwise.
 	HistoryFor = 30 * 24 * time.Hour

@@ -28,6 +28,9 @@ type Snapshot struct {
 	Ordinal      uint64 // of the outgoing message that was written last
 	Last         time.Time
 	Seen         []SeenKey // keys of the last events that took effect, oldest first
+	// Ahead is the latest provider's time of an event that claimed to have
+	// happened more than ClockSkew after it was received; zero if none ever did.
+	Ahead time.Time
 }
 
 // Timer is a live timer of a conversation. A due entry whose generation isn't
@@ -54,15 +57,21 @@ type Loaded struct {
 }
 
 // NeedsOlder reports whether the keys older than the inline ones must be asked
-// for, to know whether p took effect before. An event can't have taken effect
-// before it happened: if p is younger than the oldest inline effect, a repeat
-// of it would be found inline. Its time counts only if it is credible.
+// for, to know whether p took effect before. Usually they needn't: a key leaves
+// the snapshot no later than those that stay, and an event takes effect after it
+// happened, so that one which happened after the oldest inline effect can't have
+// left. Two sorts of events escape this reasoning, those without a time and
+// those whose time was in the future when they came: the latter are what Ahead
+// remembers. A due timer is known by its generation, whatever its key.
 func (s *Snapshot) NeedsOlder(p Pending) bool {
+	if _, ok := p.Input.(TimerFired); ok {
+		return false
+	}
 	if len(s.Seen) < InlineSeen {
 		return false // nothing has ever been moved out
 	}
-	credible := !p.Time.IsZero() && !p.Time.After(p.Received.Add(ClockSkew))
-	return !credible || !p.Time.After(s.Seen[0].At.Add(ClockSkew))
+	after := p.Time.After(s.Seen[0].At.Add(ClockSkew)) && p.Time.After(s.Ahead)
+	return p.Time.IsZero() || !after
 }
 
 func (s *Snapshot) seen(k EventKey) bool {
@@ -100,6 +109,7 @@ func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {
 	b = binary.AppendUvarint(b, s.Generation)
 	b = binary.AppendUvarint(b, s.Ordinal)
 	b = appendTime(b, s.Last)
+	b = appendTime(b, s.Ahead)
 	b = binary.AppendUvarint(b, uint64(len(s.Timers)))
 	for _, t := range s.Timers {
 		b = append(b, t.ID[:]...)
@@ -134,6 +144,7 @@ func (s *Snapshot) UnmarshalBinary(b []byte) error {
 	out.Generation = r.uvarint()
 	out.Ordinal = r.uvarint()
 	out.Last = r.time()
+	out.Ahead = r.time()
 	for n := r.count(16); n > 0; n-- {
 		out.Timers = append(out.Timers, Timer{ID: ID(r.fixed(16)), Name: r.string(), Generation: r.uvarint(), Due: r.time()})
 	}

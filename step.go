@@ -77,7 +77,7 @@ type work struct {
 
 func (w *work) row(p *Pending) {
 	w.out.Saw = append(w.out.Saw, p.Row)
-	now := p.Received
+	now := p.Received.UTC() // a turn sees the same, wherever its rows come from
 	if w.next.Last.After(now) {
 		now = w.next.Last // the store's clock may be set back; a conversation's time never is
 	}
@@ -87,6 +87,9 @@ func (w *work) row(p *Pending) {
 	}
 	w.next.Last = now
 	w.next.Seen = append(w.next.Seen, SeenKey{Key: p.Key, At: now})
+	if p.Time.After(p.Received.Add(ClockSkew)) && p.Time.After(w.next.Ahead) {
+		w.next.Ahead = ceil(p.Time) // see NeedsOlder
+	}
 	if fired, ok := p.Input.(TimerFired); ok && !w.fire(fired) {
 		w.history.add(p, "stale", nil)
 		return
@@ -182,7 +185,7 @@ func (w *work) effect(e Effect, now time.Time) {
 	case SetTimer:
 		w.cancel(e.Name)
 		w.next.Generation++
-		set := Timer{ID: w.newID(now), Name: e.Name, Generation: w.next.Generation, Due: now.Add(roundUp(e.In))}
+		set := Timer{ID: w.newID(now), Name: e.Name, Generation: w.next.Generation, Due: ceil(now.Add(e.In))}
 		w.next.Timers = append(w.next.Timers, set)
 		w.out.SetTimers = append(w.out.SetTimers, set)
 	case CancelTimer:
@@ -214,9 +217,13 @@ func (w *work) cancel(name string) {
 	w.out.CancelTimers = append(w.out.CancelTimers, gone)
 }
 
-// roundUp keeps a timer from firing early: times are stored in milliseconds.
-func roundUp(d time.Duration) time.Duration {
-	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
+// ceil rounds up to the milliseconds in which times are stored: a timer never
+// fires early, and what is remembered of a time is never before it.
+func ceil(t time.Time) time.Time {
+	if whole := t.Truncate(time.Millisecond); whole.Before(t) {
+		return whole.Add(time.Millisecond)
+	}
+	return t
 }
 
 func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
