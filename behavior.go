@@ -140,19 +140,18 @@ func (t *Turn) check(e Effect) {
 	case Send:
 		t.checkSend(e)
 	case SetTimer:
-		if e.Name == "" || len(e.Name) > MaxNameBytes {
-			_ = t.over("timer name of %d bytes: 1 to %d (MaxNameBytes)", len(e.Name), MaxNameBytes)
-		}
+		t.checkName("timer name", e.Name, 1)
 		if e.In < 0 || e.In > MaxTimerAhead {
 			_ = t.over("timer %s ahead: 0 to %s (MaxTimerAhead)", e.In, MaxTimerAhead)
 		}
+	case CancelTimer:
+		t.checkName("timer name", e.Name, 1)
 	case Become:
-		if len(e.Behavior) > MaxNameBytes {
-			_ = t.over("behaviour name of %d bytes: at most %d (MaxNameBytes)", len(e.Behavior), MaxNameBytes)
-		}
+		t.checkName("behaviour name", e.Behavior, 0)
 	case End:
 		t.ended, t.state = true, nil
-	case CancelTimer:
+	default: // a pointer to an effect, or nil: it would be dropped without a word
+		_ = t.over("effect of type %T: not one of this package", e)
 	}
 }
 
@@ -166,14 +165,30 @@ func (t *Turn) checkSend(e Send) {
 	if len(e.QuickReplies) > MaxQuickReplies {
 		_ = t.over("%d quick replies: at most %d (MaxQuickReplies)", len(e.QuickReplies), MaxQuickReplies)
 	}
+	for _, q := range e.QuickReplies {
+		t.checkName("quick reply title", q.Title, 1)
+		if len(q.Payload) > MaxPayloadBytes {
+			_ = t.over("quick reply payload of %d bytes: at most %d (MaxPayloadBytes)", len(q.Payload), MaxPayloadBytes)
+		}
+	}
+}
+
+func (t *Turn) checkName(what, name string, least int) {
+	if len(name) < least || len(name) > MaxNameBytes {
+		_ = t.over("%s of %d bytes: %d to %d (MaxNameBytes)", what, len(name), least, MaxNameBytes)
+	}
 }
 
 // over notes the first limit that the turn passed; the turn fails with it even
 // if the behaviour goes on.
 func (t *Turn) over(format string, args ...any) error {
-	err := &TurnError{Kind: TurnLimit, Cause: fmt.Sprintf(format, args...)}
+	err := limitError(format, args...)
 	if t.fault == nil {
 		t.fault = err
 	}
 	return err
+}
+
+func limitError(format string, args ...any) *TurnError {
+	return &TurnError{Kind: TurnLimit, Cause: fmt.Sprintf(format, args...)}
 }

@@ -18,8 +18,14 @@ const (
 	MaxQuickReplies = 13
 	// MaxTimers is the number of live timers of one conversation.
 	MaxTimers = 64
-	// MaxNameBytes is the length of a name: of a timer, a behaviour.
+	// MaxPayloadBytes is the size of a quick reply's payload, which comes back as
+	// a message's. The platforms allow less; package meta checks that.
+	MaxPayloadBytes = 4 << 10
+	// MaxNameBytes is the length of a name: of a timer, a behaviour, the title of
+	// a quick reply.
 	MaxNameBytes = 128
+	// MaxCauseBytes is the part of a failed turn's cause that is kept.
+	MaxCauseBytes = 1 << 10
 	// MaxTimerAhead is how far ahead a timer may be set.
 	MaxTimerAhead = 366 * 24 * time.Hour
 	// MaxContacts is the number of keys that one event may bring for its contact.

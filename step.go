@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -77,18 +78,15 @@ type work struct {
 
 func (w *work) row(p *Pending) {
 	w.out.Saw = append(w.out.Saw, p.Row)
-	now := p.Received.UTC() // a turn sees the same, wherever its rows come from
-	if w.next.Last.After(now) {
-		now = w.next.Last // the store's clock may be set back; a conversation's time never is
-	}
+	now := w.now(p)
 	if w.next.seen(p.Key) || w.c.Older[p.Key] {
 		w.history.add(p, "repeated", nil)
 		return
 	}
 	w.next.Last = now
 	w.next.Seen = append(w.next.Seen, SeenKey{Key: p.Key, At: now})
-	if p.Time.After(p.Received.Add(ClockSkew)) && p.Time.After(w.next.Ahead) {
-		w.next.Ahead = ceil(p.Time) // see NeedsOlder
+	if p.Time.After(now.Add(ClockSkew)) && p.Time.After(w.next.Ahead) {
+		w.next.Ahead = ceil(p.Time.UTC()) // see NeedsOlder
 	}
 	if fired, ok := p.Input.(TimerFired); ok && !w.fire(fired) {
 		w.history.add(p, "stale", nil)
@@ -101,6 +99,16 @@ func (w *work) row(p *Pending) {
 	}
 	w.apply(&t)
 	w.history.add(p, "", t.effects)
+}
+
+// now is the time of the turn that handles p. The store's clock may be set back;
+// a conversation's time never is.
+func (w *work) now(p *Pending) time.Time {
+	received := ceil(p.Received.UTC()) // the same, wherever the row came from
+	if w.next.Last.After(received) {
+		return w.next.Last
+	}
+	return received
 }
 
 // fire takes a due timer from the live ones. False: it was cancelled or set
@@ -128,7 +136,7 @@ func (w *work) run(t *Turn) (fault *TurnError) {
 		}
 	}()
 	if err := w.bot.behavior(w.next.Behavior).Receive(t); err != nil {
-		if errors.As(err, &fault) {
+		if errors.As(err, &fault) && fault != nil {
 			return fault
 		}
 		return &TurnError{Kind: TurnReturned, Cause: err.Error()}
@@ -148,21 +156,29 @@ func panicCause(r any) string {
 	return fmt.Sprintf("panic with a value of type %T", r)
 }
 
+// tooManyTimers counts the timers that would be live after the turn.
 func (w *work) tooManyTimers(t *Turn) *TurnError {
-	names := map[string]bool{}
-	for _, e := range t.effects {
-		if set, ok := e.(SetTimer); ok {
-			names[set.Name] = true
-		}
-	}
-	if len(names) == 0 {
+	isSet := func(e Effect) bool { _, ok := e.(SetTimer); return ok }
+	if !slices.ContainsFunc(t.effects, isSet) {
 		return nil
 	}
-	for _, live := range w.next.Timers {
-		names[live.Name] = true
+	live := map[string]bool{}
+	for _, timer := range w.next.Timers {
+		live[timer.Name] = true
 	}
-	if len(names) > MaxTimers {
-		return &TurnError{Kind: TurnLimit, Cause: fmt.Sprintf("%d live timers: at most %d (MaxTimers)", len(names), MaxTimers)}
+	for _, e := range t.effects {
+		switch e := e.(type) {
+		case SetTimer:
+			live[e.Name] = true
+		case CancelTimer:
+			delete(live, e.Name)
+		case End:
+			clear(live)
+		case Send, Become:
+		}
+	}
+	if len(live) > MaxTimers {
+		return limitError("%d live timers: at most %d (MaxTimers)", len(live), MaxTimers)
 	}
 	return nil
 }
@@ -226,11 +242,21 @@ func ceil(t time.Time) time.Time {
 	return t
 }
 
+// bury makes the row a dead letter.
 func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
+	cause := cut(fault.Error(), MaxCauseBytes)
 	w.out.Dead = append(w.out.Dead, DeadLetter{
-		ID: w.newID(now), Conversation: w.next.Conversation, At: now, Cause: fault.Error(), Seq: p.Seq, Data: p.Data,
+		ID: w.newID(now), Conversation: w.next.Conversation, At: now, Cause: cause, Seq: p.Seq, Data: p.Data,
 	})
-	w.history.add(p, fault.Error(), nil)
+	w.history.add(p, cause, nil)
+}
+
+// cut is s as valid UTF-8 of at most limit bytes.
+func cut(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return strings.ToValidUTF8(s, "")
 }
 
 // forgetOld moves the keys that no longer fit out of the snapshot.
