@@ -6,13 +6,15 @@ import (
 	"time"
 )
 
-// Effect is what a turn may want. The sum is closed. Nothing of it happens
-// before the turn's commit is durable.
+// Effect is what a turn may want. The sum is closed: a switch over it lists
+// every type of this file. Effects are values, never pointers. Nothing of them
+// happens before the turn's commit is durable.
 //
 //sumtype:decl
 type Effect interface {
 	// EffectKind is the stored name of the effect.
 	EffectKind() string
+	isEffect()
 }
 
 // Send is a message to the contact.
@@ -57,6 +59,12 @@ func (SetTimer) EffectKind() string    { return "set_timer" }
 func (CancelTimer) EffectKind() string { return "cancel_timer" }
 func (Become) EffectKind() string      { return "become" }
 func (End) EffectKind() string         { return "end" }
+
+func (Send) isEffect()        {}
+func (SetTimer) isEffect()    {}
+func (CancelTimer) isEffect() {}
+func (Become) isEffect()      {}
+func (End) isEffect()         {}
 
 // EncodeEffect is the stored form of an effect in the history.
 func EncodeEffect(e Effect) ([]byte, error) {

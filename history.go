@@ -11,8 +11,14 @@ import (
 //	{"version":7,"at":"…","bot":"pizza","turn":[{"seq":1,"in":{…},"out":[…]},{"seq":2,"in":{…},"not":"repeated"}]}
 type history struct{ rows []byte }
 
-// add notes a row. The reason, if any, says why it was not handled: "repeated",
-// "stale", or the fault of its turn.
+// The reasons for which a row is consumed without a turn.
+const (
+	repeated = "repeated" // its event took effect before
+	stale    = "stale"    // a timer that was cancelled or set anew
+)
+
+// add notes a row. The reason, if any, says why it was not handled: repeated,
+// stale, or the fault of its turn.
 func (h *history) add(p *Pending, reason string, effects []Effect) {
 	b := h.rows
 	if len(b) > 0 {
@@ -20,7 +26,7 @@ func (h *history) add(p *Pending, reason string, effects []Effect) {
 	}
 	b = append(b, `{"seq":`...)
 	b = strconv.AppendUint(b, uint64(p.Seq), 10)
-	if reason != "repeated" { // what came in is in the record of its first delivery
+	if reason != repeated { // what came in is in the record of its first delivery
 		b = append(append(b, `,"in":`...), p.Data...)
 	}
 	if reason != "" {

@@ -7,13 +7,14 @@ import (
 )
 
 // Input is what can happen to a conversation. The sum is closed: a switch over
-// it lists every type of this file.
+// it lists every type of this file. Inputs are values, never pointers.
 //
 //sumtype:decl
 type Input interface {
 	// Kind is the stored name of the input. It never changes, whatever the Go
 	// type is called.
 	Kind() string
+	isInput()
 }
 
 // Message is a message of the contact.
@@ -252,6 +253,27 @@ func (Unknown) Kind() string        { return "unknown" }
 func (TimerFired) Kind() string     { return "timer_fired" }
 func (SendFailed) Kind() string     { return "send_failed" }
 
+func (Message) isInput()        {}
+func (Postback) isInput()       {}
+func (Edited) isInput()         {}
+func (Deleted) isInput()        {}
+func (Reaction) isInput()       {}
+func (Referred) isInput()       {}
+func (OptIn) isInput()          {}
+func (Preference) isInput()     {}
+func (AccountLink) isInput()    {}
+func (ThreadControl) isInput()  {}
+func (Echo) isInput()           {}
+func (Overheard) isInput()      {}
+func (Comment) isInput()        {}
+func (Lead) isInput()           {}
+func (PhoneCall) isInput()      {}
+func (ContactChanged) isInput() {}
+func (Notice) isInput()         {}
+func (Unknown) isInput()        {}
+func (TimerFired) isInput()     {}
+func (SendFailed) isInput()     {}
+
 // EncodeInput is the stored form of an input: {"kind":…,"input":…}.
 func EncodeInput(in Input) ([]byte, error) {
 	b, err := json.Marshal(in)
@@ -276,8 +298,8 @@ func DecodeInput(data []byte) (Input, error) {
 	if err := json.Unmarshal(data, &env); err != nil {
 		return nil, fmt.Errorf("decode input: %w", err)
 	}
-	decode, ok := inputDecoder(env.Kind)
-	if !ok {
+	decode := inputDecoder(env.Kind)
+	if decode == nil {
 		return nil, fmt.Errorf("input of kind %q: %w", env.Kind, ErrFormat)
 	}
 	in, err := decode(env.Input)
@@ -289,20 +311,55 @@ func DecodeInput(data []byte) (Input, error) {
 
 type decodeFunc func(json.RawMessage) (Input, error)
 
-func as[T Input](raw json.RawMessage) (Input, error) {
+func decodeAs[T Input](raw json.RawMessage) (Input, error) {
 	var in T
 	err := json.Unmarshal(raw, &in)
 	return in, err
 }
 
-func inputDecoder(kind string) (decodeFunc, bool) {
-	d, ok := map[string]decodeFunc{
-		"message": as[Message], "postback": as[Postback], "edited": as[Edited], "deleted": as[Deleted],
-		"reaction": as[Reaction], "referred": as[Referred], "opt_in": as[OptIn], "preference": as[Preference],
-		"account_link": as[AccountLink], "thread_control": as[ThreadControl], "echo": as[Echo],
-		"overheard": as[Overheard], "comment": as[Comment], "lead": as[Lead], "phone_call": as[PhoneCall],
-		"contact_changed": as[ContactChanged], "notice": as[Notice], "unknown": as[Unknown],
-		"timer_fired": as[TimerFired], "send_failed": as[SendFailed],
-	}[kind]
-	return d, ok
+// inputDecoder knows every kind; nil for one that a newer version brought.
+func inputDecoder(kind string) decodeFunc {
+	switch kind {
+	case "message":
+		return decodeAs[Message]
+	case "postback":
+		return decodeAs[Postback]
+	case "edited":
+		return decodeAs[Edited]
+	case "deleted":
+		return decodeAs[Deleted]
+	case "reaction":
+		return decodeAs[Reaction]
+	case "referred":
+		return decodeAs[Referred]
+	case "opt_in":
+		return decodeAs[OptIn]
+	case "preference":
+		return decodeAs[Preference]
+	case "account_link":
+		return decodeAs[AccountLink]
+	case "thread_control":
+		return decodeAs[ThreadControl]
+	case "echo":
+		return decodeAs[Echo]
+	case "overheard":
+		return decodeAs[Overheard]
+	case "comment":
+		return decodeAs[Comment]
+	case "lead":
+		return decodeAs[Lead]
+	case "phone_call":
+		return decodeAs[PhoneCall]
+	case "contact_changed":
+		return decodeAs[ContactChanged]
+	case "notice":
+		return decodeAs[Notice]
+	case "unknown":
+		return decodeAs[Unknown]
+	case "timer_fired":
+		return decodeAs[TimerFired]
+	case "send_failed":
+		return decodeAs[SendFailed]
+	}
+	return nil
 }

@@ -80,7 +80,7 @@ func (w *work) row(p *Pending) {
 	w.out.Saw = append(w.out.Saw, p.Row)
 	now := w.now(p)
 	if w.next.seen(p.Key) || w.c.Older[p.Key] {
-		w.history.add(p, "repeated", nil)
+		w.history.add(p, repeated, nil)
 		return
 	}
 	w.next.Last = now
@@ -89,7 +89,7 @@ func (w *work) row(p *Pending) {
 		w.next.Ahead = ceil(p.Time.UTC()) // see NeedsOlder
 	}
 	if fired, ok := p.Input.(TimerFired); ok && !w.fire(fired) {
-		w.history.add(p, "stale", nil)
+		w.history.add(p, stale, nil)
 		return
 	}
 	t := Turn{conversation: w.next.Conversation, now: now, event: p, state: w.next.State}
