@@ -1,0 +1,75 @@
+# Everything needs Go and make, tests with -race also a C compiler; the other
+# tools are pinned in tools/go.mod, and Go builds them when they are first used.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Go stamps the revision into what it builds, and refuses to build if git is
+# there but won't tell it (another user's checkout, say): then go without.
+ifeq ($(shell git rev-parse --verify --quiet HEAD 2>/dev/null),)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+GOLANGCI := go tool -modfile=tools/go.mod golangci-lint
+TESTTIMEOUT ?= 10m
+SEEDS ?= 500
+FUZZTIME ?= 10s
+COVERMIN ?= 85
+DEMO ?=
+BENCH ?=
+
+.PHONY: help demo build check fmt fmt-check lint vet test sim planted fuzz cover bench microbench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## play Meta and its users against a node on this machine, and judge it (DEMO="--rate 2000 --kill 3")
+	go run ./cmd/parley demo $(DEMO)
+
+build: ## build bin/parley, a static binary
+	CGO_ENABLED=0 go build -trimpath -o bin/parley ./cmd/parley
+
+check: fmt-check lint vet test ## all that a change must pass: format, lint, vet, layout, tests with -race
+
+fmt: ## format the code
+	$(GOLANGCI) fmt
+
+fmt-check: ## say what make fmt would change
+	$(GOLANGCI) fmt --diff
+
+lint: ## run the linters
+	$(GOLANGCI) run
+
+vet: ## run go vet
+	go vet ./...
+
+test: ## run the tests with -race
+	go test -race -timeout $(TESTTIMEOUT) ./...
+
+sim: ## run the simulation from many seeds (SEEDS=500)
+	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestSeeds$$' ./sim -seeds=$(SEEDS)
+
+planted: ## plant each bug of testdata/planted and see that its test catches it
+	go test -count=1 -timeout 30m -v -run '^TestPlanted$$' . -planted
+
+fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
+	@{ grep -rEo --include='*_test.go' '^func Fuzz[[:alnum:]_]+' . || echo 'no fuzz targets' >&2; } | sort | \
+	while IFS=: read -r file func; do \
+		echo "== $${file%/*} $${func#func }"; \
+		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -timeout $(TESTTIMEOUT) "$${file%/*}"; \
+	done
+
+cover: ## measure the coverage of the root package and of meta; below COVERMIN=85 percent is an error
+	@go test -count=1 -timeout $(TESTTIMEOUT) -cover . ./meta | awk -v min=$(COVERMIN) \
+		'{ print } match($$0, /coverage: [0-9.]+%/) { n++; if (substr($$0, RSTART + 10) + 0 < min) low = 1 } \
+		END { if (n != 2 || low) { print "coverage: want both packages at " min "% or more"; exit 1 } }'
+
+bench: ## measure CPU per operation in units of a bare server (BENCH="-rounds 3 -json")
+	go run ./bench $(BENCH)
+
+microbench: ## run the Go benchmarks, in the form that benchstat reads
+	go test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built
+	rm -rf bin
