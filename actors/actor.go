@@ -1,0 +1,197 @@
+package actors
+
+import (
+	"log/slog"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/parleychat/parley"
+)
+
+// The messages between the actors of a node.
+type (
+	hint struct{ rows []parley.Pending } // of one conversation (to its actor) or one shard (to a shard)
+	wake struct{ id parley.Conversation }
+
+	loaded struct {
+		parley.Loaded
+		err error
+	}
+	older struct {
+		found map[parley.EventKey]bool
+		err   error
+	}
+	committed struct {
+		next parley.Snapshot
+		err  error
+	}
+	resume struct{}
+
+	// A shard stops an idle conversation in two steps: it asks (retire), and
+	// takes the answer (retiring) only if no hint has gone out since. So no hint
+	// is ever sent to an actor that is on its way out.
+	retire   struct{}
+	retiring struct {
+		id    parley.Conversation
+		hints uint32
+	}
+	sweepIdle struct{ before int64 } // tick
+	// replace puts another actor in the place of one whose turn was abandoned.
+	replace struct{ id parley.Conversation }
+)
+
+// conversation is the actor of one conversation: a shell around the machine
+// Conversation. It does no I/O itself; loads and commits are asked of the
+// host's loaders and committer, which answer with messages.
+type conversation struct {
+	host    *Host
+	machine Conversation
+	hints   uint32 // messages received from the shard
+}
+
+// Receive takes one message and does what the machine then wants.
+func (a *conversation) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *hint:
+		a.hints++
+		a.host.hinted.Add(-int64(len(m.rows)))
+		a.machine.Hint(m.rows)
+	case *wake:
+		a.hints++
+		a.machine.Wake()
+	case *loaded:
+		if m.err != nil {
+			a.host.log.Warn("load conversation", slog.String("conversation", a.name()), slog.Any("error", m.err))
+		}
+		a.pauseIf(ctx, a.machine.Loaded(m.Loaded, m.err))
+	case *older:
+		a.pauseIf(ctx, a.machine.Older(m.found, m.err))
+	case *committed:
+		a.pauseIf(ctx, a.machine.Committed(m.next, m.err))
+	case *resume:
+		a.machine.Resume()
+	case *retire:
+		if a.machine.Idle() {
+			ctx.Send(ctx.Parent(), &retiring{id: a.machine.ID(), hints: a.hints})
+		}
+		return
+	default:
+		return
+	}
+	a.advance(ctx)
+}
+
+func (a *conversation) advance(ctx actor.Context) {
+	id := a.machine.ID()
+	switch a.machine.Next() {
+	case Rest:
+	case Load:
+		a.host.ask(request{pid: ctx.Self(), id: id})
+	case Ask:
+		a.host.ask(request{pid: ctx.Self(), id: id, keys: a.machine.OlderKeys()})
+	case Think:
+		a.think(ctx)
+	case Pause:
+		a.pauseIf(ctx, true)
+	}
+}
+
+// think runs the turn here, in the actor's own goroutine, and hands its commit
+// to the committer.
+func (a *conversation) think(ctx actor.Context) {
+	bot := a.host.cfg.Bot(a.machine.ID().Channel)
+	if a.host.turns.open(bot.Name) {
+		a.machine.Hold()
+		a.pauseIf(ctx, true)
+		return
+	}
+	s, rows, older := a.machine.Turn()
+	commit, ok := a.host.turns.step(bot, s, rows, older)
+	if !ok { // abandoned: another actor has this conversation
+		ctx.Stop(ctx.Self())
+		return
+	}
+	a.host.submit(work{pid: ctx.Self(), commit: commit})
+}
+
+func (a *conversation) pauseIf(ctx actor.Context, paused bool) {
+	if paused {
+		a.host.later(a.machine.Backoff(), ctx.Self(), &resume{})
+	}
+}
+
+func (a *conversation) name() string { return a.machine.ID().String() }
+
+// shard is the actor of one shard: the only one that creates, addresses and
+// stops the conversations in it.
+type shard struct {
+	host     *Host
+	children map[parley.Conversation]child
+}
+
+type child struct {
+	pid   *actor.PID
+	hints uint32 // messages sent to it
+	used  int64  // tick of the last
+}
+
+// Receive takes one message.
+func (s *shard) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *hint:
+		s.forward(ctx, m.rows)
+	case *wake:
+		s.tell(ctx, m.id, m)
+	case *sweepIdle:
+		s.askIdle(ctx, m.before)
+	case *retiring:
+		if c, ok := s.children[m.id]; ok && c.hints == m.hints {
+			s.drop(ctx, m.id, c)
+		}
+	case *replace:
+		if _, ok := s.children[m.id]; ok {
+			// Its goroutine never comes back; it must not be waited for.
+			delete(s.children, m.id)
+			s.host.live.Add(-1)
+		}
+		s.tell(ctx, m.id, &wake{id: m.id})
+	}
+}
+
+// forward splits rows by conversation; runs of one conversation stay together.
+func (s *shard) forward(ctx actor.Context, rows []parley.Pending) {
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].Conversation == rows[0].Conversation {
+			n++
+		}
+		s.tell(ctx, rows[0].Conversation, &hint{rows: rows[:n:n]})
+		rows = rows[n:]
+	}
+}
+
+func (s *shard) tell(ctx actor.Context, id parley.Conversation, message any) {
+	c, ok := s.children[id]
+	if !ok {
+		c.pid = ctx.Spawn(s.host.conversationProps(id))
+		s.host.live.Add(1)
+	}
+	c.hints++
+	c.used = s.host.tick.Load()
+	s.children[id] = c
+	ctx.Send(c.pid, message)
+}
+
+func (s *shard) askIdle(ctx actor.Context, before int64) {
+	for _, c := range s.children {
+		if c.used < before {
+			ctx.Send(c.pid, &retire{})
+		}
+	}
+}
+
+func (s *shard) drop(ctx actor.Context, id parley.Conversation, c child) {
+	delete(s.children, id)
+	s.host.live.Add(-1)
+	ctx.Stop(c.pid)
+}

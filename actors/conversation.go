@@ -1,0 +1,225 @@
+package actors
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// Conversation decides what the owner of one conversation does next. It is a
+// pure machine: the actor around it does what Next asks for and reports back,
+// one thing at a time; the deterministic simulation drives the very same code.
+//
+// The invariant that everything rests on: rows are hints, the store is the
+// truth. The machine may think about a wrong or incomplete set of rows without
+// harm, since the commit compares them with the inbox, and the version with the
+// stored one; either being off ends in ErrConflict, a load, and another thought.
+// So hints may be lost, doubled or late, and two machines may even work on the
+// same conversation at once.
+type Conversation struct {
+	snapshot parley.Snapshot
+	queue    []parley.Pending // by Seq; the first inFlight of them are being committed
+	older    map[parley.EventKey]bool
+	inFlight int
+	failures int
+	stage    stage
+	fresh    bool // the snapshot is the stored one, as far as is known here
+	more     bool // the inbox holds rows beyond the queue
+	asked    bool // older is the answer for the rows at the head of the queue
+}
+
+type stage uint8
+
+const (
+	idle stage = iota
+	loading
+	asking
+	committing
+	pausing
+)
+
+// Action is what the machine wants to be done.
+type Action uint8
+
+// The actions.
+const (
+	Rest  Action = iota // nothing: a report is awaited, or there is nothing to do
+	Load                // load the conversation, then call Loaded
+	Ask                 // look up OlderKeys, then call Older
+	Think               // take a Turn and commit it, then call Committed
+	Pause               // wait for Backoff, then call Resume
+)
+
+const (
+	maxQueued     = 256 // hinted rows held for one conversation; beyond, they are loaded later
+	firstBackoff  = 20 * time.Millisecond
+	maxBackoff    = 2 * time.Second // below the 5 s within which a conversation heals
+	calmConflicts = 3               // conflicts in a row before the machine backs off
+)
+
+// NewConversation is a machine that knows nothing but the conversation's name;
+// the first thing it wants is to load it.
+func NewConversation(id parley.Conversation) Conversation {
+	return Conversation{snapshot: parley.Snapshot{Conversation: id}}
+}
+
+// ID is the conversation.
+func (c *Conversation) ID() parley.Conversation { return c.snapshot.Conversation }
+
+// Hint tells of rows that may be pending.
+func (c *Conversation) Hint(rows []parley.Pending) {
+	if c.more {
+		return // they lie beyond the queue and will be loaded
+	}
+	for i := range rows {
+		c.insert(rows[i])
+	}
+}
+
+func (c *Conversation) insert(p parley.Pending) {
+	at := len(c.queue)
+	for at > c.inFlight && c.queue[at-1].Seq > p.Seq {
+		at--
+	}
+	for i := range at {
+		if c.queue[i].Row == p.Row {
+			return
+		}
+	}
+	if len(c.queue) >= maxQueued {
+		c.more = true
+		return
+	}
+	if at == c.inFlight {
+		c.asked = false // the head of the queue changes
+	}
+	c.queue = slices.Insert(c.queue, at, p)
+}
+
+// Wake tells that rows are pending which may not have been hinted. A machine
+// that is at work finds them by itself, or is woken again.
+func (c *Conversation) Wake() {
+	if c.stage == idle && len(c.queue) == 0 {
+		c.fresh = false
+	}
+}
+
+// Idle reports whether the machine has nothing to do and awaits nothing.
+func (c *Conversation) Idle() bool {
+	return c.stage == idle && len(c.queue) == 0 && !c.more
+}
+
+// Next says what to do now.
+func (c *Conversation) Next() Action {
+	switch {
+	case c.stage != idle:
+		return Rest
+	case !c.fresh || len(c.queue) == 0 && c.more:
+		c.queue, c.more, c.asked, c.older = nil, false, false, nil
+		c.stage = loading
+		return Load
+	case c.failures > calmConflicts:
+		c.stage = pausing
+		return Pause
+	case len(c.queue) == 0:
+		return Rest
+	case !c.asked && len(c.OlderKeys()) > 0:
+		c.stage = asking
+		return Ask
+	}
+	c.stage = committing
+	c.inFlight = min(len(c.queue), parley.MaxPendingPerTurn)
+	return Think
+}
+
+// Loaded reports how the load ended. Rows hinted while it was under way are
+// kept if they come after the loaded ones.
+func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
+	c.stage = idle
+	if err != nil {
+		c.failures++
+		c.stage = pausing
+		return true
+	}
+	hinted := c.queue
+	c.snapshot, c.queue, c.more, c.fresh = l.Snapshot, l.Pending, l.More, true
+	last := parley.Seq(0)
+	if n := len(c.queue); n > 0 {
+		last = c.queue[n-1].Seq
+	}
+	for _, p := range hinted {
+		if p.Seq > last && !c.more {
+			c.insert(p)
+		}
+	}
+	return false
+}
+
+// OlderKeys are the keys at the head of the queue of which the snapshot can't
+// tell whether they took effect long ago.
+func (c *Conversation) OlderKeys() []parley.EventKey {
+	var keys []parley.EventKey
+	for _, p := range c.queue[:min(len(c.queue), parley.MaxPendingPerTurn)] {
+		if c.snapshot.NeedsOlder(p) {
+			keys = append(keys, p.Key)
+		}
+	}
+	return keys
+}
+
+// Older reports which of OlderKeys took effect long ago.
+func (c *Conversation) Older(found map[parley.EventKey]bool, err error) (paused bool) {
+	c.stage = idle
+	if err != nil {
+		c.failures++
+		c.stage = pausing
+		return true
+	}
+	c.older, c.asked = found, true
+	return false
+}
+
+// Turn is what to think about: the arguments of parley.Step.
+func (c *Conversation) Turn() (parley.Snapshot, []parley.Pending, map[parley.EventKey]bool) {
+	return c.snapshot, c.queue[:c.inFlight], c.older
+}
+
+// Committed reports how the commit of a Turn ended. After an error that leaves
+// open whether it took hold, or a conflict, the store is asked.
+func (c *Conversation) Committed(next parley.Snapshot, err error) (paused bool) {
+	c.stage = idle
+	if err == nil {
+		c.snapshot, c.failures = next, 0
+		c.queue = slices.Clone(c.queue[c.inFlight:]) // let go of what was handled
+		if len(c.queue) == 0 {
+			c.queue = nil
+		}
+		c.inFlight, c.asked, c.older = 0, false, nil
+		return false
+	}
+	c.inFlight, c.fresh = 0, false
+	c.failures++
+	if !errors.Is(err, parley.ErrConflict) {
+		c.stage = pausing
+		return true
+	}
+	return false
+}
+
+// Hold makes the machine pause instead of taking the Turn that it asked for.
+func (c *Conversation) Hold() { c.stage, c.inFlight = pausing, 0 }
+
+// Backoff is how long a Pause lasts.
+func (c *Conversation) Backoff() time.Duration {
+	return min(firstBackoff<<min(c.failures, 8), maxBackoff)
+}
+
+// Resume ends a Pause.
+func (c *Conversation) Resume() {
+	if c.stage == pausing {
+		c.stage = idle
+		c.failures = min(c.failures, calmConflicts)
+	}
+}

@@ -1,0 +1,255 @@
+// Package actors runs conversations as virtual actors: one for each
+// conversation that has something to do, found by its shard, created when it is
+// first addressed and stopped when it has been idle.
+//
+// A row that is durable in the inbox reaches the conversation's actor as a hint.
+// The actor loads its conversation if it doesn't have it, takes a turn with
+// parley.Step, and hands the commit to the committer, which puts the commits of
+// many conversations into one transaction. Hints may be lost: a sweeper wakes
+// the conversations whose rows have waited for longer than a second.
+//
+// The package owns all its goroutines; they end before Run returns, except for
+// turns that never come to an end (see ErrAbandoned). It imports the root
+// package and, of other libraries, protoactor's actor system.
+package actors
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parleychat/parley"
+)
+
+// Config is what a Host needs.
+type Config struct {
+	Store  Store
+	Agenda Agenda
+	// Bot returns the bot that serves a channel, never nil; always the same one
+	// while the process lives.
+	Bot func(parley.Channel) *parley.Bot
+	// Committed, if set, is told of channels that got something to send. It must
+	// not block.
+	Committed func(parley.Channel)
+	// Notes is the path of the file that notes what is being run. It belongs
+	// beside the store of this process. Empty: a fatal turn is not recognised.
+	Notes      string
+	Logger     *slog.Logger          // default: discards
+	Registerer prometheus.Registerer // default: one of its own
+	Random     func() [16]byte       // default: crypto/rand
+
+	TurnDeadline time.Duration // of one event's handling; default 5 s
+	StoreTimeout time.Duration // of one load or commit; default 5 s
+	SweepEvery   time.Duration // and the age at which a row counts as forgotten; default 1 s
+	PassivateIn  time.Duration // idle time after which a conversation leaves memory; default 10 min
+	MaxLive      int           // conversations in memory; beyond, idle ones leave after SweepEvery; default 200 000
+	MaxHinted    int           // rows on their way to actors; beyond, they wait for the sweeper; default 65 536
+	DrainTimeout time.Duration // for turns and commits under way; default 5 s
+}
+
+func (cfg Config) withDefaults() Config {
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	if cfg.Registerer == nil {
+		cfg.Registerer = prometheus.NewRegistry()
+	}
+	if cfg.Random == nil {
+		cfg.Random = func() (b [16]byte) {
+			_, _ = rand.Read(b[:]) // never fails: it ends the process instead
+			return b
+		}
+	}
+	if cfg.Committed == nil {
+		cfg.Committed = func(parley.Channel) {}
+	}
+	cfg.TurnDeadline = cmp.Or(cfg.TurnDeadline, 5*time.Second)
+	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
+	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
+	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)
+	cfg.MaxLive = cmp.Or(cfg.MaxLive, 200_000)
+	cfg.MaxHinted = cmp.Or(cfg.MaxHinted, 65_536)
+	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 5*time.Second)
+	return cfg
+}
+
+// Host runs the conversations of a node.
+type Host struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	system  *actor.ActorSystem
+	notes   *notes
+	turns   *turns
+
+	requests chan request
+	works    chan work
+	done     chan struct{} // closed when loaders and committer have ended
+
+	shards [parley.Shards]atomic.Pointer[actor.PID]
+	mu     sync.Mutex // over the creation of shards
+
+	hinted   atomic.Int64 // rows on their way
+	live     atomic.Int64 // conversations in memory
+	busy     atomic.Int64 // works submitted and not reported
+	tick     atomic.Int64 // of the sweeper
+	draining atomic.Bool
+}
+
+const (
+	requestQueue = 1024 // loads that wait for a loader; beyond, actors wait
+	workQueue    = 1024 // commits that wait for the committer; beyond, actors wait
+	loaders      = 8
+	commitGroup  = 256 // conversations in one transaction
+)
+
+// New checks the configuration and reads the notes of an earlier process.
+func New(cfg Config) (*Host, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Store == nil || cfg.Agenda == nil || cfg.Bot == nil {
+		return nil, errors.New("actors: Store, Agenda and Bot are needed")
+	}
+	n, err := openNotes(cfg.Notes)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{
+		cfg: cfg, log: cfg.Logger, notes: n, turns: newTurns(n, cfg),
+		requests: make(chan request, requestQueue), works: make(chan work, workQueue), done: make(chan struct{}),
+	}
+	h.metrics = newMetrics(cfg.Registerer, h)
+	h.turns.abandoned = h.abandoned
+	quiet := slog.New(slog.DiscardHandler) // the library logs whole messages
+	h.system = actor.NewActorSystem(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }),
+		actor.WithDeadLetterRequestLogging(false),
+	)
+	return h, nil
+}
+
+// Deliver passes durable rows to the actors of their conversations. It doesn't
+// block; rows beyond MaxHinted wait in the inbox for the sweeper.
+func (h *Host) Deliver(rows []parley.Pending) {
+	if len(rows) == 0 || h.draining.Load() {
+		return
+	}
+	if h.hinted.Add(int64(len(rows))) > int64(h.cfg.MaxHinted) {
+		h.hinted.Add(-int64(len(rows)))
+		h.metrics.dropped.Add(float64(len(rows)))
+		return
+	}
+	for len(rows) > 0 {
+		n, s := 1, rows[0].Conversation.Shard()
+		for n < len(rows) && rows[n].Conversation.Shard() == s {
+			n++
+		}
+		h.system.Root.Send(h.shard(s), &hint{rows: rows[:n:n]})
+		rows = rows[n:]
+	}
+}
+
+// Live is the number of conversations in memory.
+func (h *Host) Live() int { return int(h.live.Load()) }
+
+func (h *Host) shard(s uint16) *actor.PID {
+	if pid := h.shards[s].Load(); pid != nil {
+		return pid
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if pid := h.shards[s].Load(); pid != nil {
+		return pid
+	}
+	pid := h.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor {
+		return &shard{host: h, children: map[parley.Conversation]child{}}
+	}))
+	h.shards[s].Store(pid)
+	return pid
+}
+
+func (h *Host) conversationProps(id parley.Conversation) *actor.Props {
+	return actor.PropsFromProducer(
+		func() actor.Actor { return &conversation{host: h, machine: NewConversation(id)} },
+		actor.WithMailbox(actor.UnboundedLockfree()),
+	)
+}
+
+// abandoned replaces the actor whose turn never came to an end.
+func (h *Host) abandoned(id parley.Conversation, row parley.Row) {
+	h.metrics.abandoned.Inc()
+	h.log.Error("turn abandoned: it did not come to an end", slog.String("conversation", id.String()),
+		slog.Uint64("seq", uint64(row.Seq)), slog.Duration("deadline", h.cfg.TurnDeadline))
+	h.system.Root.Send(h.shard(id.Shard()), &replace{id: id})
+}
+
+// later sends a message after a while, unless the host has ended by then.
+func (h *Host) later(d time.Duration, pid *actor.PID, message any) {
+	time.AfterFunc(d, func() {
+		select {
+		case <-h.done:
+		default:
+			h.system.Root.Send(pid, message)
+		}
+	})
+}
+
+// Run serves until ctx ends, then drains: turns and commits under way are
+// finished within DrainTimeout; rows that wait stay in the inbox. It returns
+// ErrAbandoned if the process should be replaced.
+func (h *Host) Run(ctx context.Context) error {
+	// Loads and commits outlive ctx by the drain.
+	pooled, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var pool sync.WaitGroup
+	for range loaders {
+		pool.Go(func() { h.load(pooled) })
+	}
+	pool.Go(func() { h.commit(pooled) })
+
+	serving, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loops sync.WaitGroup
+	loops.Go(func() { cancel(h.turns.watch(serving)) })
+	loops.Go(func() { h.sweep(serving) })
+	loops.Go(func() { h.timers(serving) })
+	<-serving.Done()
+	cause := context.Cause(serving)
+
+	h.draining.Store(true)
+	loops.Wait()
+	h.drain(pooled)
+	stop()
+	pool.Wait()
+	close(h.done)
+	h.system.Shutdown()
+	if errors.Is(cause, ErrAbandoned) {
+		return cause
+	}
+	return h.notes.close(h.cfg.Notes != "" && h.turns.lost.Load() == 0)
+}
+
+// drain waits until no turn or commit is under way.
+func (h *Host) drain(ctx context.Context) {
+	limit, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)
+	defer cancel()
+	poll := time.NewTicker(5 * time.Millisecond) //nolint:forbidigo // the drain's one clock
+	defer poll.Stop()
+	for quiet := 0; quiet < 3; { // three quiet looks: an actor may be between two steps
+		select {
+		case <-limit.Done():
+			return
+		case <-poll.C:
+		}
+		if h.busy.Load() == 0 && h.hinted.Load() <= 0 && h.turns.quiet() {
+			quiet++
+		} else {
+			quiet = 0
+		}
+	}
+}

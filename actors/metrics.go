@@ -1,0 +1,42 @@
+package actors
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics of the package; their names and help texts are documented by /metrics.
+type metrics struct {
+	turns, events, dead, conflicts, failed  prometheus.Counter
+	loads, woken, fired, dropped, abandoned prometheus.Counter
+	groups                                  prometheus.Histogram
+}
+
+func newMetrics(r prometheus.Registerer, h *Host) *metrics {
+	f := promauto.With(r)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Namespace: "parley", Subsystem: "actors", Name: name, Help: help})
+	}
+	gauge := func(name, help string, value func() float64) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "parley", Subsystem: "actors", Name: name, Help: help}, value)
+	}
+	gauge("live_conversations", "Conversations in memory.", func() float64 { return float64(h.live.Load()) })
+	gauge("hinted_rows", "Inbox rows on their way to actors.", func() float64 { return float64(h.hinted.Load()) })
+	gauge("endless_turns", "Abandoned turns that still run.", func() float64 { return float64(h.turns.lost.Load()) })
+	return &metrics{
+		turns:     counter("turns_total", "Turns committed."),
+		events:    counter("events_total", "Inbox rows consumed by committed turns, repeated ones included."),
+		dead:      counter("dead_letters_total", "Events that no behaviour could handle."),
+		conflicts: counter("conflicts_total", "Commits refused because the conversation or its inbox had moved."),
+		failed:    counter("commit_failures_total", "Commits whose outcome the store did not tell, or that it could not write."),
+		loads:     counter("loads_total", "Conversations loaded."),
+		woken:     counter("woken_total", "Conversations woken by the sweeper because rows had waited."),
+		fired:     counter("timers_fired_total", "Due timers moved to inboxes."),
+		dropped:   counter("hints_dropped_total", "Rows not hinted because too many were on their way; the sweeper finds them."),
+		abandoned: counter("turns_abandoned_total", "Turns that did not come to an end."),
+		groups: f.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "parley", Subsystem: "actors", Name: "commit_group_turns",
+			Help: "Turns that shared one transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		}),
+	}
+}

@@ -1,0 +1,167 @@
+package actors
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/parleychat/parley"
+)
+
+// notes is a memory-mapped file that says which rows are being run right now.
+// Its pages belong to the kernel, so they survive the process: a stack overflow
+// or an exhausted memory can't be recovered in Go, and without a note the event
+// that causes it would end one process after another.
+//
+// At start the rows that were being run become suspects with one more attempt.
+// Many of them are innocent, having merely run when the process was killed; so
+// suspects run one at a time, and only the second attempt condemns.
+//
+// Layout: a header, slots for running turns, then suspects; each entry is
+// seq, token, attempts (three words of 8 bytes; seq 0 is empty). The file is
+// only valid on the machine that wrote it, and only against its store.
+type notes struct {
+	mu       sync.Mutex
+	file     []byte
+	suspects map[parley.Row]int
+}
+
+const (
+	notesHeader   = "parley notes 1\n\n" // 16 bytes
+	noteBytes     = 24
+	runningSlots  = 64   // turns that run at once; more wait for a slot
+	suspectSlots  = 1024 // beyond, a suspect is forgotten: it begins with no attempts again
+	notesBytes    = len(notesHeader) + (runningSlots+suspectSlots)*noteBytes
+	maxAttempts   = 2 // of running an event that the process may have died of
+	notesFileMode = 0o600
+)
+
+// openNotes reads what an earlier process left in path, counts the attempts,
+// and maps a new file in its place. An empty path keeps the notes in memory.
+func openNotes(path string) (*notes, error) {
+	n := &notes{suspects: map[parley.Row]int{}}
+	if path == "" {
+		n.file = make([]byte, notesBytes)
+		return n, nil
+	}
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read notes of running turns: %w", err)
+	}
+	n.recall(old)
+	// A new file, renamed over the old one: whatever instant this process dies
+	// at, the next one counts each attempt once.
+	if err := os.WriteFile(path+".new", n.image(), notesFileMode); err != nil {
+		return nil, fmt.Errorf("write notes of running turns: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return nil, fmt.Errorf("replace notes of running turns: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, notesFileMode)
+	if err != nil {
+		return nil, fmt.Errorf("open notes of running turns: %w", err)
+	}
+	defer func() { _ = f.Close() }() // the mapping stays
+	n.file, err = unix.Mmap(int(f.Fd()), 0, notesBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map notes of running turns: %w", err)
+	}
+	return n, nil
+}
+
+func (n *notes) recall(old []byte) {
+	if len(old) != notesBytes || string(old[:len(notesHeader)]) != notesHeader {
+		return // none, or of another version: no attempts are known
+	}
+	for i := range runningSlots + suspectSlots {
+		row, attempts := getNote(entry(old, i))
+		if row.Seq == 0 {
+			continue
+		}
+		if i < runningSlots {
+			attempts = 1
+		}
+		n.suspects[row] += attempts
+	}
+}
+
+func (n *notes) image() []byte {
+	b := make([]byte, notesBytes)
+	copy(b, notesHeader)
+	i := runningSlots
+	for row, attempts := range n.suspects {
+		if i == runningSlots+suspectSlots {
+			break
+		}
+		putNote(entry(b, i), row, attempts)
+		i++
+	}
+	return b
+}
+
+func entry(b []byte, i int) []byte {
+	at := len(notesHeader) + i*noteBytes
+	return b[at : at+noteBytes]
+}
+
+func getNote(e []byte) (parley.Row, int) {
+	row := parley.Row{
+		Seq:   parley.Seq(binary.LittleEndian.Uint64(e)),
+		Token: parley.Token(binary.LittleEndian.Uint64(e[8:])),
+	}
+	return row, int(binary.LittleEndian.Uint64(e[16:]) & 0xff)
+}
+
+func putNote(e []byte, row parley.Row, attempts int) {
+	binary.LittleEndian.PutUint64(e[8:], uint64(row.Token))
+	binary.LittleEndian.PutUint64(e[16:], uint64(attempts))
+	binary.LittleEndian.PutUint64(e, uint64(row.Seq)) // last: it makes the entry count
+}
+
+// running notes that row is about to be run in slot; the zero row clears it.
+func (n *notes) running(slot int, row parley.Row) { putNote(entry(n.file, slot), row, 0) }
+
+// attempts is how often row was being run when a process died.
+func (n *notes) attempts(row parley.Row) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.suspects[row]
+}
+
+func (n *notes) any() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.suspects) > 0
+}
+
+// settled forgets rows that have taken effect.
+func (n *notes) settled(rows []parley.Row) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.suspects) == 0 {
+		return
+	}
+	for _, row := range rows {
+		if _, ok := n.suspects[row]; !ok {
+			continue
+		}
+		delete(n.suspects, row)
+		for i := runningSlots; i < runningSlots+suspectSlots; i++ {
+			if noted, _ := getNote(entry(n.file, i)); noted == row {
+				putNote(entry(n.file, i), parley.Row{}, 0)
+			}
+		}
+	}
+}
+
+func (n *notes) close(mapped bool) error {
+	if !mapped {
+		return nil
+	}
+	return unix.Munmap(n.file)
+}

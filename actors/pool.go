@@ -1,0 +1,146 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/parleychat/parley"
+)
+
+// request is a load, or a look-up of older keys if there are any.
+type request struct {
+	pid  *actor.PID
+	id   parley.Conversation
+	keys []parley.EventKey
+}
+
+// work is a commit on its way to the store.
+type work struct {
+	pid    *actor.PID
+	commit parley.Commit
+}
+
+// ask hands a request to the loaders. When all are busy the actor waits here,
+// which holds up nothing but itself.
+func (h *Host) ask(r request) {
+	h.busy.Add(1)
+	select {
+	case h.requests <- r:
+	case <-h.done:
+		h.busy.Add(-1)
+	}
+}
+
+// submit hands a commit to the committer.
+func (h *Host) submit(w work) {
+	h.busy.Add(1)
+	select {
+	case h.works <- w:
+	case <-h.done:
+		h.busy.Add(-1)
+	}
+}
+
+func (h *Host) load(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-h.requests:
+			h.system.Root.Send(r.pid, h.read(ctx, r))
+			h.busy.Add(-1)
+		}
+	}
+}
+
+func (h *Host) read(ctx context.Context, r request) any {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
+	defer cancel()
+	if len(r.keys) > 0 {
+		found, err := h.cfg.Store.Older(ctx, r.id, r.keys)
+		return &older{found: found, err: err}
+	}
+	h.metrics.loads.Inc()
+	l, err := h.cfg.Store.Load(ctx, r.id, parley.MaxPendingPerTurn)
+	return &loaded{Loaded: l, err: err}
+}
+
+// commit takes whatever commits have arrived and gives them to the store as one
+// group, until ctx ends. While one group becomes durable the next one gathers.
+func (h *Host) commit(ctx context.Context) {
+	group := make([]work, 0, commitGroup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case w := <-h.works:
+			group = h.gather(append(group[:0], w))
+			h.commitGroup(ctx, group)
+			clear(group)
+		}
+	}
+}
+
+func (h *Host) gather(group []work) []work {
+	for len(group) < commitGroup {
+		select {
+		case w := <-h.works:
+			group = append(group, w)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+func (h *Host) commitGroup(ctx context.Context, group []work) {
+	commits := make([]parley.Commit, len(group))
+	for i := range group {
+		commits[i] = group[i].commit
+	}
+	limited, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
+	defer cancel()
+	errs, err := h.cfg.Store.Commit(limited, commits)
+	if err != nil {
+		h.log.Error("commit turns", slog.Int("turns", len(group)), slog.Any("error", err))
+	}
+	h.metrics.groups.Observe(float64(len(group)))
+	told := map[parley.Channel]bool{}
+	for i := range group {
+		c := &group[i].commit
+		own := err
+		if own == nil {
+			own = errs[i]
+		}
+		if own == nil {
+			h.turns.settled(c.Saw)
+			if ch := c.Conversation.Channel; len(c.Outbox) > 0 && !told[ch] {
+				told[ch] = true
+				h.cfg.Committed(ch)
+			}
+		}
+		h.count(c, own)
+		h.system.Root.Send(group[i].pid, &committed{next: c.Next, err: own})
+		h.busy.Add(-1)
+	}
+}
+
+func (h *Host) count(c *parley.Commit, err error) {
+	switch {
+	case err == nil:
+		h.metrics.turns.Inc()
+		h.metrics.events.Add(float64(len(c.Saw)))
+		h.metrics.dead.Add(float64(len(c.Dead)))
+		for _, d := range c.Dead {
+			h.log.Warn("dead letter", slog.String("conversation", c.Conversation.String()),
+				slog.Uint64("seq", uint64(d.Seq)), slog.String("id", d.ID.String()))
+		}
+	case errors.Is(err, parley.ErrConflict):
+		h.metrics.conflicts.Inc()
+	default:
+		h.metrics.failed.Inc()
+	}
+}
