@@ -1,0 +1,162 @@
+package parley_test
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"testing"
+)
+
+// This file holds the two tables of the layout: who may import whom, and where
+// each outside library is at home. Whatever isn't in them fails TestLayout, so
+// that a new package, an import against the grain or a new library is a line
+// that somebody reviews. The rules themselves are in layout_rules_test.go.
+
+const module = "github.com/parleychat/parley"
+
+// packages says which packages there may be, by their folder, and which of
+// ours each may import: a star around the root. A pattern is as in path.Match;
+// "all" stands for any package of ours.
+var packages = map[string][]string{
+	".":      {}, // the vocabulary: nothing of ours, nothing of others
+	"meta":   {"."},
+	"flow":   {"."},
+	"actors": {"."},
+
+	"persistence/embedded": {"."},
+	"persistence/memory":   {"."},
+	"persistence/postgres": {"."},
+
+	"ingress":  {".", "meta"},
+	"egress":   {".", "meta"},
+	"cluster":  {},
+	"callout":  {"."},
+	"campaign": {"."},
+	"console":  {"."},
+
+	"node":       {"all"},
+	"sim":        {".", "actors", "egress", "ingress", "meta", "meta/metatest", "persistence/memory", "flow", "callout", "campaign", "examples/*"},
+	"cmd/parley": {"node", "examples/*"},
+	"examples/*": {".", "flow"},
+
+	// Packages that hold tests: the exam of the stores, the simulated Meta, the
+	// player of transcripts.
+	"persistence/storetest": {"."},
+	"meta/metatest":         {"meta"},
+	"flow/flowtest":         {".", "flow"},
+
+	// What is measured is the whole line; the bare server is what it is measured with.
+	"bench":      {"all"},
+	"bench/*":    {},
+	"bench/bare": {},
+}
+
+// testImports are what the tests of any package may import beyond its own row:
+// the fakes, the exams, and the root whose words they are spoken in.
+var testImports = []string{".", "persistence/memory", "persistence/storetest", "meta/metatest", "flow/flowtest"}
+
+// testRows are what the tests of single packages may import beyond that.
+var testRows = map[string][]string{
+	".":             {"examples/*"},
+	"meta/metatest": {"."},
+	"examples/*":    {"meta"},
+	"cmd/parley":    {"all"},
+	"sim":           {"all"},
+}
+
+// library is the home of an outside library, or of a family of them.
+type library struct {
+	homes []string // folders, as in packages; "all" for everywhere but the root
+	tests bool     // for tests and the packages that hold them only
+}
+
+// libraries are keyed by the import path up to which they match.
+var libraries = map[string]library{
+	"github.com/go-json-experiment/json": {homes: []string{"meta"}},
+	"github.com/valyala/fasthttp":        {homes: []string{"ingress", "meta", "meta/metatest", "bench/*"}},
+	"github.com/asynkron/protoactor-go":  {homes: []string{"actors"}},
+	"google.golang.org/protobuf":         {homes: []string{"actors"}},
+	"google.golang.org/grpc":             {homes: []string{"actors"}},
+	"github.com/hashicorp/memberlist":    {homes: []string{"cluster"}},
+	"github.com/cespare/xxhash/v2":       {homes: []string{"cluster"}},
+	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}},
+	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres"}},
+	"github.com/pressly/goose/v3":        {homes: []string{"persistence/postgres"}},
+	"golang.org/x/time":                  {homes: []string{"egress"}},
+	"github.com/failsafe-go/failsafe-go": {homes: []string{"callout"}},
+	"github.com/adhocore/gronx":          {homes: []string{"campaign"}},
+	"github.com/danielgtaylor/huma/v2":   {homes: []string{"console"}},
+	"github.com/tink-crypto/tink-go/v2":  {homes: []string{"console"}},
+	"github.com/alecthomas/kong":         {homes: []string{"node"}},
+	"github.com/goccy/go-yaml":           {homes: []string{"node"}},
+
+	// What the operating system says: a mapped file, a directory's lock, room on
+	// the disk, another process's CPU time.
+	"golang.org/x/sys": {homes: []string{"actors", "persistence/embedded", "node", "bench/*"}},
+
+	// Each package has its own metrics.
+	"github.com/prometheus/client_golang": {homes: []string{"all"}},
+	"go.opentelemetry.io/otel":            {homes: []string{"all"}},
+
+	"github.com/HdrHistogram/hdrhistogram-go": {homes: []string{"meta/metatest", "node"}},
+
+	"github.com/google/go-cmp":          {homes: []string{"all"}, tests: true},
+	"pgregory.net/rapid":                {homes: []string{"all"}, tests: true},
+	"go.uber.org/goleak":                {homes: []string{"all"}, tests: true},
+	"github.com/anishathalye/porcupine": {homes: []string{"all"}, tests: true},
+}
+
+// textMax bounds the files that are looked at: a larger one is data.
+const textMax = 1 << 20
+
+func TestLayout(t *testing.T) {
+	t.Parallel()
+	files, err := readTree(os.DirFS("."))
+	if err != nil {
+		t.Fatalf("read the tree: %v", err)
+	}
+	seen := false
+	for _, f := range files {
+		seen = seen || f.path == "layout_test.go"
+	}
+	if !seen {
+		t.Fatal("the tree holds no layout_test.go: this test doesn't see the repository")
+	}
+	for _, problem := range layoutProblems(files) {
+		t.Error(problem)
+	}
+}
+
+// readTree reads the files of the repository that people write: not git's own,
+// not what was built, not what a node left, nothing large.
+func readTree(root fs.FS) ([]file, error) {
+	var files []file
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return skipFolder(name)
+		}
+		if !d.Type().IsRegular() || strings.HasSuffix(name, ".test") || strings.HasSuffix(name, ".out") {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil || info.Size() > textMax {
+			return err
+		}
+		text, err := fs.ReadFile(root, name)
+		files = append(files, file{path: name, text: string(text)})
+		return err
+	})
+	return files, err
+}
+
+func skipFolder(name string) error {
+	switch {
+	case name == ".git", name == "bin", name == "data", path.Base(name) == "node_modules":
+		return fs.SkipDir
+	}
+	return nil
+}
