@@ -42,6 +42,9 @@ type Outcome struct {
 	// Wait is how long the message, and with it the rest of its conversation,
 	// stays before the next attempt, if Kind is Retry or Doubt.
 	Wait time.Duration
+	// Uncounted, of a Retry, leaves Attempts as it is: the message was not to
+	// blame, since it was never handed over or its whole channel was refused.
+	Uncounted bool
 	// Cause is the provider's refusal or the transport's error; no message text.
 	Cause string
 	Code  int // Meta's error code, 0 if none
