@@ -1,0 +1,120 @@
+package parley_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// fire is what the store makes of a due timer.
+func fire(seq int, timer parley.Timer) parley.Pending {
+	return pend(seq, "timer "+timer.ID.String(), parley.TimerFired{Name: timer.Name, Generation: timer.Generation, Due: timer.Due})
+}
+
+func TestTimers(t *testing.T) {
+	t.Parallel()
+	setA := step(said(1, "set a 1m")...)
+	a := setA.SetTimers[0]
+	then := func(s parley.Snapshot, rows ...parley.Pending) parley.Commit {
+		return parley.Step(scripted(), s, rows, drawn(9))
+	}
+	t.Run("is set", func(t *testing.T) {
+		t.Parallel()
+		want := []parley.Timer{{ID: a.ID, Name: "a", Generation: 1, Due: after(time.Second + time.Minute)}}
+		diff(t, "set", want, setA.SetTimers)
+		diff(t, "live", want, setA.Next.Timers)
+		if a.ID.IsZero() {
+			t.Error("a timer needs an id")
+		}
+	})
+	t.Run("fires once", func(t *testing.T) {
+		t.Parallel()
+		c := then(setA.Next, fire(2, a))
+		diff(t, "outbox", []string{"ring a"}, texts(c))
+		diff(t, "live", nil, c.Next.Timers)
+		diff(t, "cancelled", nil, c.CancelTimers)
+		c = then(c.Next, pend(3, "numbers came back", parley.TimerFired{Name: "a", Generation: 1}))
+		diff(t, "fired again", nil, texts(c))
+	})
+	t.Run("set anew fires only as set last", func(t *testing.T) {
+		t.Parallel()
+		c := then(setA.Next, said(2, "set a 2m")...)
+		diff(t, "cancelled", []parley.Timer{a}, c.CancelTimers)
+		again := c.SetTimers[0]
+		diff(t, "live", []parley.Timer{again}, c.Next.Timers)
+		c = then(c.Next, fire(3, a), fire(4, again))
+		diff(t, "outbox", []string{"ring a"}, texts(c))
+		diff(t, "state", []string{"set a 1m", "set a 2m", "ring a"}, lines(t, c.Next))
+	})
+}
+
+func TestTimersCancelled(t *testing.T) {
+	t.Parallel()
+	setA := step(said(1, "set a 1m")...)
+	a := setA.SetTimers[0]
+	then := func(s parley.Snapshot, rows ...parley.Pending) parley.Commit {
+		return parley.Step(scripted(), s, rows, drawn(9))
+	}
+	t.Run("cancelled after it came due", func(t *testing.T) {
+		t.Parallel()
+		c := then(setA.Next, said(2, "cancel a")[0], fire(3, a))
+		diff(t, "outbox", nil, texts(c))
+		diff(t, "cancelled", []parley.Timer{a}, c.CancelTimers)
+		if c.Through != 3 {
+			t.Error("the stale entry is consumed")
+		}
+	})
+	t.Run("cancelled in the turn that set it", func(t *testing.T) {
+		t.Parallel()
+		c := step(said(1, "set a 1m;cancel a", "set b 1m", "cancel b", "cancel c")...)
+		diff(t, "set", nil, c.SetTimers)
+		diff(t, "cancelled", nil, c.CancelTimers)
+		diff(t, "live", nil, c.Next.Timers)
+	})
+	t.Run("by being set twice in one commit: one entry", func(t *testing.T) {
+		t.Parallel()
+		c := step(said(1, "set a 1m;set a 3m", "set a 2m")...)
+		if len(c.SetTimers) != 1 || c.SetTimers[0].Generation != 3 || !c.SetTimers[0].Due.Equal(after(2*time.Second+2*time.Minute)) {
+			t.Errorf("set %+v", c.SetTimers)
+		}
+	})
+	t.Run("cancelled by a turn that fails stays", func(t *testing.T) {
+		t.Parallel()
+		c := then(setA.Next, said(2, "cancel a;fail")[0], fire(3, a))
+		diff(t, "outbox", []string{"ring a"}, texts(c))
+	})
+	t.Run("that fires into a failing turn is a dead letter", func(t *testing.T) {
+		t.Parallel()
+		bot := &parley.Bot{Behavior: parley.BehaviorFunc(func(*parley.Turn) error { return errTold })}
+		c := parley.Step(bot, setA.Next, []parley.Pending{fire(2, a)}, drawn(2))
+		diff(t, "causes", []string{"error: told to"}, causes(c))
+		diff(t, "live", nil, c.Next.Timers)
+	})
+}
+
+func TestTimersAreNeverEarly(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		received, in, due time.Duration
+	}{
+		{0, 0, 0},
+		{0, time.Second, time.Second},
+		{0, 1, time.Millisecond},
+		{0, time.Second + 1, time.Second + time.Millisecond},
+		{0, time.Second - 1, time.Second},
+		{1, time.Second, time.Second + time.Millisecond},
+		{0, parley.MaxTimerAhead, parley.MaxTimerAhead},
+	} {
+		row := said(1, "x")[0]
+		row.Received = after(c.received)
+		bot := &parley.Bot{Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
+			t.SetTimer("n", c.in)
+			return nil
+		})}
+		set := parley.Step(bot, fresh(), []parley.Pending{row}, drawn(1)).SetTimers[0]
+		if !set.Due.Equal(after(c.due)) {
+			t.Errorf("set at %s for %s: due %s, want %s", c.received, c.in, set.Due.Sub(after(0)), c.due)
+		}
+	}
+}
