@@ -36,7 +36,7 @@ var (
 // the tokens matches, the challenge is to be echoed as text/plain with status
 // 200; otherwise the answer is 403. Empty tokens match nothing. All tokens are
 // compared, in constant time.
-func Handshake(mode, token, challenge string, tokens ...string) (string, bool) {
+func Handshake(mode, token, challenge string, tokens []string) (string, bool) {
 	sent := sha256.Sum256([]byte(token)) // equal lengths: the compare takes the same time for all
 	match := 0
 	for _, t := range tokens {
@@ -65,9 +65,9 @@ type mac struct {
 	sum [sha256.Size]byte
 }
 
-// NewVerifier keeps the secrets that are not empty; without any it is
-// ErrSecretMissing.
-func NewVerifier(secrets ...string) (*Verifier, error) {
+// NewVerifier keeps the secrets that are not empty. Without any it trusts no
+// body: Verify answers ErrSecretMissing.
+func NewVerifier(secrets []string) *Verifier {
 	v := &Verifier{}
 	for _, s := range secrets {
 		if s == "" {
@@ -76,16 +76,16 @@ func NewVerifier(secrets ...string) (*Verifier, error) {
 		key := []byte(s)
 		v.keys = append(v.keys, &sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }})
 	}
-	if len(v.keys) == 0 {
-		return nil, ErrSecretMissing
-	}
-	return v, nil
+	return v
 }
 
 // Verify checks header, the value of [SignatureHeader], against the body's raw
 // bytes. The digits must be lowercase, as Meta sends them: nobody else is
 // expected to sign. All secrets are tried, in constant time.
 func (v *Verifier) Verify(body []byte, header string) error {
+	if len(v.keys) == 0 {
+		return ErrSecretMissing
+	}
 	sent, err := parseSignature(header)
 	if err != nil {
 		return err
@@ -108,12 +108,8 @@ func (v *Verifier) Verify(body []byte, header string) error {
 }
 
 // Verify is [Verifier.Verify] for a single body.
-func Verify(body []byte, header string, secrets ...string) error {
-	v, err := NewVerifier(secrets...)
-	if err != nil {
-		return err
-	}
-	return v.Verify(body, header)
+func Verify(body []byte, header string, secrets []string) error {
+	return NewVerifier(secrets).Verify(body, header)
 }
 
 // Sign is the value of [SignatureHeader] that Meta would send with the body.
