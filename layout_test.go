@@ -93,7 +93,7 @@ var libraries = map[string]library{
 
 	// What the operating system says: a mapped file, a directory's lock, room on
 	// the disk, another process's CPU time.
-	"golang.org/x/sys": {homes: []string{"actors", "persistence/embedded", "node", "bench/*"}},
+	"golang.org/x/sys": {homes: []string{"actors", "egress", "persistence/embedded", "node", "bench/*"}},
 
 	// Each package has its own metrics.
 	"github.com/prometheus/client_golang": {homes: []string{"all"}},
