@@ -1,0 +1,90 @@
+package egress
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parleychat/parley"
+)
+
+// The defaults of a Manager.
+const (
+	// NodeInFlight is the number of messages that are with the provider at once,
+	// over all channels of the node. Each costs a goroutine and a connection.
+	NodeInFlight = 1024
+	// Poll is how often every channel is looked at without a hint.
+	Poll = 30 * time.Second
+	// Linger is how long a channel without work keeps its goroutine: the next
+	// message then finds the lease still good.
+	Linger = LeaseTTL / 2
+	// Drain is how long Run goes on after its context is done, for the answers to
+	// what is under way.
+	Drain = 8 * time.Second
+)
+
+// Config is what a Manager needs. Zero fields take the constant of their name.
+type Config struct {
+	Outbox   Outbox
+	Receipts Receipts
+	Provider Provider
+	// Deliverer hears of inbox rows that folding made. Optional: the sweep finds
+	// them.
+	Deliverer Deliverer
+	// Channels returns the channels that may have something to send or to fold;
+	// all that are registered will do. It is asked when Run begins and every Poll.
+	// Without it only hints are followed.
+	Channels func(ctx context.Context) ([]parley.Channel, error)
+	// Holder names this process among all that share the store. No two processes
+	// ever have the same, not even one after the other.
+	Holder string
+	Policy Policy
+
+	NodeInFlight int
+	Poll         time.Duration
+	Linger       time.Duration
+	Drain        time.Duration
+
+	// Clock is the time since some fixed moment, on a clock that never goes back
+	// and runs while the computer sleeps. Default: SinceBoot.
+	Clock func() time.Duration
+	// Now is the wall clock, for the age of messages. Default: time.Now.
+	Now        func() time.Time
+	Logger     *slog.Logger          // default: none
+	Registerer prometheus.Registerer // default: metrics are not registered
+}
+
+func (c Config) resolve() (Config, error) {
+	switch {
+	case c.Outbox == nil, c.Receipts == nil, c.Provider == nil:
+		return c, errors.New("egress: want an outbox, receipts and a provider")
+	case c.Holder == "":
+		return c, errors.New("egress: want a holder's name")
+	case c.Policy.LeaseTTL < 0, c.Policy.DoubtfulWait < 0, c.Policy.MaxInFlight < 0, c.NodeInFlight < 0:
+		return c, fmt.Errorf("egress: want no negative times and numbers: %+v", c.Policy)
+	}
+	c.Policy = c.Policy.withDefaults()
+	if c.Policy.Random == nil {
+		c.Policy.Random = rand.Float64
+	}
+	c.NodeInFlight = cmp.Or(c.NodeInFlight, NodeInFlight)
+	c.Poll = cmp.Or(c.Poll, Poll)
+	c.Linger = cmp.Or(c.Linger, Linger)
+	c.Drain = cmp.Or(c.Drain, Drain)
+	if c.Clock == nil {
+		c.Clock = SinceBoot
+	}
+	if c.Now == nil {
+		c.Now = time.Now //nolint:forbidigo // the node's wall clock, for the age of messages
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}

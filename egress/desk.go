@@ -1,0 +1,241 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// A desk is the goroutine of a channel that has work, and the mailbox through
+// which callers and hints reach its Sender.
+type desk struct {
+	manager *Manager
+	channel parley.Channel
+	sender  *Sender
+	paused  Reason        // as the gauge counts it; empty if not
+	active  time.Duration // when there last was something to do
+	lost    int           // as counted
+
+	waits bool // for a place; guarded by places.mu
+
+	mu      sync.Mutex
+	answers []Answer
+	spare   []Answer
+	woken   bool
+	stopped bool
+	news    chan struct{} // holds one: there is something in the mailbox
+}
+
+func newDesk(m *Manager, ch parley.Channel) *desk {
+	return &desk{
+		manager: m, channel: ch, news: make(chan struct{}, 1),
+		sender: NewSender(ch, m.cfg.Holder, m.cfg.Policy),
+		active: m.cfg.Clock() - m.cfg.Linger,
+	}
+}
+
+func (d *desk) wake() {
+	d.mu.Lock()
+	d.woken = true
+	d.mu.Unlock()
+	d.signal()
+}
+
+func (d *desk) stop() {
+	d.mu.Lock()
+	d.stopped = true
+	d.mu.Unlock()
+	d.signal()
+}
+
+func (d *desk) answer(a Answer) {
+	d.mu.Lock()
+	d.answers = append(d.answers, a)
+	d.mu.Unlock()
+	d.signal()
+}
+
+func (d *desk) signal() {
+	select {
+	case d.news <- struct{}{}:
+	default: // the same news
+	}
+}
+
+// run serves the channel until it is idle, or stopped and settled, or ctx is
+// done.
+func (d *desk) run(ctx context.Context, c *callers) {
+	timer := time.NewTimer(0) //nolint:forbidigo // the one timer of this channel
+	defer timer.Stop()
+	defer d.leave()
+	for ctx.Err() == nil {
+		now := d.manager.cfg.Clock()
+		d.collect(ctx, now)
+		a := d.sender.Next(now)
+		if a.Kind != Rest {
+			d.perform(ctx, a, c)
+			continue
+		}
+		if d.finished(a, now) {
+			return
+		}
+		d.rest(ctx, timer, d.until(a)-now)
+	}
+}
+
+// collect empties the mailbox into the Sender.
+func (d *desk) collect(ctx context.Context, now time.Duration) {
+	d.mu.Lock()
+	answers, woken, stopped := d.answers, d.woken, d.stopped
+	d.answers, d.spare, d.woken = d.spare[:0], answers, false
+	d.mu.Unlock()
+	for _, a := range answers {
+		d.sender.Answered(a, now)
+		d.active = now
+	}
+	if stopped {
+		d.sender.Stop()
+	} else if woken {
+		d.sender.Wake(now)
+	}
+	d.tellPause(ctx, now)
+}
+
+func (d *desk) perform(ctx context.Context, a Action, c *callers) {
+	m := d.manager
+	if a.Kind == Claim {
+		a.Limit = m.places.take(a.Limit, d)
+		if a.Limit == 0 {
+			m.metrics.starved.Inc()
+			d.sender.Starved(m.cfg.Clock())
+			return
+		}
+	}
+	done := m.clerk.Do(ctx, d.sender, a)
+	if a.Kind == Claim {
+		m.places.put(a.Limit - len(done.Handovers))
+	}
+	d.tell(ctx, a, done)
+	for _, h := range done.Handovers {
+		c.call(ctx, job{handover: h, desk: d})
+	}
+	if len(done.Rows) > 0 && m.cfg.Deliverer != nil {
+		m.cfg.Deliverer.Deliver(done.Rows)
+	}
+}
+
+// tell counts and logs what came of a.
+func (d *desk) tell(ctx context.Context, a Action, done Done) {
+	m := d.manager
+	if n := d.sender.Forgotten(); n > d.lost {
+		m.metrics.forgotten.Add(float64(n - d.lost))
+		m.log.WarnContext(ctx, "lease lost before outcomes were noted", "channel", d.channel.String(), "messages", n-d.lost)
+		d.lost = n
+	}
+	switch {
+	case errors.Is(done.Err, parley.ErrFenced):
+		m.log.DebugContext(ctx, "another sender holds the channel", "channel", d.channel.String(), "step", a.Kind.String())
+		return
+	case done.Err != nil:
+		m.metrics.failures[a.Kind].Inc()
+		m.log.WarnContext(ctx, "store", "channel", d.channel.String(), "step", a.Kind.String(), "error", done.Err)
+		return
+	}
+	if a.Kind == Settle {
+		m.metrics.settled(a.Outcomes)
+		d.tellRefused(ctx, a.Outcomes)
+	}
+	for i := range done.Handovers {
+		if done.Handovers[i].Doubtful {
+			m.metrics.doubtful.Inc()
+		}
+	}
+	m.metrics.folded.Add(float64(done.Folded))
+	if len(done.Handovers) > 0 || done.Folded > 0 {
+		d.active = m.cfg.Clock()
+	}
+}
+
+func (d *desk) tellRefused(ctx context.Context, outcomes []parley.Outcome) {
+	for i := range outcomes {
+		if o := &outcomes[i]; o.Kind == parley.Refused {
+			d.manager.log.WarnContext(ctx, "message refused", "channel", d.channel.String(),
+				"message", o.ID.String(), "cause", o.Cause, "code", o.Code)
+		}
+	}
+}
+
+// tellPause keeps the gauge of paused channels and logs a pause's beginning,
+// change and end.
+func (d *desk) tellPause(ctx context.Context, now time.Duration) {
+	p, _ := d.sender.Paused()
+	if p.Reason == d.paused {
+		return
+	}
+	d.count(p.Reason)
+	if p.Reason == "" {
+		d.manager.log.InfoContext(ctx, "channel resumes", "channel", d.channel.String())
+		return
+	}
+	d.manager.log.WarnContext(ctx, "channel pauses", "channel", d.channel.String(),
+		"reason", string(p.Reason), "code", p.Code, slog.Duration("wait", p.Until-now))
+}
+
+func (d *desk) count(why Reason) {
+	if d.paused != "" {
+		d.manager.metrics.paused[d.paused].Dec()
+	}
+	if why != "" {
+		d.manager.metrics.paused[why].Inc()
+	}
+	d.paused = why
+}
+
+// until is when a rest ends, if nothing happens before.
+func (d *desk) until(a Action) time.Duration {
+	if a.Idle {
+		return d.active + d.manager.cfg.Linger
+	}
+	return a.Until
+}
+
+// finished reports whether the goroutine may end, and takes the desk off the
+// list if so.
+func (d *desk) finished(a Action, now time.Duration) bool {
+	switch {
+	case !a.Idle:
+		return false
+	case d.isStopped():
+		return true
+	case now < d.active+d.manager.cfg.Linger:
+		return false
+	}
+	return d.manager.retire(d)
+}
+
+func (d *desk) isStopped() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stopped
+}
+
+func (d *desk) rest(ctx context.Context, timer *time.Timer, wait time.Duration) {
+	timer.Reset(wait)
+	select {
+	case <-d.news:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// leave counts a channel's pause as over: nobody waits for it here any more.
+func (d *desk) leave() {
+	d.count("")
+	if n := d.sender.unsettled(); n > 0 {
+		d.manager.log.Warn("stopped before outcomes were noted", "channel", d.channel.String(), "messages", n) //nolint:sloglint // the context is done
+	}
+}

@@ -1,0 +1,300 @@
+package egress
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// never is a time that doesn't come.
+const never = time.Duration(math.MaxInt64)
+
+// ActionKind names what a Sender wants done.
+type ActionKind uint8
+
+// The actions. All but Rest are answered by exactly one call, of the method in
+// brackets, before Next is asked again.
+const (
+	Rest      ActionKind = iota // nothing to do until Until, a Wake or an answer
+	TakeLease                   // call Outbox.Lease with Lease as the one in hand [Leased]
+	Claim                       // call Outbox.Claim for up to Limit messages [Claimed, or Starved]
+	Settle                      // call Outbox.Settle with Outcomes [Settled]
+	Fold                        // call Receipts.Fold for up to Limit receipts [Folded]
+)
+
+// String is the name of the action in metrics and logs.
+func (k ActionKind) String() string {
+	switch k {
+	case Rest:
+		return "rest"
+	case TakeLease:
+		return "lease"
+	case Claim:
+		return "claim"
+	case Settle:
+		return "settle"
+	case Fold:
+		return "fold"
+	}
+	return fmt.Sprintf("action_kind_%d", uint8(k))
+}
+
+// Action is what a Sender wants done next.
+type Action struct {
+	Kind     ActionKind
+	Lease    parley.Lease
+	Limit    int              // of Claim and Fold
+	Outcomes []parley.Outcome // of Settle; the caller must not change them
+	Until    time.Duration    // of Rest
+	// Idle, of a Rest: nothing is under way and nothing waits within the horizon;
+	// the Sender may be forgotten. After Stop it says that all is settled.
+	Idle bool
+}
+
+// Sender sends for one channel. It is a machine: [Sender.Next] says what to do,
+// the other methods tell what happened. Time is an argument everywhere, on a
+// clock that never goes back and runs while the computer sleeps. A Sender is
+// used by one goroutine.
+//
+// # The life of a message
+//
+//	waiting --Claim--> open --answer--> answered --Settle--> gone (Sent, Refused)
+//	   ^                                                 \-> waiting (Retry, Doubt)
+//	   |___________________________________________________/
+//
+// Waiting messages are the store's. Open ones have a durable mark of this
+// lease's epoch and are with a caller. Answered ones have an outcome that the
+// store doesn't know yet. Open and answered ones together are at most
+// MaxInFlight. The store claims one message of a conversation at a time and no
+// other until that one is settled: this is what keeps a conversation in order,
+// and the Sender adds nothing to it but never to settle what is still open.
+//
+// # The lease
+//
+// Its age is counted from the moment at which it was *asked for*, which is before
+// the store's count began.
+//
+//	age 0 ... 1/4   send
+//	age 1/4 ... 1/2 send, but renew first
+//	age 1/2 ... 1   hand nothing over, claim nothing; renew; settle
+//	age 1 ...       settle, wait for callers; then take a new lease
+//
+// A lease that may have expired is not renewed while messages are open or
+// answered: the store would raise the epoch and take those for doubtful. They are
+// settled first, which the store allows until another has taken the lease.
+//
+// # Invariants
+//
+//   - A message is handed over only after the Claim that marked it has returned
+//     without an error, and never at or after half of the lease.
+//   - Each hand-over is answered once. An answer of an earlier epoch is ignored:
+//     that message is the store's again, as doubtful.
+//   - Every answer becomes one outcome, and an outcome is kept until a Settle of
+//     it has succeeded or the epoch is lost (ErrFenced).
+//   - After a Settle that ended in another error nothing is claimed until it has
+//     succeeded. It may have taken hold; a message it released could otherwise
+//     be claimed again, and the repeated Settle would release it while open.
+//   - After a Claim that ended in an error other than ErrFenced there may be marks
+//     whose messages are not known here. Nothing is claimed in that epoch any
+//     more; once all is settled a new epoch is asked for, in which they are
+//     doubtful.
+//   - A channel in trouble (see Pause) is tried with one message at a time.
+type Sender struct {
+	channel parley.Channel
+	holder  string
+	policy  Policy
+
+	busy  ActionKind    // the action whose answer is awaited; Rest if none
+	began time.Duration // when it was given out
+
+	lease parley.Lease  // Epoch 0: none
+	asked time.Duration // when it was asked for
+	spent bool          // the store said, or it must be feared, that it is over
+	anew  bool          // the next lease must be of a new epoch
+
+	open     map[parley.ID]attempt
+	answered []parley.Outcome
+	settling []parley.Outcome // those of the Settle under way
+	unsure   bool             // a Settle failed and may have taken hold
+	lost     int              // see Forgotten
+	doubts   map[parley.ID]int
+
+	trouble trouble
+
+	// The times at which each action is wanted, or allowed again after a failure.
+	claimAt     time.Duration
+	foldAt      time.Duration
+	leaseFrom   time.Duration
+	settleAt    time.Duration
+	firstAnswer time.Duration // when the oldest of answered came in
+	folded      time.Duration // when the last fold ended
+	failures    int           // of the store, in a row
+	woken       bool          // during a Claim or a Fold
+	stopping    bool
+}
+
+// attempt is what a Sender remembers of an open message.
+type attempt struct {
+	attempts int // earlier ones
+	era      int // of the trouble in which it was handed over
+}
+
+// NewSender makes the Sender of a channel. holder names this process among all
+// that may ask for the channel's lease, and no other process ever: a process
+// that was started again has another name. A new Sender does nothing until it is
+// woken.
+func NewSender(ch parley.Channel, holder string, p Policy) *Sender {
+	p = p.withDefaults()
+	return &Sender{
+		channel: ch, holder: holder, policy: p,
+		open:    make(map[parley.ID]attempt),
+		doubts:  make(map[parley.ID]int),
+		claimAt: never, foldAt: never, folded: -p.FoldEvery,
+	}
+}
+
+// Next says what to do. While an action is awaited it is Rest.
+func (s *Sender) Next(now time.Duration) Action {
+	if s.busy != Rest {
+		return Action{Until: never}
+	}
+	settle, lease, claim, fold := s.settleWhen(), s.leaseWhen(now), s.claimWhen(now), s.foldWhen(now)
+	switch {
+	case settle <= now:
+		return s.settle(now)
+	case lease <= now:
+		return s.do(now, Action{Kind: TakeLease, Lease: s.inHand()})
+	case fold <= now && (fold+s.policy.FoldEvery <= now || claim > now):
+		return s.do(now, Action{Kind: Fold, Lease: s.lease, Limit: s.policy.FoldLimit})
+	case claim <= now:
+		return s.do(now, Action{Kind: Claim, Lease: s.lease, Limit: s.room()})
+	}
+	return Action{Until: min(settle, lease, claim, fold), Idle: s.idle()}
+}
+
+func (s *Sender) do(now time.Duration, a Action) Action {
+	s.busy, s.began, s.woken = a.Kind, now, false
+	return a
+}
+
+// Wake is a hint that there may be something to send or to fold. It may come
+// too often, and at any time.
+func (s *Sender) Wake(now time.Duration) {
+	s.woken = true
+	s.claimAt = min(s.claimAt, now)
+	s.foldAt = min(s.foldAt, max(now, s.folded+s.policy.FoldEvery))
+}
+
+// Stop ends the sending: nothing is claimed or handed over any more. When all
+// that is open has been answered and settled, Next gives an idle Rest. The lease
+// is left to expire.
+func (s *Sender) Stop() { s.stopping = true }
+
+// Forgotten is the number of messages whose attempts could not be noted because
+// the epoch was lost, since the Sender was made. The next epoch holds them for
+// doubtful.
+func (s *Sender) Forgotten() int { return s.lost }
+
+// Open is the number of messages that are with a caller.
+func (s *Sender) Open() int { return len(s.open) }
+
+// unsettled is the number of messages that are open or answered.
+func (s *Sender) unsettled() int { return len(s.open) + len(s.answered) + len(s.settling) }
+
+// room is how many messages may be claimed now.
+func (s *Sender) room() int {
+	if s.trouble.reason != "" {
+		return 1 - s.unsettled()
+	}
+	return s.policy.MaxInFlight - s.unsettled()
+}
+
+func (s *Sender) idle() bool {
+	if s.stopping {
+		return s.unsettled() == 0
+	}
+	return s.unsettled() == 0 && s.claimAt == never && s.foldAt == never
+}
+
+// held reports whether there is a lease of whose epoch nothing speaks against
+// claims.
+func (s *Sender) held() bool { return s.lease.Epoch != 0 && !s.spent }
+
+func (s *Sender) inHand() parley.Lease {
+	if s.anew {
+		return parley.Lease{}
+	}
+	return s.lease
+}
+
+// ttl is what the store granted.
+func (s *Sender) ttl() time.Duration {
+	if s.lease.TTL > 0 {
+		return min(s.lease.TTL, s.policy.LeaseTTL)
+	}
+	return s.policy.LeaseTTL
+}
+
+// half is when the lease is too old to hand anything over.
+func (s *Sender) half() time.Duration { return s.asked + s.ttl()/2 }
+
+// settleWhen is when outcomes should be settled: soon, but together with those
+// that are about to come.
+func (s *Sender) settleWhen() time.Duration {
+	switch {
+	case len(s.answered) == 0:
+		return never
+	case len(s.open) == 0, s.stopping, s.spent, 2*len(s.answered) >= s.policy.MaxInFlight:
+		return s.settleAt
+	}
+	return max(s.settleAt, s.gathered())
+}
+
+// leaseWhen is when the lease should be taken or renewed: never, unless there is
+// something to do under it.
+func (s *Sender) leaseWhen(now time.Duration) time.Duration {
+	if s.stopping {
+		return never
+	}
+	work := min(s.claimWanted(), s.foldAt)
+	switch {
+	case s.unsettled() == 0 && !s.held():
+		return max(work, s.leaseFrom)
+	case s.unsettled() == 0:
+		return max(work, s.leaseFrom, s.asked+s.ttl()/4)
+	case !s.held() || now >= s.asked+s.ttl():
+		return never
+	}
+	return max(s.leaseFrom, s.asked+s.ttl()/4)
+}
+
+// claimWanted is when there is, as far as is known, something to claim and room
+// for it.
+func (s *Sender) claimWanted() time.Duration {
+	if s.stopping || s.unsure || s.room() <= 0 {
+		return never
+	}
+	return max(s.claimAt, s.trouble.until)
+}
+
+func (s *Sender) claimWhen(now time.Duration) time.Duration {
+	return s.underLease(s.claimWanted(), now)
+}
+
+func (s *Sender) foldWhen(now time.Duration) time.Duration {
+	if s.stopping {
+		return never
+	}
+	return s.underLease(s.foldAt, now)
+}
+
+// underLease is t if the lease is young enough then, else never: leaseWhen says
+// when it will be renewed.
+func (s *Sender) underLease(t, now time.Duration) time.Duration {
+	if !s.held() || max(t, now) >= s.half() {
+		return never
+	}
+	return t
+}

@@ -1,0 +1,173 @@
+package egress
+
+import (
+	"errors"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// Leased tells how TakeLease ended.
+func (s *Sender) Leased(l parley.Lease, err error, now time.Duration) {
+	s.busy = Rest
+	switch {
+	case errors.Is(err, parley.ErrFenced):
+		s.forget()
+		s.leaseFrom = now + s.policy.LeaseTTL/4
+	case err != nil:
+		s.leaseFrom = now + s.storeFailed()
+	default:
+		if l.Epoch != s.lease.Epoch {
+			s.forget()
+		}
+		s.lease, s.asked, s.leaseFrom = l, s.began, 0
+		s.spent, s.anew, s.failures = false, false, 0
+	}
+}
+
+// Claimed tells how Claim ended, with the store's answer, and returns what may
+// be handed to a Gate. Each of them must come back through Answered.
+func (s *Sender) Claimed(rows []parley.Claimed, next time.Duration, err error, now time.Duration) []Handover {
+	s.busy = Rest
+	if err != nil {
+		s.claimFailed(err, now)
+		return nil
+	}
+	s.failures = 0
+	s.claimAt = s.claimNext(len(rows), next, now)
+	if s.stopping {
+		s.takeBack(rows, now)
+		return nil
+	}
+	out := make([]Handover, 0, len(rows))
+	for _, r := range rows {
+		s.open[r.ID] = attempt{attempts: r.Attempts, era: s.trouble.era}
+		out = append(out, Handover{Claimed: r, Epoch: s.lease.Epoch, Until: s.half()})
+	}
+	return out
+}
+
+// Starved tells that Claim was not carried out, because the node has no place
+// for another message. Wake tells when it has.
+func (s *Sender) Starved(now time.Duration) {
+	s.busy = Rest
+	s.claimAt = now + starvedWait
+	if s.woken {
+		s.claimAt = now
+	}
+}
+
+// Answered tells how a hand-over ended.
+func (s *Sender) Answered(a Answer, now time.Duration) {
+	at, ok := s.open[a.ID]
+	if !ok || a.Epoch != s.lease.Epoch {
+		return
+	}
+	delete(s.open, a.ID)
+	s.note(s.judge(a, at, now), now)
+}
+
+// Settled tells how Settle ended.
+func (s *Sender) Settled(err error, now time.Duration) {
+	s.busy = Rest
+	switch {
+	case errors.Is(err, parley.ErrFenced):
+		s.forget()
+	case err != nil:
+		s.answered = append(s.settling, s.answered...)
+		s.settling, s.unsure = nil, true
+		s.settleAt = now + s.storeFailed()
+	default:
+		// The conversations of these have perhaps another message, and how long
+		// those wait that wait is to be asked anew.
+		s.settling, s.unsure, s.failures = nil, false, 0
+		s.claimAt = min(s.claimAt, now)
+	}
+}
+
+// Folded tells how Fold ended: with n receipts.
+func (s *Sender) Folded(n int, err error, now time.Duration) {
+	s.busy = Rest
+	took := now - s.began
+	s.folded = now
+	switch {
+	case errors.Is(err, parley.ErrFenced):
+		s.spent = true
+		s.foldAt, s.leaseFrom = now, now+s.storeFailed()
+	case err != nil:
+		s.foldAt = now + s.storeFailed()
+	case n >= s.policy.FoldLimit:
+		s.foldAt = now + s.foldPause(took)
+	case s.woken:
+		s.foldAt = now + s.policy.FoldEvery
+	default:
+		s.foldAt = never
+	}
+}
+
+// foldPause leaves the larger share of the time to sending, if there is any.
+func (s *Sender) foldPause(took time.Duration) time.Duration {
+	if s.unsettled() == 0 && s.claimAt == never {
+		return 0
+	}
+	return foldShare * took
+}
+
+func (s *Sender) claimNext(n int, next, now time.Duration) time.Duration {
+	switch {
+	case s.woken, n > 0 && next <= 0:
+		return now
+	case next <= 0: // nothing, but some are claimable: not at once, to be sure not to spin
+		return now + storeWait
+	case next >= s.policy.Horizon:
+		return never
+	}
+	return now + next
+}
+
+func (s *Sender) claimFailed(err error, now time.Duration) {
+	s.spent = true
+	s.claimAt, s.leaseFrom = now, now+s.storeFailed()
+	if !errors.Is(err, parley.ErrFenced) {
+		s.anew = true
+	}
+}
+
+// takeBack releases messages that were claimed and will not be handed over.
+func (s *Sender) takeBack(rows []parley.Claimed, now time.Duration) {
+	for _, r := range rows {
+		s.note(parley.Outcome{ID: r.ID, Kind: parley.Retry, Uncounted: true}, now)
+	}
+}
+
+// note keeps an outcome until it is settled. The first one sets the time at
+// which they are.
+func (s *Sender) note(o parley.Outcome, now time.Duration) {
+	if len(s.answered) == 0 {
+		s.firstAnswer = now
+	}
+	s.answered = append(s.answered, o)
+}
+
+func (s *Sender) gathered() time.Duration { return s.firstAnswer + max(s.policy.Gather, 0) }
+
+func (s *Sender) settle(now time.Duration) Action {
+	s.settling, s.answered = s.answered, nil
+	return s.do(now, Action{Kind: Settle, Lease: s.lease, Outcomes: s.settling})
+}
+
+// forget drops the epoch and all that was claimed in it.
+func (s *Sender) forget() {
+	s.lost += s.unsettled()
+	clear(s.open)
+	s.answered, s.settling, s.unsure = nil, nil, false
+	s.lease, s.spent = parley.Lease{}, false
+	s.claimAt = min(s.claimAt, s.began)
+}
+
+// storeFailed is the wait after another failure of the store.
+func (s *Sender) storeFailed() time.Duration {
+	s.failures++
+	d := grow(storeWait, storeWaitMax, 2, s.failures-1)
+	return d/2 + time.Duration(s.policy.Random()*float64(d)/2)
+}
