@@ -1,0 +1,190 @@
+package metatest
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"hash"
+	"math/rand/v2"
+	"time"
+)
+
+// World is Meta, its users and the judge, on one goroutine: nothing happens in
+// it but by a call, and every decision comes from the seed and the order of the
+// calls. It must not be used by two goroutines at once.
+//
+// A driver repeats: take the posts that are [World.Due], write them, tell their
+// outcome with [World.Posted], pass the node's sends to [World.Graph], and sleep
+// until [World.NextDue]; until [World.Settled]. Then it reads the [Verdict].
+//
+// A time that is earlier than that of the call before counts as the same
+// instant: wall clocks run backwards.
+type World struct {
+	cfg      Config
+	start    time.Time
+	now      int64  // ns after start, of the last call
+	step     uint32 // number of the last call
+	channels []Channel
+	people   []person
+	byID     map[string]int32 // Meta's id of a channel -> channel
+	byKey    map[string]int32 // PSID, IGSID, wa_id, BSUID -> person
+	total    int              // messages of the whole run
+	next     int              // message that is due next
+
+	plan    *rand.Rand // who writes what: the same for a seed, whatever the node does
+	network *rand.Rand // what Meta does with it
+	graph   *rand.Rand // what the Graph API does
+	roster  *roster
+	signer  hash.Hash
+
+	records []record // message k of user u is records[(k-1)*users+u]
+	timers  []timer
+
+	updates  queue[update]
+	retries  queue[*post]
+	posts    map[uint64]*post // handed out or waiting to be sent again
+	deadline []handed         // of posts handed out, oldest first
+	lastPost uint64
+	out      int // posts handed out
+	batches  [platforms][classes]batch
+	sent     uint64 // accepted sends: numbers their ids
+	lastKill int64
+	extras   []extra // second effects that a reply showed
+	known    map[extraKey]bool
+	live     Verdict // the counters that grow as things happen
+	open     int     // reminders that still owe a ring
+	answered int
+	ack      histogram
+	lag      histogram
+}
+
+// NewWorld makes the users and channels of a run. It does nothing yet.
+func NewWorld(cfg Config) *World {
+	cfg = cfg.resolved()
+	w := &World{
+		cfg: cfg, start: cfg.Start, total: cfg.total(),
+		channels: channelsFor(cfg),
+		byID:     map[string]int32{}, byKey: map[string]int32{},
+		plan:    rand.New(rand.NewPCG(cfg.Seed, 1)),
+		network: rand.New(rand.NewPCG(cfg.Seed, 2)),
+		graph:   rand.New(rand.NewPCG(cfg.Seed, 3)),
+		signer:  hmac.New(sha256.New, []byte(cfg.Secret)),
+		posts:   map[uint64]*post{}, known: map[extraKey]bool{},
+		lastKill: -1,
+	}
+	w.people = populate(cfg, w.channels)
+	w.roster = newRoster(cfg.Users, w.plan)
+	w.index()
+	return w
+}
+
+func (w *World) index() {
+	for i, c := range w.channels {
+		w.byID[c.ID] = int32(i)
+	}
+	for i, p := range w.people {
+		if p.id != "" {
+			w.byKey[p.id] = int32(i)
+		}
+		if p.bsuid != "" {
+			w.byKey[p.bsuid] = int32(i)
+		}
+	}
+}
+
+// Config is the configuration with its defaults filled in: the app's name,
+// secret, verify token and numeric id are in it.
+func (w *World) Config() Config { return w.cfg }
+
+// Channels are the channels that the node must be configured with.
+func (w *World) Channels() []Channel { return w.channels }
+
+// tick takes note of a call at now, and returns now in ns after the start.
+func (w *World) tick(now time.Time) int64 {
+	if w.start.IsZero() {
+		w.start = now
+	}
+	// The wall clock's reading, never the monotonic one: the node stamps what it
+	// receives by the wall clock, and a timer is early or late by that.
+	w.now = max(w.now, now.UnixNano()-w.start.UnixNano())
+	w.step++
+	return w.now
+}
+
+// dueAt is when message m (from 0) is written, in ns after the start.
+func (w *World) dueAt(m int) int64 {
+	return int64(float64(m) / w.cfg.Rate * float64(time.Second))
+}
+
+// NextDue is when [World.Due] has something new to say; false when it never
+// will without another call. With a limit on posts in flight the time may be
+// past: the driver then waits for an outcome.
+func (w *World) NextDue() (time.Time, bool) {
+	const never = int64(1)<<62 - 1
+	at := never
+	if w.next < w.total {
+		at = w.dueAt(w.next)
+	}
+	if w.updates.len() > 0 {
+		at = min(at, w.updates.next())
+	}
+	if w.retries.len() > 0 {
+		at = min(at, w.retries.next())
+	}
+	if w.trim(); len(w.deadline) > 0 {
+		at = min(at, w.deadline[0].at)
+	}
+	return w.start.Add(time.Duration(at)), at != never
+}
+
+// Settled reports whether nothing more is owed: all messages were written, all
+// posts acknowledged, all replies and rings have come.
+func (w *World) Settled(now time.Time) bool {
+	w.tick(now)
+	return w.next == w.total && w.updates.len() == 0 && len(w.posts) == 0 &&
+		w.answered == w.total && w.open == 0
+}
+
+// Killed says that the node was killed (kill -9) at that instant. Sends whose
+// answer was not yet written, or so shortly before that the node may not have
+// taken note of it, may be repeated with good reason.
+func (w *World) Killed(at time.Time) {
+	w.live.Kills++
+	w.tick(at)
+	kill := at.UnixNano() - w.start.UnixNano()
+	w.lastKill = max(w.lastKill, kill)
+	since := kill - int64(w.cfg.KillGrace)
+	for i := range w.records {
+		if r := &w.records[i]; r.answered() && r.written > since {
+			r.doubtful = true
+		}
+	}
+	for i := range w.timers {
+		if t := &w.timers[i]; t.hasRung() && t.written > since {
+			t.doubtful = true
+		}
+	}
+}
+
+// Progress is a snapshot for a live display; cheap.
+type Progress struct {
+	Elapsed  time.Duration // since the start
+	Offered  int           // messages written so far
+	Acked    int           // of these, acknowledged
+	Effects  int           // of these, seen through their own reply
+	Sends    int           // sends accepted by the Graph API
+	Timers   int           // reminders that rang
+	Retries  int           // posts that were sent again for want of a 200
+	Kills    int
+	AckP50MS float64
+	AckP99MS float64
+}
+
+// Progress tells how far the run is.
+func (w *World) Progress() Progress {
+	return Progress{
+		Elapsed: time.Duration(w.now), Offered: w.next, Acked: w.live.Acked,
+		Effects: w.answered, Sends: w.live.Sends, Timers: w.live.TimersRung,
+		Retries: w.live.PostsRetried, Kills: w.live.Kills,
+		AckP50MS: w.ack.quantile(0.5), AckP99MS: w.ack.quantile(0.99),
+	}
+}
