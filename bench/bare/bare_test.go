@@ -72,7 +72,7 @@ func serve(t *testing.T, handler fasthttp.RequestHandler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := fasthttp.Server{Handler: handler}
+	server := fasthttp.Server{Handler: handler, NoDefaultDate: true}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ln) }()
 	t.Cleanup(func() {
@@ -140,6 +140,10 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%+v; want all 30 accepted, half of them after %v and more", got, stall/3)
 		}
 	})
+}
+
+func TestLoadEnds(t *testing.T) {
+	t.Parallel()
 	t.Run("counts what isn't answered", func(t *testing.T) {
 		t.Parallel()
 		ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -168,6 +172,10 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%+v, %v; want the 3 that were taken", got, err)
 		}
 	})
+}
+
+func TestLoadRefuses(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]bare.LoadConfig{
 		"no address":  {Rate: 1, Duration: time.Second, Post: signed},
 		"no post":     {Addr: "x", Rate: 1, Duration: time.Second},
