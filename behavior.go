@@ -122,7 +122,9 @@ func (t *Turn) CancelTimer(name string) { t.Do(CancelTimer{Name: name}) }
 // Become lets the named behaviour receive the next inputs.
 func (t *Turn) Become(name string) { t.Do(Become{Behavior: name}) }
 
-// End forgets the conversation's state: the next input begins anew.
+// End forgets the conversation's state, with what the turn makes of it after
+// End: the next input begins anew. Timers set after End, and a behaviour named
+// after it, hold.
 func (t *Turn) End() { t.Do(End{}) }
 
 // Do wants an effect. An effect outside the limits fails the turn.

@@ -139,7 +139,14 @@ func step(rows ...parley.Pending) parley.Commit {
 	return parley.Step(scripted(), fresh(), rows, drawn(1))
 }
 
-func lines(t testing.TB, s parley.Snapshot) []string {
+// tb is what *testing.T and *rapid.T have in common.
+type tb interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func lines(t tb, s parley.Snapshot) []string {
 	t.Helper()
 	var d diary
 	if len(s.State) > 0 {
@@ -166,7 +173,7 @@ func causes(c parley.Commit) []string {
 	return out
 }
 
-func diff[T any](t testing.TB, what string, want, got T) {
+func diff[T any](t tb, what string, want, got T) {
 	t.Helper()
 	if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
@@ -226,6 +233,15 @@ func TestStep(t *testing.T) {
 		}
 		diff(t, "snapshot", before, after)
 		diff(t, "rows", said(3, "cancel a;set d 1h", "end"), rows)
+	})
+	t.Run("shares nothing with the same step taken before", func(t *testing.T) {
+		t.Parallel()
+		s := step(said(1, "set a 1m", "set b 1m")...).Next
+		s.Seen, s.Timers = slices.Grow(s.Seen, 8), slices.Grow(s.Timers, 8)
+		first := parley.Step(scripted(), s, said(3, "set c 1m"), drawn(2))
+		want := parley.Step(scripted(), s, said(3, "set c 1m"), drawn(2))
+		parley.Step(scripted(), s, said(4, "set d 1m"), drawn(3))
+		diff(t, "first", want, first)
 	})
 	t.Run("shows the turn what it is about", func(t *testing.T) {
 		t.Parallel()
@@ -441,6 +457,21 @@ func TestStepEnd(t *testing.T) {
 		if c.Outbox[0].Ordinal != 2 || c.Next.Timers[0].Generation != 2 || len(c.Next.Seen) != 3 {
 			t.Errorf("ordinal %d, generation %d, %d keys", c.Outbox[0].Ordinal, c.Next.Timers[0].Generation, len(c.Next.Seen))
 		}
+	})
+	t.Run("at once", func(t *testing.T) {
+		t.Parallel()
+		bot := &parley.Bot{Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
+			t.End()
+			var d diary
+			if err := t.State(&d); err != nil {
+				return err
+			}
+			t.Say(fmt.Sprint(len(d.Lines)))
+			return t.SetState("too late: the state ends with the turn")
+		})}
+		c := parley.Step(bot, step(said(1, "x")...).Next, said(2, "y"), drawn(2))
+		diff(t, "lines left", []string{"0"}, texts(c))
+		diff(t, "state", nil, c.Next.State)
 	})
 	t.Run("and what the turn wants after it holds", func(t *testing.T) {
 		t.Parallel()

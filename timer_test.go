@@ -43,9 +43,25 @@ func TestTimers(t *testing.T) {
 		diff(t, "cancelled", []parley.Timer{a}, c.CancelTimers)
 		again := c.SetTimers[0]
 		diff(t, "live", []parley.Timer{again}, c.Next.Timers)
-		c = then(c.Next, fire(3, a), fire(4, again))
+		c = then(c.Next, fire(3, a))
+		diff(t, "outbox of the stale entry", nil, texts(c))
+		diff(t, "live after the stale entry", []parley.Timer{again}, c.Next.Timers)
+		c = then(c.Next, fire(4, again))
 		diff(t, "outbox", []string{"ring a"}, texts(c))
 		diff(t, "state", []string{"set a 1m", "set a 2m", "ring a"}, lines(t, c.Next))
+	})
+	t.Run("needs no older keys", func(t *testing.T) {
+		t.Parallel()
+		full := step(said(1, make([]string, parley.InlineSeen)...)...).Next
+		row := fire(100, a)
+		row.Time = time.Time{}
+		if full.NeedsOlder(row) {
+			t.Error("its generation says all")
+		}
+		row.Input = parley.Message{}
+		if !full.NeedsOlder(row) {
+			t.Error("a message without a time may be a repeat")
+		}
 	})
 }
 
