@@ -3,7 +3,6 @@ package egress
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -71,7 +70,7 @@ func (d *desk) signal() {
 func (d *desk) run(ctx context.Context, c *callers) {
 	timer := time.NewTimer(0) //nolint:forbidigo // the one timer of this channel
 	defer timer.Stop()
-	defer d.leave()
+	defer d.leave(ctx)
 	for ctx.Err() == nil {
 		now := d.manager.cfg.Clock()
 		d.collect(ctx, now)
@@ -182,7 +181,7 @@ func (d *desk) tellPause(ctx context.Context, now time.Duration) {
 		return
 	}
 	d.manager.log.WarnContext(ctx, "channel pauses", "channel", d.channel.String(),
-		"reason", string(p.Reason), "code", p.Code, slog.Duration("wait", p.Until-now))
+		"reason", string(p.Reason), "code", p.Code, "wait", p.Until-now)
 }
 
 func (d *desk) count(why Reason) {
@@ -233,9 +232,9 @@ func (d *desk) rest(ctx context.Context, timer *time.Timer, wait time.Duration) 
 }
 
 // leave counts a channel's pause as over: nobody waits for it here any more.
-func (d *desk) leave() {
+func (d *desk) leave(ctx context.Context) {
 	d.count("")
 	if n := d.sender.unsettled(); n > 0 {
-		d.manager.log.Warn("stopped before outcomes were noted", "channel", d.channel.String(), "messages", n) //nolint:sloglint // the context is done
+		d.manager.log.WarnContext(ctx, "stopped before outcomes were noted", "channel", d.channel.String(), "messages", n)
 	}
 }

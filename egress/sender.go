@@ -79,7 +79,8 @@ type Action struct {
 //	age 0 ... 1/4   send
 //	age 1/4 ... 1/2 send, but renew first
 //	age 1/2 ... 1   hand nothing over, claim nothing; renew; settle
-//	age 1 ...       settle, wait for callers; then take a new lease
+//	age 1 ...       settle, wait for callers (for DoubtfulWait more, should one
+//	                never come back); then take a new lease
 //
 // A lease that may have expired is not renewed while messages are open or
 // answered: the store would raise the epoch and take those for doubtful. They are
@@ -264,12 +265,13 @@ func (s *Sender) leaseWhen(now time.Duration) time.Duration {
 		return max(work, s.leaseFrom)
 	case s.unsettled() == 0:
 		return max(work, s.leaseFrom, s.asked+s.ttl()/4)
-	case !s.held() || now >= s.asked+s.ttl():
+	case s.held() && now < s.asked+s.ttl():
+		return max(s.leaseFrom, s.asked+s.ttl()/4)
+	case len(s.open) == 0:
 		return never
 	}
-	return max(s.leaseFrom, s.asked+s.ttl()/4)
+	return max(s.leaseFrom, s.asked+s.ttl()+s.policy.DoubtfulWait)
 }
-
 // claimWanted is when there is, as far as is known, something to claim and room
 // for it.
 func (s *Sender) claimWanted() time.Duration {

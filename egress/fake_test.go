@@ -1,0 +1,253 @@
+package egress_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/egress"
+)
+
+var errStore = errors.New("store is away")
+
+// row is a message as the store keeps it.
+type row struct {
+	parley.Outgoing
+	attempts int
+	doubtful bool
+	due      time.Duration
+	epoch    uint64 // of the open claim, 0 if none
+	marked   time.Duration
+}
+
+type grant struct {
+	lease   parley.Lease
+	expires time.Duration
+}
+
+// store keeps the promises of egress.Outbox and egress.Receipts in the plainest
+// way, and fails when told to.
+type store struct {
+	mu     sync.Mutex
+	now    func() time.Duration
+	epoch  uint64 // the greatest given out, over all channels
+	leases map[parley.Channel]grant
+	rows   []*row
+	sent   map[parley.ID]string
+	dead   map[parley.ID]parley.Outcome
+	// receipts waiting for a fold; each "failed" one becomes an inbox row
+	receipts int
+	folds    int
+
+	// fault is asked before and after each step takes hold.
+	fault func(step string, after bool) error
+
+	claims, settles, leased int
+	outcomes                []parley.Outcome // all that were settled, also those ignored
+}
+
+func newStore(now func() time.Duration) *store {
+	return &store{
+		now: now, leases: map[parley.Channel]grant{}, sent: map[parley.ID]string{},
+		dead:  map[parley.ID]parley.Outcome{},
+		fault: func(string, bool) error { return nil },
+	}
+}
+
+// step runs f between the faults. The lock is not held while a fault runs, so
+// that it may let others act.
+func (s *store) step(name string, f func() error) error {
+	if err := s.fault(name, false); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	err := f()
+	s.mu.Unlock()
+	if late := s.fault(name, true); err == nil {
+		err = late
+	}
+	return err
+}
+
+func (s *store) add(rows ...parley.Outgoing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range rows {
+		s.rows = append(s.rows, &row{Outgoing: o})
+	}
+}
+
+// left is the number of messages that have not come to an end.
+func (s *store) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.rows)
+}
+
+func (s *store) Lease(_ context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error) {
+	var out parley.Lease
+	err := s.step("lease", func() error {
+		s.leased++
+		g, now := s.leases[ch], s.now()
+		live := now < g.expires
+		switch {
+		case live && g.lease.Holder != holder:
+			return parley.ErrFenced
+		case live && have.Epoch == g.lease.Epoch:
+			out = g.lease
+		default:
+			s.epoch++
+			out = parley.Lease{Channel: ch, Holder: holder, Epoch: s.epoch, TTL: ttl}
+		}
+		s.leases[ch] = grant{lease: out, expires: now + ttl}
+		return nil
+	})
+	if err != nil {
+		return parley.Lease{}, err
+	}
+	return out, nil
+}
+
+func (s *store) Claim(_ context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) (out []parley.Claimed, next time.Duration, err error) {
+	err = s.step("claim", func() error {
+		s.claims++
+		now := s.now()
+		if g := s.leases[l.Channel]; g.lease.Epoch != l.Epoch || now >= g.expires {
+			return parley.ErrFenced
+		}
+		out, next = s.claim(l, limit, doubtfulWait, horizon)
+		return nil
+	})
+	if err != nil && out == nil {
+		// A store whose write failed may well have read what it meant to mark.
+		out = s.peek(l, limit)
+	}
+	return out, next, err
+}
+
+// peek is what a claim would return, without its marks.
+func (s *store) peek(l parley.Lease, limit int) []parley.Claimed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := make([]row, len(s.rows))
+	for i, r := range s.rows {
+		kept[i] = *r
+	}
+	out, _ := s.claim(l, limit, 0, 0)
+	for i, r := range s.rows {
+		*r = kept[i]
+	}
+	return out
+}
+
+func (s *store) claim(l parley.Lease, limit int, doubtfulWait, horizon time.Duration) (out []parley.Claimed, next time.Duration) {
+	now := s.now()
+	next = horizon
+	headed := map[parley.Conversation]bool{}
+	for _, r := range s.rows {
+		if r.Conversation.Channel != l.Channel || headed[r.Conversation] {
+			continue
+		}
+		headed[r.Conversation] = true
+		due := r.due
+		switch {
+		case r.epoch == l.Epoch:
+			continue
+		case r.epoch != 0:
+			due = r.marked + doubtfulWait
+		}
+		if wait := due - now; wait > 0 || len(out) == limit {
+			next = min(next, max(wait, 0))
+			continue
+		}
+		r.doubtful = r.doubtful || r.epoch != 0
+		r.epoch, r.marked = l.Epoch, now
+		out = append(out, parley.Claimed{Outgoing: r.Outgoing, Attempts: r.attempts, Doubtful: r.doubtful})
+	}
+	return out, next
+}
+
+func (s *store) Settle(_ context.Context, l parley.Lease, outcomes []parley.Outcome) error {
+	return s.step("settle", func() error {
+		s.settles++
+		if s.leases[l.Channel].lease.Epoch != l.Epoch {
+			return parley.ErrFenced
+		}
+		s.outcomes = append(s.outcomes, outcomes...)
+		for _, o := range outcomes {
+			s.settle(l, o)
+		}
+		return nil
+	})
+}
+
+func (s *store) settle(l parley.Lease, o parley.Outcome) {
+	i := slices.IndexFunc(s.rows, func(r *row) bool { return r.ID == o.ID && r.epoch == l.Epoch })
+	if i < 0 {
+		return
+	}
+	r := s.rows[i]
+	r.epoch, r.due = 0, s.now()+o.Wait
+	switch o.Kind {
+	case parley.Sent:
+		s.sent[r.ID] = o.ProviderID
+		s.rows = slices.Delete(s.rows, i, i+1)
+	case parley.Refused:
+		s.dead[r.ID] = o
+		s.rows = slices.Delete(s.rows, i, i+1)
+	case parley.Doubt:
+		r.doubtful = true
+	case parley.Retry:
+		if !o.Uncounted {
+			r.attempts++
+		}
+	}
+}
+
+func (s *store) Fold(_ context.Context, l parley.Lease, limit int) (n int, rows []parley.Pending, err error) {
+	err = s.step("fold", func() error {
+		s.folds++
+		if g := s.leases[l.Channel]; g.lease.Epoch != l.Epoch || s.now() >= g.expires {
+			return parley.ErrFenced
+		}
+		n = min(limit, s.receipts)
+		s.receipts -= n
+		for range n {
+			rows = append(rows, parley.Pending{Conversation: parley.Conversation{Channel: l.Channel}})
+		}
+		return nil
+	})
+	return n, rows, err
+}
+
+var page = parley.Channel{Brand: "acme", Kind: parley.Messenger, ID: "100"}
+
+func talk(ch parley.Channel, contact string) parley.Conversation {
+	return parley.Conversation{Channel: ch, Contact: parley.Contact(parley.UserKey + contact)}
+}
+
+// outgoing is the nth message of a conversation; its id tells both.
+func outgoing(c parley.Conversation, n int) parley.Outgoing {
+	var random [16]byte
+	copy(random[8:], c.Channel.ID)
+	copy(random[11:], c.Contact[len(parley.UserKey):])
+	random[14], random[15] = byte(n>>8), byte(n)
+	return parley.Outgoing{
+		ID: parley.NewID(time.UnixMilli(1), random), Conversation: c, Ordinal: uint64(n),
+		At: time.Unix(1_700_000_000, 0), Send: parley.Send{Text: "hi"},
+	}
+}
+
+// provider is a function as an egress.Provider.
+type provider func(context.Context, parley.Claimed) egress.Answer
+
+func (p provider) Send(ctx context.Context, m parley.Claimed) egress.Answer { return p(ctx, m) }
+
+func accepted(m parley.Claimed) egress.Answer {
+	return egress.Answer{Kind: egress.Accepted, ProviderID: "mid." + m.ID.String()}
+}
+
+func middle() float64 { return 0.5 }
