@@ -272,6 +272,7 @@ func (s *Sender) leaseWhen(now time.Duration) time.Duration {
 	}
 	return max(s.leaseFrom, s.asked+s.ttl()+s.policy.DoubtfulWait)
 }
+
 // claimWanted is when there is, as far as is known, something to claim and room
 // for it.
 func (s *Sender) claimWanted() time.Duration {
