@@ -237,9 +237,9 @@ func TestStep(t *testing.T) {
 	t.Run("shares nothing with the same step taken before", func(t *testing.T) {
 		t.Parallel()
 		s := step(said(1, "set a 1m", "set b 1m")...).Next
-		s.Seen, s.Timers = slices.Grow(s.Seen, 8), slices.Grow(s.Timers, 8)
-		first := parley.Step(scripted(), s, said(3, "set c 1m"), drawn(2))
 		want := parley.Step(scripted(), s, said(3, "set c 1m"), drawn(2))
+		s.Seen, s.Timers = slices.Grow(s.Seen, 8), slices.Grow(s.Timers, 8) // room to write into
+		first := parley.Step(scripted(), s, said(3, "set c 1m"), drawn(2))
 		parley.Step(scripted(), s, said(4, "set d 1m"), drawn(3))
 		diff(t, "first", want, first)
 	})
