@@ -52,7 +52,7 @@ type Circumstance struct {
 // state before it. Step itself can't fail.
 func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
 	w := work{bot: bot, c: c, next: s}
-	w.next.Seen = slices.Clone(s.Seen)
+	w.next.Seen = append(make([]SeenKey, 0, len(s.Seen)+len(rows)), s.Seen...)
 	w.next.Timers = slices.Clone(s.Timers)
 	w.next.Version = Version{Number: s.Version.Number + 1, Token: Token(binary.BigEndian.Uint64(c.Nonce[:]))}
 	w.out = Commit{Conversation: s.Conversation, Base: s.Version}
@@ -262,8 +262,7 @@ func cut(s string, limit int) string {
 // forgetOld moves the keys that no longer fit out of the snapshot.
 func (w *work) forgetOld() {
 	if n := len(w.next.Seen) - InlineSeen; n > 0 {
-		w.out.Evicted = slices.Clone(w.next.Seen[:n])
-		w.next.Seen = slices.Clone(w.next.Seen[n:])
+		w.out.Evicted, w.next.Seen = w.next.Seen[:n:n], w.next.Seen[n:]
 	}
 }
 
