@@ -208,9 +208,9 @@ func TestCulprit(t *testing.T) {
 	if got := append(first(), rest()...); count(got, 200) != 51 {
 		t.Fatalf("statuses %v", got)
 	}
-	events, _, quarantined, _ := g.store.counts()
-	if events != 50 || quarantined != 1 || failed.Load() != 3 {
-		t.Fatalf("%d events, %d quarantined, %d failures; want 50, 1, 3", events, quarantined, failed.Load())
+	n := g.store.counts()
+	if n.events != 50 || n.quarantined != 1 || failed.Load() != 3 {
+		t.Fatalf("%d events, %d quarantined, %d failures; want 50, 1, 3", n.events, n.quarantined, failed.Load())
 	}
 	q := g.store.quarantine[0]
 	if q.Kind != parley.WhatsApp || q.ChannelID != waNumber || !strings.Contains(string(q.Body), "text 33") {
@@ -240,8 +240,8 @@ func TestBrokenStoreIsNotBeaten(t *testing.T) {
 	if n := attempts.Load(); n > 20 {
 		t.Errorf("%d attempts for 101 webhooks", n)
 	}
-	if events, _, quarantined, _ := g.store.counts(); events+quarantined != 0 {
-		t.Errorf("%d events, %d quarantined", events, quarantined)
+	if n := g.store.counts(); n.events+n.quarantined != 0 {
+		t.Errorf("%d events, %d quarantined", n.events, n.quarantined)
 	}
 }
 
@@ -271,8 +271,8 @@ func TestDrain(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if events, _, _, _ := g.store.counts(); events != 21 || g.hints.count() != 21 {
-		t.Errorf("%d events, %d hints; want 21 each", events, g.hints.count())
+	if n := g.store.counts(); n.events != 21 || g.hints.count() != 21 {
+		t.Errorf("%d events, %d hints; want 21 each", n.events, g.hints.count())
 	}
 }
 

@@ -108,7 +108,6 @@ func (s *store) take(a parley.Arrivals) []parley.Pending {
 	for _, q := range a.Quarantined {
 		s.lastID++
 		binary.BigEndian.PutUint64(q.ID[8:], s.lastID)
-		q.Body = bytes.Clone(q.Body)
 		s.quarantine = append(s.quarantine, q)
 	}
 	return rows
@@ -138,10 +137,13 @@ func (s *store) Release(_ context.Context, ids []parley.ID, a parley.Arrivals) (
 	return s.take(a), nil
 }
 
-func (s *store) counts() (events, receipts, quarantined, appends int) {
+// counts is what is in the store, and by how many appends it came.
+type counts struct{ events, receipts, quarantined, appends int }
+
+func (s *store) counts() counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.rows), len(s.receipts), len(s.quarantine), s.appends
+	return counts{len(s.rows), len(s.receipts), len(s.quarantine), s.appends}
 }
 
 func (s *store) texts() []string {
@@ -186,18 +188,18 @@ type rig struct {
 
 // start runs a server on an in-memory listener until the test ends. The
 // WhatsApp number and the page are learnt.
-func start(t testing.TB, adjust ...func(*ingress.Config)) *rig {
-	t.Helper()
-	g := prepare(t, adjust...)
-	g.run(t)
-	if err := g.server.Learn(t.Context(), appName, []parley.Channel{waChannel(), pageChannel()}); err != nil {
-		t.Fatal(err)
+func start(tb testing.TB, adjust ...func(*ingress.Config)) *rig {
+	tb.Helper()
+	g := prepare(tb, adjust...)
+	g.run(tb)
+	if err := g.server.Learn(tb.Context(), appName, []parley.Channel{waChannel(), pageChannel()}); err != nil {
+		tb.Fatal(err)
 	}
 	return g
 }
 
-func prepare(t testing.TB, adjust ...func(*ingress.Config)) *rig {
-	t.Helper()
+func prepare(tb testing.TB, adjust ...func(*ingress.Config)) *rig {
+	tb.Helper()
 	ln := fasthttputil.NewInmemoryListener()
 	g := &rig{store: &store{}, hints: &hints{}, metrics: prometheus.NewRegistry(), dial: ln.Dial}
 	cfg := ingress.Config{
@@ -216,14 +218,14 @@ func prepare(t testing.TB, adjust ...func(*ingress.Config)) *rig {
 	}
 	var err error
 	if g.server, err = ingress.New(cfg); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return g
 }
 
-func (g *rig) run(t testing.TB) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+func (g *rig) run(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- g.server.Run(ctx) }()
 	g.stop = sync.OnceValue(func() error {
@@ -235,19 +237,19 @@ func (g *rig) run(t testing.TB) {
 			return errors.New("Run did not return")
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := g.stop(); err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 	})
 }
 
 // loopback has the server listen on a real socket.
-func loopback(t testing.TB) func(*ingress.Config) {
-	t.Helper()
+func loopback(tb testing.TB) func(*ingress.Config) {
+	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return func(cfg *ingress.Config) { cfg.Listener = ln }
 }
@@ -258,13 +260,13 @@ type client struct {
 	r    *bufio.Reader
 }
 
-func (g *rig) client(t testing.TB) *client {
-	t.Helper()
+func (g *rig) client(tb testing.TB) *client {
+	tb.Helper()
 	conn, err := g.dial()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() })
 	return &client{conn: conn, r: bufio.NewReader(conn)}
 }
 
@@ -313,11 +315,11 @@ func (c *client) read(method string) (reply, error) {
 }
 
 // post signs body and posts it on a connection of its own.
-func (g *rig) post(t testing.TB, body []byte) reply {
-	t.Helper()
-	got, err := g.client(t).post(body)
+func (g *rig) post(tb testing.TB, body []byte) reply {
+	tb.Helper()
+	got, err := g.client(tb).post(body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return got
 }
@@ -337,12 +339,12 @@ func sign(body []byte, key string) string {
 }
 
 // eventually waits for cond.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	deadline := time.Now().Add(patience)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v", what, patience)
+			tb.Fatalf("%s: not within %v", what, patience)
 		}
 		time.Sleep(time.Millisecond)
 	}

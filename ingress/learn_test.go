@@ -36,9 +36,9 @@ func TestUnknownChannel(t *testing.T) {
 			t.Fatalf("status %d", got.status)
 		}
 	}
-	events, _, quarantined, _ := g.store.counts()
-	if events != 0 || quarantined != before {
-		t.Fatalf("%d events, %d quarantined; want 0 and %d", events, quarantined, before)
+	n := g.store.counts()
+	if n.events != 0 || n.quarantined != before {
+		t.Fatalf("%d events, %d quarantined; want 0 and %d", n.events, n.quarantined, before)
 	}
 	if n := g.gauge(t, "parley_ingress_quarantined_total", string(appName), "unknown_channel"); n != before {
 		t.Errorf("counted %v by cause, want %d", n, before)
@@ -48,9 +48,9 @@ func TestUnknownChannel(t *testing.T) {
 	if got := g.post(t, waText(strangeID, "49", "live", "a 999")); got.status != 200 {
 		t.Fatalf("status %d", got.status)
 	}
-	events, _, quarantined, _ = g.store.counts()
-	if quarantined != 0 || events != before+1 {
-		t.Errorf("%d events, %d quarantined; want %d and 0", events, quarantined, before+1)
+	n = g.store.counts()
+	if n.quarantined != 0 || n.events != before+1 {
+		t.Errorf("%d events, %d quarantined; want %d and 0", n.events, n.quarantined, before+1)
 	}
 	checkOrder(t, g.store.texts(), before+1)
 	for _, r := range g.store.rows {
@@ -66,8 +66,8 @@ func TestUnknownChannel(t *testing.T) {
 	if got := g.post(t, waText(strangeID, "49", "late", "a 9999")); got.status != 200 {
 		t.Fatalf("status %d", got.status)
 	}
-	if _, _, quarantined, _ = g.store.counts(); quarantined != 1 {
-		t.Errorf("%d quarantined after Forget, want 1", quarantined)
+	if n := g.store.counts(); n.quarantined != 1 {
+		t.Errorf("%d quarantined after Forget, want 1", n.quarantined)
 	}
 }
 
@@ -103,8 +103,8 @@ func TestLearnWhileServing(t *testing.T) {
 	for i := range channels {
 		wg.Go(func() {
 			eventually(t, "some acknowledged", func() bool {
-				events, _, quarantined, _ := g.store.counts()
-				return events+quarantined > (i+1)*channels*senders*each/(channels+4)
+				n := g.store.counts()
+				return n.events+n.quarantined > (i+1)*channels*senders*each/(channels+4)
 			})
 			ch := parley.Channel{Brand: "acme", Kind: parley.WhatsApp, ID: fmt.Sprint("7000", i)}
 			if err := g.server.Learn(t.Context(), appName, []parley.Channel{ch}); err != nil {
@@ -113,8 +113,8 @@ func TestLearnWhileServing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if _, _, quarantined, _ := g.store.counts(); quarantined != 0 {
-		t.Errorf("%d left in the quarantine", quarantined)
+	if n := g.store.counts(); n.quarantined != 0 {
+		t.Errorf("%d left in the quarantine", n.quarantined)
 	}
 	checkOrder(t, g.store.texts(), channels*senders*each)
 }
@@ -134,8 +134,8 @@ func TestLearnLeavesWhatIsBroken(t *testing.T) {
 		}
 	}
 	g.learn(t, strangeChannel())
-	if _, _, quarantined, _ := g.store.counts(); quarantined != 10 {
-		t.Errorf("%d left in the quarantine, want the 10 of wrong shape", quarantined)
+	if n := g.store.counts(); n.quarantined != 10 {
+		t.Errorf("%d left in the quarantine, want the 10 of wrong shape", n.quarantined)
 	}
 	checkOrder(t, g.store.texts(), 30)
 }
@@ -161,7 +161,7 @@ func TestLearnFails(t *testing.T) {
 	if got := g.post(t, waText(strangeID, "49", "between", "a 100")); got.status != 200 {
 		t.Fatalf("status %d", got.status)
 	}
-	if _, _, quarantined, _ := g.store.counts(); quarantined == 0 {
+	if n := g.store.counts(); n.quarantined == 0 {
 		t.Error("a live event overtook the quarantine")
 	}
 	g.learn(t, strangeChannel())

@@ -13,11 +13,11 @@ import (
 
 // gauge reads one metric of the server: a gauge, or the sum of a counter over
 // the labels that contain each of with.
-func (g *rig) gauge(t testing.TB, name string, with ...string) float64 {
-	t.Helper()
+func (g *rig) gauge(tb testing.TB, name string, with ...string) float64 {
+	tb.Helper()
 	families, err := g.metrics.Gather()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	sum := 0.0
 	for _, f := range families {

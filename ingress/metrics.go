@@ -40,10 +40,8 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	}, labels)
 }
 
-func histogram(name, help string, buckets []float64) prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help, Buckets: buckets,
-	})
+func histogram(name, help string, buckets []float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help, Buckets: buckets}
 }
 
 func newMetrics(gauges map[string]func() float64) *metrics {
@@ -54,9 +52,10 @@ func newMetrics(gauges map[string]func() float64) *metrics {
 		quarantined: counters("quarantined_total", "Updates quarantined, by sort of cause.", "app", "cause"),
 		released:    counters("released_total", "Updates that left the quarantine for the inbox.", "app"),
 		appends:     counters("appends_total", "Calls of the inbox by result.", "result"),
-		ack: histogram("ack_seconds", "Time from a webhook's header to its 200.",
-			[]float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5}),
-		groupSize: histogram("group_requests", "Requests that share one append.", prometheus.ExponentialBuckets(1, 2, 13)),
+		ack: prometheus.NewHistogram(histogram("ack_seconds", "Time from a webhook's header to its 200.",
+			[]float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5})),
+		groupSize: prometheus.NewHistogram(histogram("group_requests", "Requests that share one append.",
+			prometheus.ExponentialBuckets(1, 2, 13))),
 	}
 	m.collectors = []prometheus.Collector{
 		m.requests, m.events, m.receipts, m.quarantined, m.released, m.appends, m.ack, m.groupSize,

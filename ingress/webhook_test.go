@@ -99,8 +99,8 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("the answer repeats the request: %q", got.body)
 				}
 			}
-			if _, _, _, appends := g.store.counts(); appends != 0 {
-				t.Errorf("%d appends, want none", appends)
+			if n := g.store.counts(); n.appends != 0 {
+				t.Errorf("%d appends, want none", n.appends)
 			}
 			if tt.status == 405 && got.header("Allow") == "" {
 				t.Error("405 without Allow")
@@ -123,8 +123,8 @@ func TestLargestBody(t *testing.T) {
 	if got := g.post(t, body); got.status != 200 {
 		t.Fatalf("a body of 4 MB got %d", got.status)
 	}
-	if events, _, _, _ := g.store.counts(); events != 2 {
-		t.Errorf("%d events, want 2", events)
+	if n := g.store.counts(); n.events != 2 {
+		t.Errorf("%d events, want 2", n.events)
 	}
 }
 
@@ -196,9 +196,9 @@ func TestBatchWithOneOfWrongShape(t *testing.T) {
 	if got := g.post(t, body); got.status != 200 {
 		t.Fatalf("status %d", got.status)
 	}
-	events, _, quarantined, appends := g.store.counts()
-	if events != 999 || quarantined != 1 || appends != 1 {
-		t.Errorf("%d events, %d quarantined, %d appends; want 999, 1, 1", events, quarantined, appends)
+	n := g.store.counts()
+	if n.events != 999 || n.quarantined != 1 || n.appends != 1 {
+		t.Errorf("%d events, %d quarantined, %d appends; want 999, 1, 1", n.events, n.quarantined, n.appends)
 	}
 	q := g.store.quarantine[0]
 	if q.App != appName || q.Cause == "" || q.Received.IsZero() || len(q.Body) == 0 || len(q.Body) > 2000 {
@@ -218,8 +218,8 @@ func TestUndecodable(t *testing.T) {
 			if got := g.post(t, []byte(body)); got.status != 200 {
 				t.Fatalf("status %d", got.status)
 			}
-			if _, _, quarantined, _ := g.store.counts(); quarantined != 1 {
-				t.Fatalf("%d quarantined, want 1", quarantined)
+			if n := g.store.counts(); n.quarantined != 1 {
+				t.Fatalf("%d quarantined, want 1", n.quarantined)
 			}
 			q := g.store.quarantine[0]
 			if diff := cmp.Diff(body, string(q.Body)); diff != "" {
@@ -255,8 +255,8 @@ func TestAcknowledgedOnlyWhenDurable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if events, _, _, _ := g.store.counts(); got.status != 200 || events != 1 {
-		t.Errorf("status %d, %d events; want 200 and 1", got.status, events)
+	if n := g.store.counts(); got.status != 200 || n.events != 1 {
+		t.Errorf("status %d, %d events; want 200 and 1", got.status, n.events)
 	}
 }
 
@@ -289,9 +289,9 @@ func TestStoreRefuses(t *testing.T) {
 			if got := g.post(t, body); got.status != 200 {
 				t.Errorf("once the store works again: %d", got.status)
 			}
-			events, _, quarantined, _ := g.store.counts()
-			if events != 1 || quarantined != 0 || g.hints.count() > 1 {
-				t.Errorf("%d events, %d quarantined, %d hints; want 1, 0, at most 1", events, quarantined, g.hints.count())
+			n := g.store.counts()
+			if n.events != 1 || n.quarantined != 0 || g.hints.count() > 1 {
+				t.Errorf("%d events, %d quarantined, %d hints; want 1, 0, at most 1", n.events, n.quarantined, g.hints.count())
 			}
 		})
 	}
