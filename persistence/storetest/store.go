@@ -1,0 +1,123 @@
+// Package storetest is the exam for stores, written from the promises that the
+// interfaces of ingress, actors and egress make. It looks at a store through
+// those interfaces only: it assumes no particular number, no numbers without
+// gaps and nothing of how rows are kept.
+//
+// Subtests are named after promises. [Run] is called from a test of the store:
+//
+//	func TestExam(t *testing.T) { storetest.Run(t, open) }
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// Inbox, Quarantine, Conversations, Agenda, Outbox, Receipts and Operator are
+// the parts of a Store, as their consumers declare them.
+type (
+	// Inbox is ingress.Inbox.
+	Inbox interface {
+		Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error)
+	}
+	// Quarantine is ingress.Quarantine.
+	Quarantine interface {
+		Quarantined(ctx context.Context, app parley.App, ch parley.Channel, after parley.ID, limit int) ([]parley.Quarantined, error)
+		Release(ctx context.Context, ids []parley.ID, a parley.Arrivals) ([]parley.Pending, error)
+	}
+	// Conversations is actors.Store.
+	Conversations interface {
+		Load(ctx context.Context, c parley.Conversation, limit int) (parley.Loaded, error)
+		Older(ctx context.Context, c parley.Conversation, keys []parley.EventKey) (map[parley.EventKey]bool, error)
+		Commit(ctx context.Context, commits []parley.Commit) ([]error, error)
+	}
+	// Agenda is actors.Agenda.
+	Agenda interface {
+		Overdue(ctx context.Context, owned func(shard uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error)
+		FireTimers(ctx context.Context, owned func(shard uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error)
+	}
+	// Outbox is egress.Outbox.
+	Outbox interface {
+		Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error)
+		Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
+		Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error
+	}
+	// Receipts is egress.Receipts.
+	Receipts interface {
+		Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error)
+	}
+	// Records is what an operator reads.
+	Records interface {
+		// History returns up to limit records of commits, those of versions greater
+		// than after, in order.
+		History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error)
+		// DeadLetters returns up to limit dead letters of a brand with ids greater
+		// than after, by id.
+		DeadLetters(ctx context.Context, brand parley.Brand, after parley.ID, limit int) ([]parley.DeadLetter, error)
+		// Delivery returns what is known of the message with that id of the
+		// provider's; false if nothing is.
+		Delivery(ctx context.Context, ch parley.Channel, providerID string) (parley.Delivery, bool, error)
+	}
+	// Registry remembers which channels are served through which apps.
+	Registry interface {
+		// Register notes r durably and reports whether that is news.
+		Register(ctx context.Context, r parley.Registration) (fresh bool, err error)
+		// Registered returns all that was registered, in no particular order.
+		Registered(ctx context.Context) ([]parley.Registration, error)
+	}
+	// Upkeep is what the process that holds a store does with it.
+	Upkeep interface {
+		Backlog(ctx context.Context) (parley.Backlog, error)
+		// Prune drops history and deliveries that have not changed for historyFor,
+		// and keys seen for longer than parley.SeenFor; at most two days late, and
+		// never early.
+		Prune(ctx context.Context, historyFor time.Duration) error
+		Close() error
+	}
+)
+
+// Store is all that a store does.
+type Store interface {
+	Inbox
+	Quarantine
+	Conversations
+	Agenda
+	Outbox
+	Receipts
+	Records
+	Registry
+	Upkeep
+}
+
+// Options say how a store is to be opened.
+type Options struct {
+	// Now is the clock that the store must use.
+	Now func() time.Time
+	// Reopen is a store that the same function opened before and that has been
+	// closed: its data is to be opened again. A store that doesn't outlive its
+	// Close answers nil, and the subtests about that are skipped.
+	Reopen Store
+}
+
+// Open opens an empty store, or opens one again. It sees to it that the store is
+// closed at the end of the test.
+type Open func(t *testing.T, o Options) Store
+
+// Run puts a store to the exam.
+func Run(t *testing.T, open Open) {
+	t.Helper()
+	for name, part := range map[string]func(t *testing.T, open Open){
+		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts,
+		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
+		"Lease": runLease, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
+		"Operator": runOperator, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			part(t, open)
+		})
+	}
+}
