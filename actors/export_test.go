@@ -1,0 +1,16 @@
+package actors
+
+import "github.com/parleychat/parley"
+
+// Notes opens up the notes of running turns to tests.
+type Notes struct{ *notes }
+
+// OpenNotes is openNotes.
+func OpenNotes(path string) (Notes, error) {
+	n, err := openNotes(path)
+	return Notes{n}, err
+}
+
+func (n Notes) Attempts(row parley.Row) int      { return n.attempts(row) }
+func (n Notes) Running(slot int, row parley.Row) { n.running(slot, row) }
+func (n Notes) Settled(rows []parley.Row)        { n.settled(rows) }
