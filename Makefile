@@ -66,7 +66,8 @@ cover: ## measure the coverage of the root package and of meta; below COVERMIN=8
 		END { if (n != 2 || low) { print "coverage: want both packages at " min "% or more"; exit 1 } }'
 
 bench: ## measure CPU per operation in units of a bare server (BENCH="-rounds 3 -json")
-	go run ./bench $(BENCH)
+	go build -o bin/bench ./bench
+	bin/bench $(BENCH)
 
 microbench: ## run the Go benchmarks, in the form that benchstat reads
 	go test -run '^$$' -bench . -benchmem ./...
