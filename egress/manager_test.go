@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -456,6 +457,28 @@ func TestManagerPoll(t *testing.T) {
 			stop()
 		})
 	})
+}
+
+// TestManagerLosesNoHint writes at the very moment at which a channel retires,
+// again and again. Nothing polls: a lost hint is a message that stays.
+func TestManagerLosesNoHint(t *testing.T) {
+	t.Parallel()
+	f := newFloor(t)
+	f.latency = func(parley.Claimed) time.Duration { return 0 }
+	m := f.manager("one", func(c *egress.Config) { c.Linger = time.Nanosecond })
+	stop := f.start(m)
+	defer stop()
+	end := time.Now().Add(30 * time.Second)
+	for n := 1; n <= 3000; n++ {
+		f.write(page, "a", n)
+		m.Wake(page)
+		for f.store.left() > 0 {
+			if time.Now().After(end) {
+				t.Fatalf("message %d stays", n)
+			}
+			runtime.Gosched()
+		}
+	}
 }
 
 func TestManagerBoundsTheNode(t *testing.T) {
