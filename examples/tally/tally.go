@@ -1,0 +1,85 @@
+// Package tally is the bot of the demonstration and of the load tests: it does
+// as it is told and numbers its answers, so that whoever talks to it can tell
+// from outside whether a message was lost, took effect twice or out of turn.
+//
+//	say K         answers "said K #N", N being the number of commands so far
+//	remind K MS   answers the same, and MS milliseconds later says "ring K"
+//	forget K J    answers the same, and cancels what "remind J" had set
+//
+// A command comes as a text or as the payload of a button; what follows its
+// numbers is padding. Anything else is ignored.
+package tally
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// count is the conversation's state: how many commands have taken effect.
+type count struct {
+	Commands uint64 `json:"commands"`
+}
+
+// Bot counts.
+func Bot() parley.Bot {
+	return parley.Bot{Name: "tally", Version: 1, Behavior: parley.Stateful(tally)}
+}
+
+func tally(t *parley.Turn, c *count) error {
+	switch in := t.Input().(type) {
+	case parley.Message:
+		c.obey(t, first(in.Payload, in.Text))
+	case parley.Postback:
+		c.obey(t, in.Payload)
+	case parley.TimerFired:
+		t.Say("ring " + strings.TrimPrefix(in.Name, "t"))
+	default: // nothing that commands
+	}
+	return nil
+}
+
+func first(payload, text string) string {
+	if payload != "" {
+		return payload
+	}
+	return text
+}
+
+func (c *count) obey(t *parley.Turn, text string) {
+	word, numbers := parse(text)
+	switch {
+	case word == "say" && len(numbers) >= 1:
+	case word == "remind" && len(numbers) >= 2 && numbers[1] <= uint64(parley.MaxTimerAhead/time.Millisecond):
+		t.SetTimer(timer(numbers[0]), time.Duration(numbers[1])*time.Millisecond)
+	case word == "forget" && len(numbers) >= 2:
+		t.CancelTimer(timer(numbers[1]))
+	default:
+		return
+	}
+	c.Commands++
+	t.Say(fmt.Sprintf("said %d #%d", numbers[0], c.Commands))
+}
+
+func timer(k uint64) string { return "t" + strconv.FormatUint(k, 10) }
+
+// parse splits a command into its word and the numbers right after it, at most
+// two; the rest is padding.
+func parse(text string) (word string, numbers []uint64) {
+	fields := strings.Fields(text)
+	for i, field := range fields[:min(len(fields), 3)] {
+		if i == 0 {
+			word = field
+			continue
+		}
+		n, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			break
+		}
+		numbers = append(numbers, n)
+	}
+	return word, numbers
+}
