@@ -1,0 +1,292 @@
+package meta
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/parleychat/parley"
+)
+
+// Defaults of ClientConfig.
+const (
+	DefaultBaseURL      = "https://graph.facebook.com"
+	DefaultInstagramURL = "https://graph.instagram.com"
+	DefaultVersion      = "v26.0" // of 29 July 2026
+	DefaultTimeout      = 20 * time.Second
+	DefaultMaxConns     = 512
+	DefaultConnWait     = 5 * time.Second
+	DefaultDialTimeout  = 5 * time.Second
+	// DefaultIdle is how long an unused connection is kept: less than servers
+	// usually keep theirs, since a request on one that they just closed is lost
+	// with its outcome unknown.
+	DefaultIdle = 15 * time.Second
+)
+
+const (
+	maxAnswerBytes = 1 << 20
+	// maxStale is how many connections in a row may turn out to be closed by the
+	// provider before a send is put off. Nothing was sent on them.
+	maxStale = 8
+)
+
+// ClientConfig is how a Client reaches the Graph API. The zero value is Meta.
+type ClientConfig struct {
+	BaseURL string // of Messenger, WhatsApp and Instagram through a Page
+	// InstagramURL is for Instagram accounts that are not reached through a
+	// Page. Empty: BaseURL if that is set, else DefaultInstagramURL.
+	InstagramURL string
+	Version      string
+	Timeout      time.Duration // of a whole send
+	MaxConns     int           // to each of the two
+	ConnWait     time.Duration // for one of them to become free
+	DialTimeout  time.Duration
+	Idle         time.Duration
+	TLS          *tls.Config // nil: the system's roots
+	// Dial replaces the dialling, for tests.
+	Dial fasthttp.DialFuncWithTimeout
+}
+
+func (c ClientConfig) withDefaults() ClientConfig {
+	c.InstagramURL = cmp.Or(c.InstagramURL, c.BaseURL, DefaultInstagramURL)
+	c.BaseURL = cmp.Or(c.BaseURL, DefaultBaseURL)
+	c.Version = cmp.Or(c.Version, DefaultVersion)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.MaxConns = cmp.Or(c.MaxConns, DefaultMaxConns)
+	c.ConnWait = cmp.Or(c.ConnWait, DefaultConnWait)
+	c.DialTimeout = cmp.Or(c.DialTimeout, DefaultDialTimeout)
+	c.Idle = cmp.Or(c.Idle, DefaultIdle)
+	return c
+}
+
+// Account is the right to send for a channel.
+type Account struct {
+	Token string
+	// Secret is the app's; if it is there, each request carries appsecret_proof,
+	// which apps can be set to require.
+	Secret string
+	Sending
+}
+
+// Client sends messages by the Graph API. It never sends one twice by itself:
+// whatever may have reached the provider is ClassUnknown, and the caller's to
+// decide. It is safe for concurrent use.
+type Client struct {
+	cfg       ClientConfig
+	facebook  *endpoint
+	instagram *endpoint
+}
+
+type endpoint struct {
+	base string // scheme, host and version
+	host *fasthttp.HostClient
+}
+
+// NewClient makes a client; it opens no connection yet.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	c := &Client{cfg: cfg.withDefaults()}
+	var err error
+	if c.facebook, err = c.endpoint(c.cfg.BaseURL); err != nil {
+		return nil, err
+	}
+	if c.cfg.InstagramURL == c.cfg.BaseURL {
+		c.instagram = c.facebook
+		return c, nil
+	}
+	c.instagram, err = c.endpoint(c.cfg.InstagramURL)
+	return c, err
+}
+
+func (c *Client) endpoint(base string) (*endpoint, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("graph URL %q: want http:// or https:// and a host", base)
+	}
+	host := &fasthttp.HostClient{
+		Addr:                fasthttp.AddMissingPort(u.Host, u.Scheme == "https"),
+		DialTimeout:         c.dialer(u),
+		MaxConns:            c.cfg.MaxConns,
+		MaxConnWaitTimeout:  c.cfg.ConnWait,
+		MaxIdleConnDuration: c.cfg.Idle,
+		MaxResponseBodySize: maxAnswerBytes,
+		// A request is written once. By itself fasthttp would write it again
+		// when the connection is lost before an answer, and the message, which
+		// has no idempotency key, would be sent twice.
+		MaxIdemponentCallAttempts: 1,
+		RetryIfErr:                func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
+		NoDefaultUserAgentHeader:  true,
+		DisablePathNormalizing:    true,
+	}
+	// To fasthttp all is plain HTTP: TLS is the dialer's, so that connections
+	// can be watched above it.
+	path := strings.TrimSuffix(u.Path, "/") + "/" + c.cfg.Version + "/"
+	return &endpoint{base: "http://" + u.Host + path, host: host}, nil
+}
+
+func (c *Client) dialer(u *url.URL) fasthttp.DialFuncWithTimeout {
+	d := dialer{dial: c.cfg.Dial, limit: c.cfg.DialTimeout}
+	if d.dial == nil {
+		d.dial = fasthttp.DialDualStackTimeout
+	}
+	if u.Scheme == "https" {
+		d.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+		if c.cfg.TLS != nil {
+			d.tls = c.cfg.TLS.Clone()
+		}
+		d.tls.ServerName = cmp.Or(d.tls.ServerName, u.Hostname())
+		if d.tls.ClientSessionCache == nil {
+			d.tls.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+		}
+	}
+	return d.connect
+}
+
+// Close closes the connections that are not in use.
+func (c *Client) Close() {
+	c.facebook.host.CloseIdleConnections()
+	c.instagram.host.CloseIdleConnections()
+}
+
+// Send hands a message to the provider and returns the provider's id of it,
+// which is empty if the provider took the message without telling one. It
+// takes at most ClientConfig.Timeout, less if ctx ends before. An error is a
+// *GraphError, or says why the message can't be encoded (*LimitError); see
+// ClassOf.
+func (c *Client) Send(ctx context.Context, a Account, o *parley.Outgoing) (string, error) {
+	path, body, err := EncodeSend(o, a.Sending)
+	if err != nil {
+		return "", fmt.Errorf("encode message: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return "", &GraphError{Class: ClassRetry, Cause: err}
+	}
+	kind := o.Conversation.Channel.Kind
+	e := c.facebook
+	if kind == parley.Instagram && a.From == "" {
+		e = c.instagram
+	}
+	x := exchange{endpoint: e, url: e.base + path, token: a.Token, body: body}
+	if a.Secret != "" {
+		x.url += "?appsecret_proof=" + proof(a.Secret, a.Token)
+	}
+	ans, err := x.run(ctx, c.cfg.Timeout)
+	if err != nil {
+		return "", err
+	}
+	return ans.read(kind)
+}
+
+// proof is appsecret_proof: the token, signed with the app's secret.
+func proof(secret, token string) string {
+	m := hmac.New(sha256.New, []byte(secret))
+	_, _ = m.Write([]byte(token)) // a hash never fails
+	return hex.EncodeToString(m.Sum(nil))
+}
+
+// exchange is one request and its answer.
+type exchange struct {
+	endpoint *endpoint
+	url      string
+	token    string
+	body     []byte
+	begun    atomic.Bool // the request may have begun to leave
+}
+
+// run makes the exchange. fasthttp can't be interrupted: if ctx ends first, the
+// request goes on by itself, at most for limit, and its outcome is unknown.
+func (x *exchange) run(ctx context.Context, limit time.Duration) (*answer, error) {
+	// The clock of a socket's deadline is the system's.
+	deadline := time.Now().Add(limit) //nolint:forbidigo // the one clock of an exchange
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	type result struct {
+		answer *answer
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		a, err := x.do(deadline)
+		done <- result{a, err}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+	}
+	select { // both at once: the answer counts
+	case r := <-done:
+		return r.answer, r.err
+	default:
+		return nil, x.failed(context.Cause(ctx))
+	}
+}
+
+// do writes the request and reads the answer. A connection that the provider
+// has closed while it was unused is found out before anything is written, and
+// another is taken.
+func (x *exchange) do(deadline time.Time) (*answer, error) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	var err error
+	for range maxStale {
+		x.fill(req)
+		if err = x.endpoint.host.DoDeadline(req, resp, deadline); !errors.Is(err, errNotWritten) {
+			break
+		}
+		x.begun.Store(false)
+		req.Reset()
+	}
+	if err != nil {
+		return nil, x.failed(err)
+	}
+	return &answer{
+		status:   resp.StatusCode(),
+		body:     bytes.Clone(resp.Body()),
+		retry:    string(resp.Header.Peek("Retry-After")),
+		business: string(resp.Header.Peek("X-Business-Use-Case-Usage")),
+	}, nil
+}
+
+func (x *exchange) fill(req *fasthttp.Request) {
+	req.SetRequestURI(x.url)
+	req.Header.SetMethod(fasthttp.MethodPost)
+	req.Header.SetContentType("application/json")
+	req.Header.Set("Authorization", "Bearer "+x.token)
+	// As a stream, the body tells when it is asked for: not before there is a
+	// connection to write it to.
+	req.SetBodyStream(&watchedBody{body: bytes.NewReader(x.body), begun: &x.begun}, len(x.body))
+}
+
+// failed is an exchange without an answer.
+func (x *exchange) failed(err error) *GraphError {
+	if x.begun.Load() {
+		return &GraphError{Class: ClassUnknown, Cause: err}
+	}
+	return &GraphError{Class: ClassRetry, Cause: err}
+}
+
+// watchedBody notes that it is being read.
+type watchedBody struct {
+	body  *bytes.Reader
+	begun *atomic.Bool
+}
+
+// Read is that of the body.
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.begun.Store(true)
+	return b.body.Read(p)
+}
