@@ -97,13 +97,14 @@ type Answer struct {
 	Kind       AnswerKind
 	ProviderID string        // the provider's id of the message, if Accepted
 	Wait       time.Duration // what the provider asked to wait, 0 if it didn't
+	Tries      int           // how often it is worth trying in all, if Retryable; 0 if the policy decides
 	Cause      string        // the refusal or the transport's error; no message text, no token
 	Code       int           // the provider's error code, 0 if none
 
 	ID    parley.ID
 	Epoch uint64        // of the claim
 	Age   time.Duration // of the message, by the node's wall clock
-	Took  time.Duration // from the last look at the clock to the answer
+	Took  time.Duration // to hand it over and get the answer
 }
 
 // Handover is a claimed message that may be handed to the provider until Until,
@@ -120,7 +121,7 @@ type Gate struct {
 	Provider Provider
 	// Clock tells the time since the machine started, as [Config].Clock.
 	Clock func() time.Duration
-	// Now is the wall clock, for the age of messages only.
+	// Now is the wall clock, for the age of messages and the length of calls.
 	Now func() time.Time
 }
 
@@ -129,15 +130,15 @@ type Gate struct {
 // not be renewed, must find out here. A panic of the provider's code is a
 // rejection: it would come back with the message.
 func (g Gate) Pass(ctx context.Context, h Handover) (a Answer) {
-	began := g.Clock()
+	began := g.Now() // for the call's length: unlike Clock, it costs no system call
 	defer func() {
 		if r := recover(); r != nil {
 			a = Answer{Kind: Rejected, Cause: fmt.Sprintf("panic while sending (%T)", r)}
 		}
-		a.ID, a.Epoch, a.Age = h.ID, h.Epoch, g.Now().Sub(h.At)
-		a.Took = g.Clock() - began
+		ended := g.Now()
+		a.ID, a.Epoch, a.Age, a.Took = h.ID, h.Epoch, ended.Sub(h.At), ended.Sub(began)
 	}()
-	if began >= h.Until {
+	if g.Clock() >= h.Until {
 		return Answer{Kind: Withheld, Cause: "lease is past its half"}
 	}
 	return g.Provider.Send(ctx, h.Claimed)

@@ -19,7 +19,7 @@ func (s *Sender) judge(a Answer, at attempt, now time.Duration) parley.Outcome {
 	case Retryable:
 		o.Wait = s.policy.retryWait(n, a.Wait)
 		o.Uncounted = s.trouble.reason == Silent
-		if a.Age >= s.policy.MaxAge || n >= s.policy.MaxAttempts && !o.Uncounted {
+		if a.Age >= s.policy.MaxAge || n >= s.tries(a) && !o.Uncounted {
 			o = refuse(o, fmt.Sprintf("given up after %d attempts: %s", n, a.Cause))
 		}
 	case ThrottledUser:
@@ -43,6 +43,14 @@ func (s *Sender) judge(a Answer, at attempt, now time.Duration) parley.Outcome {
 		delete(s.doubts, a.ID)
 	}
 	return o
+}
+
+// tries is the number of refusals for a time after which a message is given up.
+func (s *Sender) tries(a Answer) int {
+	if a.Tries > 0 {
+		return min(a.Tries, s.policy.MaxAttempts)
+	}
+	return s.policy.MaxAttempts
 }
 
 // doubt is the outcome of a lost answer: sent again after a wait that doubles,

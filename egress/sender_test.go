@@ -388,6 +388,7 @@ func TestSenderOutcome(t *testing.T) {
 		{"RetryIsCapped", 20, egress.Answer{Kind: egress.Retryable, Cause: "busy"}, parley.Outcome{Kind: parley.Retry, Cause: "busy"}, egress.RetryCap},
 		{"RetryHonoursTheProvider", 0, egress.Answer{Kind: egress.Retryable, Cause: "busy", Wait: hour}, parley.Outcome{Kind: parley.Retry, Cause: "busy"}, hour},
 		{"LastRetry", egress.MaxAttempts - 1, egress.Answer{Kind: egress.Retryable, Cause: "busy", Code: 1}, parley.Outcome{Kind: parley.Refused, Cause: "given up after 24 attempts: busy", Code: 1}, 0},
+		{"LastOfAFew", 3, egress.Answer{Kind: egress.Retryable, Cause: "unknown", Tries: 4}, parley.Outcome{Kind: parley.Refused, Cause: "given up after 4 attempts: unknown"}, 0},
 		{"RetryTooOld", 0, egress.Answer{Kind: egress.Retryable, Cause: "busy", Age: egress.MaxAge}, parley.Outcome{Kind: parley.Refused, Cause: "given up after 1 attempts: busy"}, 0},
 		{"ThrottledIsNotCountedOut", egress.MaxAttempts, egress.Answer{Kind: egress.ThrottledUser, Cause: "slow"}, parley.Outcome{Kind: parley.Retry, Cause: "slow"}, egress.RetryCap * 5 / 4},
 		{"ThrottledTooOld", 0, egress.Answer{Kind: egress.ThrottledUser, Cause: "slow", Age: egress.MaxAge}, parley.Outcome{Kind: parley.Refused, Cause: "given up after 1 attempts: slow"}, 0},
