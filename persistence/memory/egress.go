@@ -1,0 +1,300 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// message is an unsent message and how its attempts stand.
+type message struct {
+	parley.Outgoing
+	attempts int
+	doubtful bool
+	epoch    uint64    // of the last claim; 0 if none is open
+	at       time.Time // of the last claim
+	due      time.Time // of the next attempt
+}
+
+// Lease is egress.Outbox's.
+func (s *Store) Lease(ctx context.Context, name parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error) {
+	if err := s.begin(ctx); err != nil {
+		return parley.Lease{}, err
+	}
+	defer s.end()
+	ch, now := s.channel(name), s.now()
+	live := now.Before(ch.expiry)
+	if live && ch.lease.Holder != holder {
+		return parley.Lease{}, fmt.Errorf("lease: %w", parley.ErrFenced)
+	}
+	epoch := ch.lease.Epoch
+	if !live || have.Epoch != epoch || have.Holder != holder || have.Channel != name {
+		epoch++
+	}
+	ch.lease = parley.Lease{Channel: name, Holder: holder, Epoch: epoch, TTL: ttl}
+	ch.expiry = now.Add(ttl)
+	return ch.lease, nil
+}
+
+// held is the channel of a lease that nobody has taken since.
+func (s *Store) held(l parley.Lease) (*channel, error) {
+	ch := s.channel(l.Channel)
+	if ch.lease.Epoch == 0 || ch.lease.Epoch != l.Epoch || ch.lease.Holder != l.Holder {
+		return nil, parley.ErrFenced
+	}
+	return ch, nil
+}
+
+// Claim is egress.Outbox's.
+func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer s.end()
+	ch, err := s.held(l)
+	now := s.now()
+	if err != nil || !now.Before(ch.expiry) {
+		return nil, 0, fmt.Errorf("claim: %w", parley.ErrFenced)
+	}
+	var claimed []parley.Claimed
+	wait := horizon
+	for _, m := range s.heads(l.Channel) {
+		due := m.due
+		switch m.epoch {
+		case 0:
+		case l.Epoch:
+			continue // its claim is open
+		default:
+			due = m.at.Add(doubtfulWait)
+		}
+		if due.After(now) || len(claimed) >= limit {
+			wait = min(wait, max(due.Sub(now), 0))
+			continue
+		}
+		m.doubtful = m.doubtful || m.epoch != 0
+		m.epoch, m.at = l.Epoch, now
+		claimed = append(claimed, parley.Claimed{Outgoing: m.Outgoing, Attempts: m.attempts, Doubtful: m.doubtful})
+	}
+	return claimed, wait, nil
+}
+
+// heads is the oldest unsent message of each conversation of a channel.
+func (s *Store) heads(ch parley.Channel) []*message {
+	var heads []*message
+	for _, m := range s.outbox {
+		if m.Conversation.Channel != ch {
+			continue
+		}
+		i := slices.IndexFunc(heads, func(h *message) bool { return h.Conversation == m.Conversation })
+		switch {
+		case i < 0:
+			heads = append(heads, m)
+		case m.Ordinal < heads[i].Ordinal:
+			heads[i] = m
+		}
+	}
+	return heads
+}
+
+// Settle is egress.Outbox's.
+func (s *Store) Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	ch, err := s.held(l)
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	for i := range outcomes {
+		o := &outcomes[i]
+		at := slices.IndexFunc(s.outbox, func(m *message) bool { return m.ID == o.ID && m.epoch == l.Epoch })
+		if at < 0 || s.outbox[at].Conversation.Channel != l.Channel {
+			continue
+		}
+		if err := s.settle(ch, s.outbox[at], o); err != nil {
+			return fmt.Errorf("settle: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) settle(ch *channel, m *message, o *parley.Outcome) error {
+	switch o.Kind {
+	case parley.Sent:
+		s.remove(m)
+		if o.ProviderID == "" {
+			return nil
+		}
+		_, err := s.change(ch, o.ProviderID, func(d *delivery) { d.accept(m) })
+		return err
+	case parley.Refused:
+		cause := o.Cause
+		if o.Code != 0 {
+			cause = fmt.Sprintf("%s (code %d)", cause, o.Code)
+		}
+		data, err := parley.EncodeEffect(m.Send)
+		s.dead = append(s.dead, parley.DeadLetter{ID: m.ID, Conversation: m.Conversation, At: s.now(), Cause: cause, Data: data})
+		s.remove(m)
+		return err
+	case parley.Retry:
+		m.attempts++
+	case parley.Doubt:
+		m.doubtful = true
+	default:
+		return fmt.Errorf("outcome of kind %d: no such kind", o.Kind)
+	}
+	m.epoch, m.due = 0, s.now().Add((o.Wait + time.Millisecond - 1).Truncate(time.Millisecond))
+	return nil
+}
+
+func (s *Store) remove(m *message) {
+	s.outbox = slices.DeleteFunc(s.outbox, func(x *message) bool { return x == m })
+}
+
+// delivery is what is known of a message of the provider's.
+type delivery struct {
+	parley.Delivery
+	sent time.Time // when it was claimed
+}
+
+func (d *delivery) accept(m *message) {
+	d.ID, d.Conversation, d.sent = m.ID, m.Conversation, m.at
+	d.Status = parley.StatusSent.Join(d.Status)
+}
+
+func (d *delivery) failureOfOurs() bool {
+	return d.Status == parley.StatusFailed && !d.ID.IsZero() && d.Conversation.Contact != ""
+}
+
+// watermark is a status that holds for all that was sent to a contact up to a
+// time.
+type watermark struct {
+	contact parley.Contact
+	status  parley.Status
+	upTo    time.Time
+	at      time.Time
+}
+
+// change changes a delivery; if it comes to be a failed one of ours by that, it
+// tells its conversation so.
+func (s *Store) change(ch *channel, providerID string, with func(*delivery)) ([]parley.Pending, error) {
+	d, ok := ch.deliveries[providerID]
+	if !ok {
+		d = &delivery{Delivery: parley.Delivery{ProviderID: providerID}}
+		ch.deliveries[providerID] = d
+	}
+	told, before := d.failureOfOurs(), d.Status
+	with(d)
+	if d.Status != before {
+		d.At = s.now()
+	}
+	if told || !d.failureOfOurs() {
+		return nil, nil
+	}
+	input := parley.SendFailed{ID: d.ID, ProviderID: providerID, Code: d.Code, Reason: d.Reason}
+	data, err := parley.EncodeInput(input)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.token()
+	if err != nil {
+		return nil, err
+	}
+	p := parley.Pending{
+		Row: parley.Row{Token: token}, Conversation: d.Conversation,
+		Key:   parley.NewEventKey("send_failed", d.Conversation.Channel.String(), providerID, "failed"),
+		Input: input, Data: data,
+	}
+	s.enqueue(&p)
+	return []parley.Pending{p}, nil
+}
+
+// Fold is egress.Receipts'. A receipt that names a message which was attempted
+// and not settled proves that the provider accepted it.
+func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
+	if err := s.begin(ctx); err != nil {
+		return 0, nil, err
+	}
+	defer s.end()
+	ch, err := s.held(l)
+	if err != nil {
+		return 0, nil, fmt.Errorf("fold receipts: %w", err)
+	}
+	n := min(max(limit, 0), len(ch.receipts))
+	var failed []parley.Pending
+	for i := range n {
+		rows, err := s.fold(l.Channel, ch, &ch.receipts[i])
+		if err != nil {
+			return 0, nil, fmt.Errorf("fold receipts: %w", err)
+		}
+		failed = append(failed, rows...)
+	}
+	ch.receipts = slices.Delete(ch.receipts, 0, n)
+	return n, failed, nil
+}
+
+func (s *Store) fold(name parley.Channel, ch *channel, r *parley.Receipt) ([]parley.Pending, error) {
+	contact := r.Contact
+	if known, ok := s.aliases[parley.Conversation{Channel: name, Contact: contact}]; ok {
+		contact = known
+	}
+	if !r.Watermark.IsZero() && contact != "" {
+		ch.watermarks = append(ch.watermarks, watermark{contact: contact, status: r.Status, upTo: r.Watermark, at: s.now()})
+	}
+	if r.ProviderID == "" {
+		return nil, nil
+	}
+	return s.change(ch, r.ProviderID, func(d *delivery) {
+		d.Conversation.Channel = name
+		at := slices.IndexFunc(s.outbox, func(m *message) bool {
+			return m.ID == r.Row && !m.at.IsZero() && m.Conversation.Channel == name
+		})
+		switch {
+		case at >= 0:
+			d.accept(s.outbox[at])
+			s.remove(s.outbox[at])
+		default:
+			if d.ID.IsZero() {
+				d.ID = r.Row
+			}
+			if d.Conversation.Contact == "" {
+				d.Conversation.Contact = contact
+			}
+		}
+		if joined := d.Status.Join(r.Status); joined != d.Status {
+			if d.Status = joined; joined == parley.StatusFailed {
+				d.Code, d.Reason = r.Code, r.Reason
+			}
+		}
+	})
+}
+
+// Delivery tells what is known of a message, watermarks included.
+func (s *Store) Delivery(ctx context.Context, name parley.Channel, providerID string) (parley.Delivery, bool, error) {
+	if err := s.begin(ctx); err != nil {
+		return parley.Delivery{}, false, err
+	}
+	defer s.end()
+	ch := s.channel(name)
+	d, ok := ch.deliveries[providerID]
+	if !ok {
+		return parley.Delivery{}, false, nil
+	}
+	out := d.Delivery
+	for _, w := range ch.watermarks {
+		if w.contact != out.Conversation.Contact || d.sent.IsZero() || d.sent.After(w.upTo) {
+			continue
+		}
+		if w.status != parley.StatusDelivered && w.status != parley.StatusRead {
+			continue
+		}
+		if joined := out.Status.Join(w.status); joined != out.Status {
+			out.Status, out.At = joined, w.at
+		}
+	}
+	return out, true, nil
+}

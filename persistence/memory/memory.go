@@ -1,0 +1,415 @@
+// Package memory keeps everything in maps and slices behind one mutex. It is
+// for the simulator and for tests, and it is the model that other stores are
+// compared with: each method is written to be read beside the promise it keeps.
+//
+// It starts no goroutine, and given the same calls, clock and random source it
+// gives the same answers. Nothing outlives Close. It takes time in proportion to
+// what it holds.
+//
+// The package imports the root package only.
+package memory
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// ErrClosed is the answer of a store that has been closed.
+var ErrClosed = errors.New("store is closed")
+
+// Config says where a store takes the time and its tokens from.
+type Config struct {
+	// Now is the store's clock; nil is time.Now.
+	Now func() time.Time
+	// Random is where tokens and ids come from; nil is crypto/rand.
+	Random io.Reader
+}
+
+// Store keeps conversations until it is closed. It is safe for concurrent use.
+type Store struct {
+	cfg Config
+
+	mu       sync.Mutex
+	closed   bool
+	last     time.Time // handed out last
+	seq      uint64
+	inbox    []parley.Pending // by number, and so by time
+	aliases  map[parley.Conversation]parley.Contact
+	stored   map[parley.Conversation]*conversation
+	agenda   []due
+	outbox   []*message // in the order in which they were written
+	channels map[parley.Channel]*channel
+	dead     []parley.DeadLetter
+	quar     []parley.Quarantined
+	apps     []parley.Registration
+}
+
+// conversation is what a conversation's commits have left.
+type conversation struct {
+	snapshot []byte // encoded: what is read is never what was written, but a copy
+	version  parley.Version
+	history  []record
+	older    map[parley.EventKey]time.Time
+}
+
+type record struct {
+	version uint64
+	at      time.Time
+	json    []byte
+}
+
+type due struct {
+	parley.Timer
+	conversation parley.Conversation
+}
+
+// channel is a channel's lease, receipts and deliveries.
+type channel struct {
+	lease      parley.Lease
+	expiry     time.Time
+	receipts   []parley.Receipt
+	deliveries map[string]*delivery
+	watermarks []watermark
+}
+
+// New makes an empty store.
+func New(cfg Config) *Store {
+	if cfg.Now == nil {
+		cfg.Now = time.Now //nolint:forbidigo // the clock of the store is its own unless the caller brings one
+	}
+	if cfg.Random == nil {
+		cfg.Random = rand.Reader
+	}
+	return &Store{
+		cfg: cfg, aliases: map[parley.Conversation]parley.Contact{},
+		stored: map[parley.Conversation]*conversation{}, channels: map[parley.Channel]*channel{},
+	}
+}
+
+// begin locks the store for one call; end unlocks it.
+func (s *Store) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (s *Store) end() { s.mu.Unlock() }
+
+// Close forgets nothing yet answers ErrClosed from now on.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+// now is the store's clock, in ms, which never goes back.
+func (s *Store) now() time.Time {
+	if t := millis(s.cfg.Now()); t.After(s.last) {
+		s.last = t
+	}
+	return s.last
+}
+
+// millis is t as stores keep it: UTC, in whole ms.
+func millis(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return time.UnixMilli(t.UnixMilli()).UTC()
+}
+
+func (s *Store) token() (parley.Token, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(s.cfg.Random, b[:]); err != nil {
+		return 0, fmt.Errorf("draw a token: %w", err)
+	}
+	return parley.Token(binary.BigEndian.Uint64(b[:])), nil
+}
+
+func (s *Store) channel(name parley.Channel) *channel {
+	ch, ok := s.channels[name]
+	if !ok {
+		ch = &channel{deliveries: map[string]*delivery{}}
+		s.channels[name] = ch
+	}
+	return ch
+}
+
+func (s *Store) conversation(c parley.Conversation) *conversation {
+	st, ok := s.stored[c]
+	if !ok {
+		st = &conversation{older: map[parley.EventKey]time.Time{}}
+		s.stored[c] = st
+	}
+	return st
+}
+
+// Append is ingress.Inbox's.
+func (s *Store) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	rows, err := s.arrive(a)
+	if err != nil {
+		return nil, fmt.Errorf("append to inbox: %w", err)
+	}
+	return rows, nil
+}
+
+func (s *Store) arrive(a parley.Arrivals) ([]parley.Pending, error) {
+	rows, err := s.prepare(a.Events)
+	if err != nil {
+		return nil, err
+	}
+	quarantined, err := s.prepareQuarantine(a.Quarantined)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		rows[i].Conversation.Contact = s.resolve(&a.Events[i])
+		s.enqueue(&rows[i])
+	}
+	s.quar = append(s.quar, quarantined...)
+	for _, r := range a.Receipts {
+		ch := s.channel(r.Channel)
+		r.Watermark, r.Time = millis(r.Watermark), millis(r.Time)
+		ch.receipts = append(ch.receipts, r)
+	}
+	return rows, nil
+}
+
+// prepare does all that may fail.
+func (s *Store) prepare(events []parley.Event) ([]parley.Pending, error) {
+	rows := make([]parley.Pending, len(events))
+	for i, e := range events {
+		if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts {
+			return nil, errors.New("event has no contact, or too many")
+		}
+		data, err := parley.EncodeInput(e.Input)
+		if err != nil {
+			return nil, err
+		}
+		token, err := s.token()
+		if err != nil {
+			return nil, err
+		}
+		rows[i] = parley.Pending{
+			Row: parley.Row{Token: token}, Conversation: parley.Conversation{Channel: e.Channel},
+			Key: e.Key, Time: millis(e.Time), Input: e.Input, Data: data,
+		}
+	}
+	return rows, nil
+}
+
+func (s *Store) enqueue(p *parley.Pending) {
+	s.seq++
+	p.Seq, p.Received = parley.Seq(s.seq), s.now()
+	s.inbox = append(s.inbox, *p)
+}
+
+// resolve says which conversation the keys mean: the first known one decides,
+// and the unknown ones come to mean the same. Only WhatsApp users have several.
+func (s *Store) resolve(e *parley.Event) parley.Contact {
+	several := func(c parley.Contact) bool {
+		return strings.HasPrefix(string(c), parley.BSUIDKey) || strings.HasPrefix(string(c), parley.PhoneKey)
+	}
+	if e.Channel.Kind != parley.WhatsApp || !several(e.Contacts[0]) {
+		return e.Contacts[0]
+	}
+	key := func(c parley.Contact) parley.Conversation {
+		return parley.Conversation{Channel: e.Channel, Contact: c}
+	}
+	canonical := e.Contacts[0]
+	for _, c := range e.Contacts {
+		if known, ok := s.aliases[key(c)]; ok {
+			canonical = known
+			break
+		}
+	}
+	for _, c := range e.Contacts {
+		if _, ok := s.aliases[key(c)]; !ok {
+			s.aliases[key(c)] = canonical
+		}
+	}
+	return canonical
+}
+
+func (s *Store) prepareQuarantine(entries []parley.Quarantined) ([]parley.Quarantined, error) {
+	out := slices.Clone(entries)
+	for i := range out {
+		id, err := s.laterID()
+		if err != nil {
+			return nil, err
+		}
+		out[i].ID, out[i].Received, out[i].Body = id, s.now(), slices.Clone(out[i].Body)
+	}
+	return out, nil
+}
+
+// laterID makes an id that is larger than all before it: numbers stand where
+// the time's random rest begins.
+func (s *Store) laterID() (parley.ID, error) {
+	var random [16]byte
+	if _, err := io.ReadFull(s.cfg.Random, random[10:]); err != nil {
+		return parley.ID{}, fmt.Errorf("draw an id: %w", err)
+	}
+	s.seq++
+	random[6], random[7], random[8], random[9] = byte(s.seq>>22), byte(s.seq>>14), byte(s.seq>>8), byte(s.seq)
+	return parley.NewID(s.now(), random), nil
+}
+
+// Quarantined is ingress.Quarantine's.
+func (s *Store) Quarantined(ctx context.Context, app parley.App, ch parley.Channel, after parley.ID, limit int) ([]parley.Quarantined, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var found []parley.Quarantined
+	for _, q := range s.quar {
+		if q.App == app && q.Kind == ch.Kind && q.ChannelID == ch.ID && compareIDs(q.ID, after) > 0 && len(found) < limit {
+			found = append(found, q)
+		}
+	}
+	return found, nil
+}
+
+func compareIDs(a, b parley.ID) int { return slices.Compare(a[:], b[:]) }
+
+// Release is ingress.Quarantine's.
+func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals) ([]parley.Pending, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	rows, err := s.arrive(a)
+	if err != nil {
+		return nil, fmt.Errorf("release from quarantine: %w", err)
+	}
+	s.quar = slices.DeleteFunc(s.quar, func(q parley.Quarantined) bool { return slices.Contains(ids, q.ID) })
+	return rows, nil
+}
+
+// Register notes that a channel is served through an app, and whether that is
+// news.
+func (s *Store) Register(ctx context.Context, r parley.Registration) (bool, error) {
+	if err := s.begin(ctx); err != nil {
+		return false, err
+	}
+	defer s.end()
+	if slices.Contains(s.apps, r) {
+		return false, nil
+	}
+	s.apps = append(s.apps, r)
+	return true, nil
+}
+
+// Registered returns all registrations in the order in which they were made.
+func (s *Store) Registered(ctx context.Context) ([]parley.Registration, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	return slices.Clone(s.apps), nil
+}
+
+// DeadLetters returns dead letters of a brand, by id.
+func (s *Store) DeadLetters(ctx context.Context, brand parley.Brand, after parley.ID, limit int) ([]parley.DeadLetter, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var found []parley.DeadLetter
+	for _, d := range s.dead {
+		if d.Conversation.Channel.Brand == brand && compareIDs(d.ID, after) > 0 {
+			found = append(found, d)
+		}
+	}
+	slices.SortFunc(found, func(a, b parley.DeadLetter) int { return compareIDs(a.ID, b.ID) })
+	return found[:min(len(found), max(limit, 0))], nil
+}
+
+// History returns the records of commits after a version.
+func (s *Store) History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var found [][]byte
+	if st, ok := s.stored[c]; ok {
+		for _, r := range st.history {
+			if r.version > after && len(found) < limit {
+				found = append(found, slices.Clone(r.json))
+			}
+		}
+	}
+	return found, nil
+}
+
+// Backlog counts what waits.
+func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
+	if err := s.begin(ctx); err != nil {
+		return parley.Backlog{}, err
+	}
+	defer s.end()
+	b := parley.Backlog{
+		Pending: len(s.inbox), Unsent: len(s.outbox), Timers: len(s.agenda),
+		Quarantined: len(s.quar), Dead: len(s.dead),
+	}
+	if len(s.inbox) > 0 {
+		b.Oldest = s.now().Sub(s.inbox[0].Received)
+	}
+	for _, ch := range s.channels {
+		b.Receipts += len(ch.receipts)
+	}
+	return b, nil
+}
+
+// Prune drops what is older than it must be kept.
+func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	now := s.now()
+	old := func(at time.Time, keep time.Duration) bool { return now.Sub(at) > keep }
+	for _, st := range s.stored {
+		st.history = slices.DeleteFunc(st.history, func(r record) bool { return old(r.at, historyFor) })
+		for k, at := range st.older {
+			if old(at, parley.SeenFor) {
+				delete(st.older, k)
+			}
+		}
+	}
+	for _, ch := range s.channels {
+		for id, d := range ch.deliveries {
+			if old(d.At, historyFor) {
+				delete(ch.deliveries, id)
+			}
+		}
+	}
+	return nil
+}
+
+// byDue orders timers as they are due; ids decide between equals.
+func byDue(a, b due) int {
+	return cmp.Or(a.Due.Compare(b.Due), compareIDs(a.ID, b.ID))
+}

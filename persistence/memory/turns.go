@@ -1,0 +1,174 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// Load is actors.Store's.
+func (s *Store) Load(ctx context.Context, c parley.Conversation, limit int) (parley.Loaded, error) {
+	if err := s.begin(ctx); err != nil {
+		return parley.Loaded{}, err
+	}
+	defer s.end()
+	loaded := parley.Loaded{Snapshot: parley.Snapshot{Conversation: c}}
+	if st, ok := s.stored[c]; ok && st.snapshot != nil {
+		if err := loaded.Snapshot.UnmarshalBinary(st.snapshot); err != nil {
+			return parley.Loaded{}, fmt.Errorf("load conversation: %w", err)
+		}
+	}
+	for i := range s.inbox {
+		if s.inbox[i].Conversation != c {
+			continue
+		}
+		if loaded.More = len(loaded.Pending) >= limit; loaded.More {
+			break
+		}
+		loaded.Pending = append(loaded.Pending, s.inbox[i])
+	}
+	return loaded, nil
+}
+
+// Older is actors.Store's.
+func (s *Store) Older(ctx context.Context, c parley.Conversation, keys []parley.EventKey) (map[parley.EventKey]bool, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	found := map[parley.EventKey]bool{}
+	if st, ok := s.stored[c]; ok {
+		for _, k := range keys {
+			if at, ok := st.older[k]; ok && s.now().Sub(at) <= parley.SeenFor {
+				found[k] = true
+			}
+		}
+	}
+	return found, nil
+}
+
+// Commit is actors.Store's.
+func (s *Store) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	errs := make([]error, len(commits))
+	for i := range commits {
+		errs[i] = s.commit(&commits[i])
+	}
+	return errs, nil
+}
+
+func (s *Store) commit(c *parley.Commit) error {
+	snapshot, err := c.Next.AppendBinary(nil)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	st := s.conversation(c.Conversation)
+	if st.version != c.Base || !slices.Equal(s.through(c), c.Saw) {
+		return parley.ErrConflict
+	}
+	s.inbox = slices.DeleteFunc(s.inbox, func(p parley.Pending) bool {
+		return p.Conversation == c.Conversation && p.Seq <= c.Through
+	})
+	st.snapshot, st.version = snapshot, c.Next.Version
+	if len(c.History) > 0 {
+		st.history = append(st.history, record{version: c.Next.Version.Number, at: s.now(), json: slices.Clone(c.History)})
+	}
+	for _, k := range c.Evicted {
+		st.older[k.Key] = millis(k.At)
+	}
+	for _, gone := range c.CancelTimers {
+		s.agenda = slices.DeleteFunc(s.agenda, func(t due) bool { return t.ID == gone.ID })
+	}
+	for _, t := range c.SetTimers {
+		t.Due = millis(t.Due)
+		s.agenda = append(s.agenda, due{Timer: t, conversation: c.Conversation})
+	}
+	slices.SortFunc(s.agenda, byDue)
+	for _, o := range c.Outbox {
+		o.At, o.Conversation = millis(o.At), c.Conversation
+		s.outbox = append(s.outbox, &message{Outgoing: o})
+	}
+	for _, d := range c.Dead {
+		d.At = millis(d.At)
+		s.dead = append(s.dead, d)
+	}
+	return nil
+}
+
+// through is the rows of the commit's conversation up to its last number: what
+// the turn must have seen.
+func (s *Store) through(c *parley.Commit) []parley.Row {
+	var rows []parley.Row
+	for i := range s.inbox {
+		if p := &s.inbox[i]; p.Conversation == c.Conversation && p.Seq <= c.Through {
+			rows = append(rows, p.Row)
+		}
+	}
+	return rows
+}
+
+// Overdue is actors.Agenda's.
+func (s *Store) Overdue(ctx context.Context, owned func(uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	now := s.now()
+	var found []parley.Conversation
+	for i := range s.inbox {
+		p := &s.inbox[i]
+		if now.Sub(p.Received) > age && len(found) < limit && owned(p.Conversation.Shard()) && !slices.Contains(found, p.Conversation) {
+			found = append(found, p.Conversation)
+		}
+	}
+	return found, nil
+}
+
+// FireTimers is actors.Agenda's.
+func (s *Store) FireTimers(ctx context.Context, owned func(uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer s.end()
+	now, wait := s.now(), horizon
+	var rows []parley.Pending
+	var left []due
+	for i, t := range s.agenda {
+		mine := owned(t.conversation.Shard())
+		if !mine || t.Due.After(now) || len(rows) >= limit {
+			if left = append(left, t); mine {
+				wait = min(wait, max(t.Due.Sub(now), 0))
+			}
+			continue
+		}
+		p, err := s.fired(t)
+		if err != nil { // keep it, and those behind it
+			s.agenda = append(left, s.agenda[i:]...)
+			return nil, 0, fmt.Errorf("fire timers: %w", err)
+		}
+		s.enqueue(&p)
+		rows = append(rows, p)
+	}
+	s.agenda = left
+	return rows, wait, nil
+}
+
+func (s *Store) fired(t due) (parley.Pending, error) {
+	token, err := s.token()
+	if err != nil {
+		return parley.Pending{}, err
+	}
+	input := parley.TimerFired{Name: t.Name, Generation: t.Generation, Due: t.Due}
+	data, err := parley.EncodeInput(input)
+	return parley.Pending{
+		Row: parley.Row{Token: token}, Conversation: t.conversation,
+		Key:   parley.NewEventKey("timer", t.conversation.String(), t.ID.String()),
+		Input: input, Data: data,
+	}, err
+}
