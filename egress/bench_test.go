@@ -99,6 +99,50 @@ func BenchmarkManager(b *testing.B) {
 	}
 }
 
+// BenchmarkManagerHinted is a message that comes alone: a hint, a claim, a call,
+// a settle and a look whether there is more, on one of 100 channels in turn.
+func BenchmarkManagerHinted(b *testing.B) {
+	const under = 16 // messages under way
+	w := &well{empty: make(chan struct{}, 1)}
+	done, free := make(chan error, 1), make(chan struct{}, under)
+	m, err := egress.New(egress.Config{
+		Outbox: w, Receipts: w, Holder: "me",
+		Provider: provider(func(context.Context, parley.Claimed) egress.Answer {
+			<-free
+			return egress.Answer{Kind: egress.Accepted, ProviderID: "m"}
+		}),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	go func() { done <- m.Run(ctx) }()
+	all := channels(100)
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpu(b)
+	for i := range b.N {
+		free <- struct{}{}
+		w.mu.Lock()
+		w.left++
+		w.mu.Unlock()
+		m.Wake(all[i%len(all)])
+	}
+	for range under {
+		free <- struct{}{} // until every call is over
+	}
+	b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+	b.StopTimer()
+	for range under {
+		<-free
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(w.calls)/float64(b.N), "store-calls/op")
+}
+
 // BenchmarkSender is the machine alone.
 func BenchmarkSender(b *testing.B) {
 	w := &well{left: b.N, empty: make(chan struct{}, 1)}

@@ -21,29 +21,35 @@ type Done struct {
 	Handovers []Handover       // of Claim: to be passed through a Gate now
 	Rows      []parley.Pending // of Fold: new inbox rows
 	Folded    int              // receipts
+	At        time.Duration    // when it ended
 	Err       error            // the store's; the Sender knows of it
 }
 
 // Do carries out a, which must be what s.Next returned last (with a smaller
 // Limit, if the caller likes). It does nothing for a Rest.
 func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
+	d := Done{}
 	switch a.Kind {
 	case TakeLease:
-		l, err := c.Outbox.Lease(ctx, s.channel, s.holder, s.policy.LeaseTTL, a.Lease)
-		s.Leased(l, err, c.Clock())
-		return Done{Err: err}
+		var l parley.Lease
+		l, d.Err = c.Outbox.Lease(ctx, s.channel, s.holder, s.policy.LeaseTTL, a.Lease)
+		d.At = c.Clock()
+		s.Leased(l, d.Err, d.At)
 	case Claim:
-		rows, next, err := c.Outbox.Claim(ctx, a.Lease, a.Limit, s.policy.DoubtfulWait, s.policy.Horizon)
-		return Done{Handovers: s.Claimed(rows, next, err, c.Clock()), Err: err}
+		var rows []parley.Claimed
+		var next time.Duration
+		rows, next, d.Err = c.Outbox.Claim(ctx, a.Lease, a.Limit, s.policy.DoubtfulWait, s.policy.Horizon)
+		d.At = c.Clock()
+		d.Handovers = s.Claimed(rows, next, d.Err, d.At)
 	case Settle:
-		err := c.Outbox.Settle(ctx, a.Lease, a.Outcomes)
-		s.Settled(err, c.Clock())
-		return Done{Err: err}
+		d.Err = c.Outbox.Settle(ctx, a.Lease, a.Outcomes)
+		d.At = c.Clock()
+		s.Settled(d.Err, d.At)
 	case Fold:
-		n, rows, err := c.Receipts.Fold(ctx, a.Lease, a.Limit)
-		s.Folded(n, err, c.Clock())
-		return Done{Rows: rows, Folded: n, Err: err}
+		d.Folded, d.Rows, d.Err = c.Receipts.Fold(ctx, a.Lease, a.Limit)
+		d.At = c.Clock()
+		s.Folded(d.Folded, d.Err, d.At)
 	case Rest:
 	}
-	return Done{}
+	return d
 }
