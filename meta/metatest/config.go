@@ -7,15 +7,12 @@ import (
 	"time"
 )
 
-// Meta's limits, to which [Sized] keeps a distance (reference: WhatsApp docs
-// throughput and about-the-platform pages, Messenger docs rate-limiting page).
+// What [Sized] plans for, below Meta's limits (WhatsApp docs: throughput and
+// about-the-platform pages; Messenger docs: rate-limiting page).
 const (
-	pairSeconds     = 6   // WhatsApp: one message per 6 s to one user, with a burst of 45
-	numberPerSec    = 80  // WhatsApp: messages in and out of one number
-	pagePerSec      = 300 // Messenger and Instagram: sends of one Page or account
-	sizedNumber     = 60  // what Sized plans for a number
-	sizedPage       = 150 // what Sized plans for a Page or an account
-	sizedPair       = 7   // seconds between two messages of one user
+	sizedPair       = 7   // seconds between two messages of one user; WhatsApp: 6, with a burst of 45
+	sizedNumber     = 60  // messages per second in and out of a WhatsApp number; Meta: 80
+	sizedPage       = 150 // sends per second of a Page or Instagram account; Meta: 300
 	channelsAtLeast = 2
 )
 
@@ -97,17 +94,19 @@ type Config struct {
 
 // Sized returns a configuration for rate messages per second in which no limit
 // of Meta binds: users is the number of users, 0 for one per 7 s of the rate
-// (fewer than that would meet WhatsApp's limit of a message per 6 s to one
-// user); numbers and Pages stay well below their throughput. All the ordinary
-// troubles of Meta are on (batches, delays, receipts, clicks, reminders);
-// duplicates and faults are left to the caller.
+// (with fewer, WhatsApp's limit of a message per 6 s to one user binds); numbers
+// and Pages, sized when the configuration is used, stay well below their
+// throughput. All the ordinary troubles of Meta are on (batches, delays,
+// receipts, clicks, reminders); duplicates and faults are left to the caller.
 func Sized(rate float64, users int) Config {
-	cfg := Config{
+	if users <= 0 {
+		users = int(math.Ceil(rate * sizedPair))
+	}
+	return Config{
 		Rate: rate, Users: users, Duration: 20 * time.Second,
 		Batch: 8, Shuffled: 0.2, Delayed: 0.02, Clicks: 0.2, TextBytes: 40,
 		Timers: 0.1, Echoes: true, Statuses: true,
 	}
-	return cfg.resolved()
 }
 
 // resolved fills in the defaults, once.

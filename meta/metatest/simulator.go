@@ -1,0 +1,191 @@
+package metatest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// SimulatorConfig describes a run over real sockets.
+type SimulatorConfig struct {
+	Config
+	Target  string        // where the node listens, as http://host:port; may be set later
+	Grace   time.Duration // how long to wait for what is owed after Config.Duration; 30 s by default
+	Workers int           // posts on their way at once, at most; 128 by default
+	// Listen is where the Graph API listens; 127.0.0.1:0 by default.
+	Listen string
+}
+
+// Defaults and limits of the shell.
+const (
+	graceDefault   = 30 * time.Second
+	workersDefault = 128
+	// tick bounds how long the poster sleeps: receipts and free slots do not
+	// wake it, so they wait this long at most.
+	tick = 2 * time.Millisecond
+	// pause is how long it sleeps at least, so that posts that are due at about
+	// the same time cost one turn of the loop.
+	pause = 200 * time.Microsecond
+	// overtime keeps World's patience longer than the client's, which is the one
+	// that counts here.
+	overtime = time.Second
+	// farewell bounds how long the Graph API is waited for at the end.
+	farewell = 2 * time.Second
+)
+
+// Simulator is a [World] on real sockets and by the wall clock. Its methods may
+// be called from any goroutine.
+type Simulator struct {
+	cfg      SimulatorConfig
+	timeout  time.Duration // of one post
+	target   atomic.Pointer[string]
+	listener net.Listener
+	client   *fasthttp.Client
+
+	mu    sync.Mutex // guards world
+	world *World
+}
+
+// NewSimulator makes a simulator and opens the socket of its Graph API, which is
+// served from [Simulator.Run] on. Who does not call Run must call
+// [Simulator.Close].
+func NewSimulator(cfg SimulatorConfig) (*Simulator, error) {
+	cfg.Grace = cmp.Or(cfg.Grace, graceDefault)
+	cfg.Workers = cmp.Or(max(cfg.Workers, 0), workersDefault)
+	cfg.InFlight = cfg.Workers
+	cfg.Config = cfg.resolved()
+	s := &Simulator{cfg: cfg, timeout: cfg.PostTimeout}
+	cfg.PostTimeout += overtime
+	s.world = NewWorld(cfg.Config)
+	s.client = &fasthttp.Client{
+		Name: "facebookexternalua", NoDefaultUserAgentHeader: false,
+		MaxConnsPerHost: cfg.Workers, MaxIdemponentCallAttempts: 1,
+		MaxIdleConnDuration: time.Minute, DisablePathNormalizing: true,
+	}
+	s.SetTarget(cfg.Target)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", cmp.Or(cfg.Listen, "127.0.0.1:0"))
+	if err != nil {
+		return nil, fmt.Errorf("listen for the graph api: %w", err)
+	}
+	s.listener = listener
+	return s, nil
+}
+
+// Close closes the socket of the Graph API. It is harmless after Run.
+func (s *Simulator) Close() error {
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close the graph api: %w", err)
+	}
+	return nil
+}
+
+// GraphURL is the base address of the Graph API, without a version: what the
+// node uses instead of https://graph.facebook.com.
+func (s *Simulator) GraphURL() string { return "http://" + s.listener.Addr().String() }
+
+// SetTarget says where the node listens from now on, as http://host:port. Empty
+// means nowhere: posts are refused, and sent again as Meta does.
+func (s *Simulator) SetTarget(url string) { s.target.Store(&url) }
+
+// Config is the configuration with its defaults filled in: the app's name,
+// secret, verify token and numeric id are in it.
+func (s *Simulator) Config() Config { return s.world.cfg }
+
+// Channels are the channels that the node must be configured with.
+func (s *Simulator) Channels() []Channel { return s.world.channels }
+
+// Killed says that the node was killed at that instant; to be called right
+// after the signal was sent.
+func (s *Simulator) Killed(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Killed(at)
+}
+
+// Progress is a snapshot for a live display.
+func (s *Simulator) Progress() Progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.world.Progress()
+}
+
+// Verdict is the verdict as of now; final once Run has returned.
+func (s *Simulator) Verdict() Verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.world.Verdict()
+}
+
+// Run plays the whole schedule against the target, waits for what is owed, at
+// most for the grace, and returns nil; the judgement is in [Simulator.Verdict].
+// It returns early with ctx's error when ctx ends. It may be called once.
+func (s *Simulator) Run(ctx context.Context) error {
+	server := s.graphServer()
+	serving := make(chan error, 1)
+	go func() { serving <- server.Serve(s.listener) }()
+	err := s.play(ctx)
+	s.client.CloseIdleConnections()
+	// The run may have been cancelled; the goodbye has its own bound.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	if shut := server.ShutdownWithContext(end); shut != nil && !errors.Is(shut, context.DeadlineExceeded) {
+		err = errors.Join(err, fmt.Errorf("shut the graph api: %w", shut))
+	}
+	if served := <-serving; served != nil {
+		err = errors.Join(err, fmt.Errorf("serve the graph api: %w", served))
+	}
+	return err
+}
+
+// play drives the world by the wall clock.
+func (s *Simulator) play(ctx context.Context) error {
+	work := make(chan Post, 2*s.cfg.Workers) // duplicates may exceed the slots
+	var workers sync.WaitGroup
+	for range s.cfg.Workers {
+		workers.Go(func() { s.deliver(ctx, work) })
+	}
+	defer workers.Wait()
+	defer close(work)
+	began := time.Now()
+	for ; ; s.nap(ctx) {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("simulate: %w", err)
+		}
+		now := time.Now()
+		posts, settled := s.due(now)
+		for _, p := range posts {
+			work <- p
+		}
+		if over := now.Sub(began) - s.cfg.Duration; over > 0 && (settled || over > s.cfg.Grace) {
+			return nil
+		}
+	}
+}
+
+func (s *Simulator) due(now time.Time) (posts []Post, settled bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.world.Due(now), s.world.Settled(now)
+}
+
+// nap sleeps until something may be due.
+func (s *Simulator) nap(ctx context.Context) {
+	s.mu.Lock()
+	next, ok := s.world.NextDue()
+	s.mu.Unlock()
+	wait := tick
+	if ok {
+		wait = min(max(time.Until(next), pause), tick)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	}
+}

@@ -1,0 +1,349 @@
+package metatest_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/parleychat/parley/meta/metatest"
+)
+
+func start() time.Time { return time.Unix(1_790_000_000, 123_456_789).UTC() }
+
+// busy is a configuration with all the troubles of Meta.
+func busy(seed uint64) metatest.Config {
+	cfg := metatest.Sized(200, 60)
+	cfg.Seed, cfg.Start, cfg.Duration = seed, start(), 6*time.Second
+	cfg.Duplicates, cfg.Delayed = 0.2, 0.1
+	cfg.Timers = 0.2
+	cfg.Faults = metatest.Faults{Transient: 0.03, Throttled: 0.03, Withheld: 0.03, Slow: 0.01, SlowFor: 6 * time.Second}
+	return cfg
+}
+
+// quiet is a configuration in which a planted misbehaviour stands alone.
+func quiet() metatest.Config {
+	cfg := metatest.Sized(100, 40)
+	cfg.Seed, cfg.Start, cfg.Duration = 7, start(), 6*time.Second
+	cfg.Delayed, cfg.Shuffled, cfg.Timers = 0, 0, 0.2
+	return cfg
+}
+
+func run(t *testing.T, cfg metatest.Config, plant misbehaviour) (*bot, metatest.Verdict) {
+	t.Helper()
+	w := metatest.NewWorld(cfg)
+	b := newBot(t, w, plant)
+	b.drive(30 * time.Second)
+	return b, w.Verdict()
+}
+
+func TestHonestBotIsClean(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		b, v := run(t, busy(seed), misbehaviour{})
+		if !v.Clean() {
+			t.Fatalf("seed %d: %q", seed, v.Problems())
+		}
+		if v.Offered != 1200 || v.Effects != v.Offered || v.Acked != v.Offered {
+			t.Errorf("seed %d: offered %d, acked %d, effects %d; want 1200 of each", seed, v.Offered, v.Acked, v.Effects)
+		}
+		for name, n := range map[string]int{
+			"timers_set": v.TimersSet, "timers_rung": v.TimersRung, "duplicates": v.Duplicates,
+			"receipts": v.Receipts, "withheld": v.Faults.Withheld, "slow": v.Faults.Slow,
+			"throttled": v.Faults.Throttled, "transient": v.Faults.Transient, "sends_repeated": v.SendsRepeated,
+		} {
+			if n == 0 {
+				t.Errorf("seed %d: %s is 0: the run tried too little", seed, name)
+			}
+		}
+		if v.TimersRung >= v.TimersSet {
+			t.Errorf("seed %d: %d of %d reminders rang; want some cancelled", seed, v.TimersRung, v.TimersSet)
+		}
+		if b.receipts < v.Receipts {
+			t.Errorf("seed %d: %d of %d receipts arrived", seed, b.receipts, v.Receipts)
+		}
+	}
+}
+
+func TestAnyConfigurationIsCleanWithAnHonestBot(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t2 *rapid.T) {
+		cfg := metatest.Sized(rapid.Float64Range(1, 200).Draw(t2, "rate"), rapid.IntRange(1, 50).Draw(t2, "users"))
+		cfg.Seed = rapid.Uint64().Draw(t2, "seed")
+		cfg.Start, cfg.Duration = start(), time.Second
+		fraction := rapid.Float64Range(0, 0.4)
+		cfg.Duplicates, cfg.Delayed, cfg.Shuffled = fraction.Draw(t2, "dup"), fraction.Draw(t2, "delayed"), fraction.Draw(t2, "shuffled")
+		cfg.Timers, cfg.Clicks = fraction.Draw(t2, "timers"), fraction.Draw(t2, "clicks")
+		cfg.Batch = rapid.IntRange(1, 40).Draw(t2, "batch")
+		cfg.InFlight = rapid.IntRange(0, 3).Draw(t2, "in flight")
+		cfg.Mix = metatest.Shares{
+			Messenger: float64(rapid.IntRange(0, 2).Draw(t2, "messenger")),
+			Instagram: float64(rapid.IntRange(0, 2).Draw(t2, "instagram")),
+			WhatsApp:  float64(rapid.IntRange(0, 2).Draw(t2, "whatsapp")),
+		}
+		cfg.Faults.Withheld, cfg.Faults.Transient = fraction.Draw(t2, "withheld"), fraction.Draw(t2, "transient")
+		_, v := run(t, cfg, misbehaviour{})
+		if !v.Clean() {
+			t2.Fatalf("%q", v.Problems())
+		}
+	})
+}
+
+// breaches are the counters that must be zero, by their JSON names.
+func breaches(t *testing.T, v metatest.Verdict) map[string]int {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(b, &all); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, name := range []string{
+		"unacked", "lost", "pending", "effects_doubled", "reordered", "unanswered", "sends_repeated_unexplained",
+		"sends_out_of_order", "strays", "undelivered", "timers_early", "timers_doubled", "timers_after_cancel", "timers_missing",
+	} {
+		n, ok := all[name].(float64)
+		if !ok {
+			t.Fatalf("verdict has no number %s", name)
+		}
+		if n != 0 {
+			found[name] = int(n)
+		}
+	}
+	return found
+}
+
+func only(u, k int) func(int, int) bool {
+	return func(u2, k2 int) bool { return u == u2 && k == k2 }
+}
+
+func TestEachBreachIsSeenAndOnlyIt(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		plant misbehaviour
+		cfg   func(*metatest.Config)
+		want  string
+		count int // 0 = any
+	}{
+		"lost":                    {plant: misbehaviour{drop: only(3, 4)}, want: "lost", count: 1},
+		"never taken":             {plant: misbehaviour{drop: func(u, _ int) bool { return u == 3 }}, want: "pending", count: 15},
+		"effect doubled":          {plant: misbehaviour{double: only(3, 4)}, want: "effects_doubled", count: 1},
+		"first effect doubled":    {plant: misbehaviour{double: only(3, 1)}, want: "effects_doubled", count: 1},
+		"duplicates taken as new": {plant: misbehaviour{forgetSeen: true}, cfg: withDuplicates, want: "effects_doubled"},
+		"shared counter":          {plant: misbehaviour{oneCounter: true}, cfg: withoutTimers, want: "effects_doubled"},
+		"reordered":               {plant: misbehaviour{swap: only(3, 4)}, want: "reordered", count: 1},
+		"never answered":          {plant: misbehaviour{hush: only(3, 4)}, want: "unanswered", count: 1},
+		"reply lost at an error":  {plant: misbehaviour{giveUp: func(_, k int) bool { return k < 15 }}, cfg: withErrors, want: "unanswered"},
+		"sent twice":              {plant: misbehaviour{sendTwice: only(3, 4)}, want: "sends_repeated_unexplained", count: 1},
+		"sent in another order":   {plant: misbehaviour{swapSend: only(3, 4)}, cfg: withoutTimers, want: "sends_out_of_order", count: 1},
+		"never acknowledged":      {plant: misbehaviour{refuse: only(3, 15)}, cfg: withoutTimers, want: "unacked"},
+		"rings early":             {plant: misbehaviour{early: true}, want: "timers_early"},
+		"rings twice":             {plant: misbehaviour{ringTwice: true}, want: "timers_doubled"},
+		"rings after forget":      {plant: misbehaviour{deaf: true}, want: "timers_after_cancel"},
+		"never rings":             {plant: misbehaviour{noRing: true}, want: "timers_missing"},
+		"bsuid in to":             {plant: misbehaviour{bsuidInTo: true}, want: "undelivered"},
+		"talks unasked":           {plant: misbehaviour{chatty: true}, want: "strays"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := quiet()
+			if test.cfg != nil {
+				test.cfg(&cfg)
+			}
+			_, v := run(t, cfg, test.plant)
+			found := breaches(t, v)
+			if len(found) != 1 || found[test.want] == 0 || test.count != 0 && found[test.want] != test.count {
+				t.Errorf("breaches %v; want %s: %d (0 = some) and no other\n%q", found, test.want, test.count, v.Problems())
+			}
+			if v.Clean() || len(v.Problems()) < 2 && test.want != "unacked" {
+				t.Errorf("clean %v, problems %q; want them named", v.Clean(), v.Problems())
+			}
+		})
+	}
+}
+
+func withDuplicates(c *metatest.Config) { c.Duplicates, c.Timers = 0.2, 0 }
+func withoutTimers(c *metatest.Config)  { c.Timers = 0 }
+func withErrors(c *metatest.Config)     { c.Faults.Transient, c.Timers = 0.05, 0 }
+
+// TestSeveralBreaches holds bugs that break more than one promise.
+func TestSeveralBreaches(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		plant misbehaviour
+		want  string
+	}{
+		"ring before its reply":  {misbehaviour{ringFirst: true}, "sends_out_of_order"},
+		"answers the wrong user": {misbehaviour{wrongTarget: true}, "strays"},
+		"wrong token":            {misbehaviour{wrongToken: true}, "pending"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, v := run(t, quiet(), test.plant)
+			if found := breaches(t, v); found[test.want] == 0 {
+				t.Errorf("breaches %v; want %s among them", found, test.want)
+			}
+		})
+	}
+}
+
+func TestSameSeedSameBytes(t *testing.T) {
+	t.Parallel()
+	trace := func(seed uint64) (string, metatest.Verdict) {
+		h := sha256.New()
+		w := metatest.NewWorld(busy(seed))
+		b := newBot(t, w, misbehaviour{})
+		b.log = func(s string) { _, _ = h.Write([]byte(s)) }
+		b.drive(30 * time.Second)
+		return fmt.Sprintf("%x", h.Sum(nil)), w.Verdict()
+	}
+	first, verdict := trace(5)
+	second, again := trace(5)
+	if first != second {
+		t.Error("two runs of one seed differ in what they posted or answered")
+	}
+	if diff := cmp.Diff(verdict, again); diff != "" {
+		t.Errorf("verdicts of one seed differ:\n%s", diff)
+	}
+	if other, _ := trace(6); other == first {
+		t.Error("two seeds made the same run")
+	}
+}
+
+func TestKilledExcusesWhatWasInFlight(t *testing.T) {
+	t.Parallel()
+	cfg := quiet()
+	cfg.Timers, cfg.AnswerMax = 0, -1
+	w := metatest.NewWorld(cfg)
+	b := newBot(t, w, misbehaviour{})
+	now := cfg.Start
+	var first *conversation
+	for first == nil {
+		for _, p := range w.Due(now) {
+			w.Posted(p.ID, b.receive(p, now), now)
+		}
+		for _, c := range b.convs {
+			first = c
+		}
+		now = now.Add(time.Millisecond)
+	}
+	again := func(now time.Time, opened time.Time) {
+		req := b.request(first, "said 1 #1")
+		req.Opened = opened
+		if a := w.Graph(req, now); a.Status != 200 {
+			t.Fatalf("status %d, want 200", a.Status)
+		}
+	}
+	kill := now.Add(100 * time.Millisecond)
+	w.Killed(kill)
+	again(kill.Add(300*time.Millisecond), time.Time{})
+	if v := w.Verdict(); v.SendsRepeated != 1 || v.SendsRepeatedUnexplained != 0 || v.Kills != 1 {
+		t.Errorf("repeat after a kill: %d repeated, %d unexplained, %d kills; want 1, 0, 1", v.SendsRepeated, v.SendsRepeatedUnexplained, v.Kills)
+	}
+	kill = kill.Add(time.Second)
+	w.Killed(kill)
+	again(kill.Add(10*time.Millisecond), kill.Add(-time.Second))
+	if v := w.Verdict(); v.SendsRepeatedUnexplained != 1 {
+		t.Errorf("repeat by the dead process of a reply answered long before: %d unexplained, want 1", v.SendsRepeatedUnexplained)
+	}
+	again(kill.Add(400*time.Millisecond), kill.Add(300*time.Millisecond))
+	if v := w.Verdict(); v.SendsRepeatedUnexplained != 1 {
+		t.Errorf("repeat of what the dead process sent: %d unexplained, want 1", v.SendsRepeatedUnexplained)
+	}
+	again(kill.Add(500*time.Millisecond), kill.Add(300*time.Millisecond))
+	if v := w.Verdict(); v.SendsRepeatedUnexplained != 2 {
+		t.Errorf("repeat without a reason: %d unexplained, want 2", v.SendsRepeatedUnexplained)
+	}
+}
+
+func TestRefusedPostsAreSentAgainLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	cfg := metatest.Config{Start: start(), Rate: 1, Duration: time.Second, Users: 1}
+	w := metatest.NewWorld(cfg)
+	now, last, gap := cfg.Start, cfg.Start, time.Duration(-1)
+	for attempt := range 9 {
+		posts := w.Due(now)
+		if len(posts) != 1 || posts[0].Attempt != attempt {
+			t.Fatalf("attempt %d: got %d posts", attempt, len(posts))
+		}
+		if attempt >= 2 && attempt <= 6 && now.Sub(last) <= gap {
+			t.Errorf("attempt %d came %s after the last, that one %s after its own", attempt, now.Sub(last), gap)
+		}
+		gap, last = now.Sub(last), now
+		w.Posted(posts[0].ID, 503, now)
+		next, ok := w.NextDue()
+		if !ok || next.Sub(now) > 6*time.Second {
+			t.Fatalf("next attempt: %v, %v", next.Sub(now), ok)
+		}
+		now = next
+	}
+	posts := w.Due(now)
+	w.Posted(posts[0].ID, 200, now)
+	if v := w.Verdict(); v.Acked != 1 || v.PostsRetried != 9 || v.Pending != 1 {
+		t.Errorf("acked %d, retried %d, pending %d; want 1, 9, 1", v.Acked, v.PostsRetried, v.Pending)
+	}
+}
+
+func TestUnansweredPostIsSentAgainAfterFiveSeconds(t *testing.T) {
+	t.Parallel()
+	cfg := metatest.Config{Start: start(), Rate: 1, Duration: time.Second, Users: 1}
+	w := metatest.NewWorld(cfg)
+	first := w.Due(cfg.Start)
+	next, ok := w.NextDue()
+	if want := cfg.Start.Add(5 * time.Second); !ok || !next.Equal(want) {
+		t.Fatalf("next due %v, %v; want %v", next, ok, want)
+	}
+	second := w.Due(next)
+	if len(second) != 1 || string(second[0].Body) != string(first[0].Body) || second[0].ID != first[0].ID {
+		t.Fatalf("got %d posts; want the same one again", len(second))
+	}
+}
+
+func TestInFlightBoundsWhatIsHandedOut(t *testing.T) {
+	t.Parallel()
+	cfg := metatest.Config{Start: start(), Rate: 1000, Duration: time.Second, Users: 100, InFlight: 10}
+	w := metatest.NewWorld(cfg)
+	posts := w.Due(cfg.Start.Add(time.Second))
+	if len(posts) != 10 {
+		t.Fatalf("%d posts out, want 10", len(posts))
+	}
+	w.Posted(posts[0].ID, 200, cfg.Start.Add(time.Second))
+	if more := w.Due(cfg.Start.Add(time.Second)); len(more) != 1 {
+		t.Errorf("%d posts for one free slot, want 1", len(more))
+	}
+}
+
+// TestLostUpdateIsNotTakenForAnEffect: an effect that was answered and then
+// overwritten shows as two messages with the same N.
+func TestStatesThatSplitOrGoBackAreSeen(t *testing.T) {
+	t.Parallel()
+	w := metatest.NewWorld(metatest.Config{Start: start(), Rate: 10, Duration: time.Second, Users: 1})
+	b := newBot(t, w, misbehaviour{})
+	now := start()
+	for range 4 {
+		for _, p := range w.Due(now) {
+			messages, _, err := readWebhook(p.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.conversation(messages[0])
+			w.Posted(p.ID, 200, now)
+		}
+		now = now.Add(100 * time.Millisecond)
+	}
+	for _, c := range b.convs {
+		for _, text := range []string{"said 1 #1", "said 2 #2", "said 3 #2", "said 4 #3"} {
+			w.Graph(b.request(c, text), now)
+		}
+	}
+	if found := breaches(t, w.Verdict()); found["effects_doubled"] != 1 || len(found) != 1 {
+		t.Errorf("breaches %v; want effects_doubled: 1", found)
+	}
+}
