@@ -130,11 +130,17 @@ func (d *decoder) isUpdate(it item) bool {
 		return true
 	}
 	c := &d.changes[it.change]
-	split := d.object == objectWhatsApp && c.listed > 0 && !c.twice && wholeChangeFault(c) == nil
+	split := d.isSplit(c)
 	if it.list != "" {
 		return split
 	}
 	return !split || c.rest
+}
+
+// isSplit reports whether the lists of a change are updates of their own. A
+// change with a fault in what they share stays whole.
+func (d *decoder) isSplit(c *change) bool {
+	return d.object == objectWhatsApp && c.listed > 0 && !c.twice && c.common().fault == nil
 }
 
 // update decodes one update, or quarantines it.
@@ -176,19 +182,21 @@ func (d *decoder) address(it item) (address, error) {
 		}
 		return to, nil
 	}
+	if it.change >= 0 && d.object == objectWhatsApp {
+		common := d.changes[it.change].common()
+		if common.fault != nil {
+			return to, common.fault
+		}
+		if common.number != "" {
+			to.kind, to.id = parley.WhatsApp, common.number
+			return to, d.resolve(&to)
+		}
+	}
 	id, err := scalar(d.entries[it.entry].id)
 	if err != nil {
 		return to, fmt.Errorf("id: %w", err)
 	}
-	if to.id = string(id); it.change >= 0 && d.object == objectWhatsApp {
-		number, err := phoneNumberID(d.changes[it.change].metadata)
-		if err != nil {
-			return to, err
-		}
-		if number != "" {
-			to.kind, to.id = parley.WhatsApp, number
-		}
-	}
+	to.id = string(id)
 	return to, d.resolve(&to)
 }
 
@@ -203,21 +211,6 @@ func (d *decoder) resolve(to *address) error {
 		return &unknownChannel{kind: to.kind, id: to.id}
 	}
 	return nil
-}
-
-// phoneNumberID is the WhatsApp number that a change is about; empty if it is
-// about the account.
-func phoneNumberID(metadata []byte) (string, error) {
-	if metadata == nil {
-		return "", nil
-	}
-	var m struct {
-		ID text `json:"phone_number_id"`
-	}
-	if err := decodeStrictly(metadata, &m); err != nil {
-		return "", at("value.metadata", err)
-	}
-	return string(m.ID), nil
 }
 
 // dispatch hands an update to what understands its envelope and object.
@@ -260,21 +253,30 @@ func (d *decoder) envelopeFault(it item) error {
 		return errors.New("field, value, metadata or contacts: given twice")
 	}
 	if d.object == objectWhatsApp {
-		return wholeChangeFault(c)
+		return c.common().fault
 	}
 	return nil
 }
 
-// wholeChangeFault is a fault in what the updates of a change share: none of
-// them can be told from the others, so that they stay together.
-func wholeChangeFault(c *change) error {
-	if c.contacts != nil {
-		if k := jsontext.Value(c.contacts).Kind(); k != '[' && k != 'n' {
-			return at("value.contacts", &shapeError{want: "an array", got: k})
-		}
+// common judges what the updates of a WhatsApp change share.
+func (c *change) common() *sharedPart {
+	s := &c.shared
+	if s.judged {
+		return s
 	}
-	_, err := phoneNumberID(c.metadata)
-	return err
+	s.judged = true
+	if k := jsontext.Value(c.contacts).Kind(); c.contacts != nil && k != '[' && k != 'n' {
+		s.fault = at("value.contacts", &shapeError{want: "an array", got: k})
+	}
+	if k := jsontext.Value(c.metadata).Kind(); c.metadata != nil && k != '{' && k != 'n' {
+		s.fault = at("value.metadata", &shapeError{want: "an object", got: k})
+	}
+	number, err := scalar(c.number)
+	if err != nil {
+		s.fault = at("value.metadata.phone_number_id", err)
+	}
+	s.number = string(number)
+	return s
 }
 
 // update is an update whose channel is known.
@@ -337,6 +339,9 @@ func (d *decoder) entryUpdate(u update, it item) error {
 }
 
 func fieldName(c *change) (string, error) {
+	if string(c.field) == `"messages"` { // nearly always
+		return "messages", nil
+	}
 	field, err := scalar(c.field)
 	if err == nil && len(field) > maxFieldBytes {
 		err = fmt.Errorf("%d bytes: at most %d", len(field), maxFieldBytes)

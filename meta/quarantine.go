@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -99,7 +100,7 @@ func (d *decoder) alone(it item) []byte {
 			list = append(append([]byte{'['}, it.raw...), ']')
 		}
 		return d.rebuildElement(it, list)
-	case d.object == objectWhatsApp && c.rest && c.listed > 0 && !c.twice && wholeChangeFault(c) == nil:
+	case c.rest && d.isSplit(c):
 		return restOfChange(c)
 	}
 	return it.raw
@@ -186,10 +187,24 @@ func decodeLoosely(raw []byte, into any) error {
 // scalar reads an id or a name that was kept as JSON; absent is empty.
 func scalar(raw []byte) (text, error) {
 	var t text
-	if raw == nil {
+	switch {
+	case raw == nil:
 		return "", nil
+	case raw[0] == '"' && isPlain(raw):
+		return text(raw[1 : len(raw)-1]), nil
 	}
 	return t, decodeStrictly(raw, &t)
+}
+
+// isPlain reports whether a JSON string says what it seems to say: no escapes,
+// nothing but ASCII.
+func isPlain(raw []byte) bool {
+	for _, c := range raw {
+		if c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // fault is what is wrong with an update, and where. It holds names of members

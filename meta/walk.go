@@ -41,10 +41,20 @@ type change struct {
 	field    []byte // JSON
 	value    []byte // JSON; nil if absent
 	metadata []byte // members of value
+	number   []byte // phone_number_id of metadata
 	contacts []byte
 	rest     bool // value has members beside these and its lists
 	listed   int  // elements in its lists
 	twice    bool
+
+	shared sharedPart // once judged
+}
+
+// sharedPart is what a WhatsApp change says to all of its updates.
+type sharedPart struct {
+	judged bool
+	number string // phone_number_id; empty if the change is about the account
+	fault  error  // for which none of its updates can be told from the others
 }
 
 // item is one update: an element of an envelope, or of a list in a change.
@@ -75,10 +85,13 @@ func (e envelope) String() string {
 // listName tells the arrays in a WhatsApp change's value whose elements are
 // updates of their own; empty for every other member.
 func listName(member []byte) string {
-	switch string(member) {
-	case "messages", "statuses", "message_echoes", "calls", "user_preferences", "user_id_update",
-		"history", "errors", "groups", "state_sync", "automatic_events":
-		return string(member)
+	for _, name := range [...]string{
+		"messages", "statuses", "message_echoes", "calls", "user_preferences", "user_id_update",
+		"history", "errors", "groups", "state_sync", "automatic_events",
+	} {
+		if string(member) == name {
+			return name
+		}
 	}
 	return ""
 }
@@ -238,7 +251,7 @@ func (w *walker) changeValue(d *jsontext.Decoder, it item) error {
 		case "messaging_product":
 			return d.SkipValue()
 		case "metadata":
-			return w.keep(d, &c.metadata, &c.twice)
+			return w.metadata(d, c)
 		case "contacts":
 			return w.keep(d, &c.contacts, &c.twice)
 		}
@@ -264,6 +277,23 @@ func (w *walker) changeValue(d *jsontext.Decoder, it item) error {
 	})
 	if err == nil {
 		w.changes[it.change].value = w.body[start:d.InputOffset()]
+	}
+	return err
+}
+
+func (w *walker) metadata(d *jsontext.Decoder, c *change) error {
+	if d.PeekKind() != '{' || c.metadata != nil {
+		return w.keep(d, &c.metadata, &c.twice)
+	}
+	start := -1
+	err := w.membersFrom(d, &start, func(name []byte) error {
+		if string(name) == "phone_number_id" {
+			return w.keep(d, &c.number, &c.twice)
+		}
+		return d.SkipValue()
+	})
+	if err == nil {
+		c.metadata = w.body[start:d.InputOffset()]
 	}
 	return err
 }
