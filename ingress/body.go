@@ -16,7 +16,7 @@ const (
 	// lingerBytes is how much of a refused body is read and thrown away before
 	// the answer. A connection that is closed with unread bytes is reset, and the
 	// answer often lost with it. More than this is not worth the answer.
-	lingerBytes = 2 * defaultMaxBodyBytes
+	lingerBytes = 2 * DefaultMaxBodyBytes
 )
 
 // budget is a semaphore by bytes. Nobody waits for it: a webhook that finds no

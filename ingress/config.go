@@ -101,8 +101,10 @@ type Limits struct {
 // usual ones, of about 500 bytes, out.
 const SmallBodyBytes = 8 << 10
 
+// DefaultMaxBodyBytes is [Limits].MaxBodyBytes unless configured otherwise.
+const DefaultMaxBodyBytes = 4 << 20
+
 const (
-	defaultMaxBodyBytes   = 4 << 20
 	defaultMaxHeaderBytes = 8 << 10
 	defaultMaxConns       = 8192
 	defaultMaxHeldBytes   = 64 << 20
@@ -129,7 +131,7 @@ func (c Config) withDefaults() Config {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.MaxBodyBytes = cmp.Or(l.MaxBodyBytes, defaultMaxBodyBytes)
+	l.MaxBodyBytes = cmp.Or(l.MaxBodyBytes, DefaultMaxBodyBytes)
 	l.MaxHeaderBytes = cmp.Or(l.MaxHeaderBytes, defaultMaxHeaderBytes)
 	l.MaxConns = cmp.Or(l.MaxConns, defaultMaxConns)
 	l.MaxHeldBytes = cmp.Or(l.MaxHeldBytes, defaultMaxHeldBytes)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/valyala/fasthttp"
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/ingress"
@@ -353,5 +354,46 @@ func TestRunOnAddr(t *testing.T) {
 	bad := prepare(t, func(c *ingress.Config) { c.Listener, c.Addr = nil, "256.0.0.1:http" })
 	if err := bad.server.Run(t.Context()); err == nil || errors.Is(err, context.Canceled) {
 		t.Errorf("Run on an impossible address: %v", err)
+	}
+}
+
+// TestHandlerInProcess: the handler works without a connection, and once Run
+// has ended it refuses instead of waiting for ever.
+func TestHandlerInProcess(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	handle := g.server.Handler()
+	do := func(body []byte) int {
+		var ctx fasthttp.RequestCtx
+		var req fasthttp.Request
+		req.Header.SetMethod("POST")
+		req.SetRequestURI("/webhooks/shop")
+		req.Header.Set("X-Hub-Signature-256", sign(body, secret))
+		req.SetBody(body)
+		ctx.Init(&req, nil, nil)
+		handle(&ctx)
+		return ctx.Response.StatusCode()
+	}
+	for _, tt := range []struct {
+		name   string
+		body   []byte
+		status int
+	}{
+		{"small", waText(waNumber, "49", "1", "hi"), 200},
+		{"large", waBatch(100, -1, 1000), 200},
+		{"too large", make([]byte, 4<<20+1), 413},
+	} {
+		if got := do(tt.body); got != tt.status {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.status)
+		}
+	}
+	if held := g.gauge(t, "parley_ingress_held_bytes"); held != 0 {
+		t.Errorf("%v bytes held by nobody", held)
+	}
+	if err := g.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := do(waText(waNumber, "49", "2", "hi")); got != 503 {
+		t.Errorf("after Run: %d", got)
 	}
 }
