@@ -65,6 +65,7 @@ type Turn struct {
 	now          time.Time
 	event        *Pending
 	state        []byte
+	wrote        bool // state was replaced in this turn
 	effects      []Effect
 	ended        bool
 	fault        *TurnError // the first limit passed
@@ -106,7 +107,7 @@ func (t *Turn) SetState(v any) error {
 	if len(b) > MaxStateBytes {
 		return t.over("state of %d bytes: at most %d (MaxStateBytes)", len(b), MaxStateBytes)
 	}
-	t.state = b
+	t.state, t.wrote = b, true
 	return nil
 }
 

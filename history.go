@@ -59,14 +59,14 @@ func separator(i int, first string) string {
 	return ","
 }
 
-func (h *history) end(next Snapshot) []byte {
+func (h *history) end(next Snapshot, bot string) []byte {
 	b := make([]byte, 0, len(h.rows)+96)
 	b = append(b, `{"version":`...)
 	b = strconv.AppendUint(b, next.Version.Number, 10)
 	b = append(b, `,"at":"`...)
 	b = next.Last.AppendFormat(b, time.RFC3339Nano)
 	b = append(b, `","bot":`...)
-	b = append(b, quoted(next.Bot)...)
+	b = append(b, quoted(bot)...)
 	b = append(append(b, `,"turn":[`...), h.rows...)
 	return append(b, `]}`...)
 }

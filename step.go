@@ -62,7 +62,7 @@ func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
 	w.forgetOld()
 	w.out.Through = rows[len(rows)-1].Seq
 	w.out.Next = w.next
-	w.out.History = w.history.end(w.next)
+	w.out.History = w.history.end(w.next, bot.Name)
 	return w.out
 }
 
@@ -185,7 +185,9 @@ func (w *work) tooManyTimers(t *Turn) *TurnError {
 
 func (w *work) apply(t *Turn) {
 	w.next.State = t.state
-	w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
+	if t.wrote || len(t.state) == 0 { // what a bot only carries on is still of the form it found
+		w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
+	}
 	for _, e := range t.effects {
 		w.effect(e, t.now)
 	}

@@ -218,6 +218,27 @@ func TestStep(t *testing.T) {
 			t.Errorf("bot %q version %d", next.Bot, next.BotVersion)
 		}
 	})
+	t.Run("names another bot only if it writes", func(t *testing.T) {
+		t.Parallel()
+		first := step(said(1, "say a")...).Next
+		visitor := &parley.Bot{Name: "visitor", Version: 9, Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
+			if message, ok := t.Input().(parley.Message); ok && message.Text == "write" {
+				return t.SetState("mine")
+			}
+			return nil
+		})}
+		c := parley.Step(visitor, first, said(2, "look"), drawn(2))
+		if c.Next.Bot != "scripted" || c.Next.BotVersion != 3 {
+			t.Errorf("after a look: bot %q version %d", c.Next.Bot, c.Next.BotVersion)
+		}
+		if !strings.Contains(string(c.History), `"bot":"visitor"`) {
+			t.Errorf("history %s", c.History)
+		}
+		c = parley.Step(visitor, c.Next, said(3, "write"), drawn(3))
+		if c.Next.Bot != "visitor" || c.Next.BotVersion != 9 {
+			t.Errorf("after a write: bot %q version %d", c.Next.Bot, c.Next.BotVersion)
+		}
+	})
 	t.Run("leaves its arguments alone", func(t *testing.T) {
 		t.Parallel()
 		s := step(said(1, "set a 1m;set b 1m", "set c 1m")...).Next
