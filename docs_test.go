@@ -1,0 +1,85 @@
+package parley_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The documents name tests, metrics and limits; what they name exists.
+func TestDocumentsNameWhatExists(t *testing.T) {
+	t.Parallel()
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := sources(t)
+	tests := regexp.MustCompile(`\bTest[A-Z]\w+`)
+	metrics := regexp.MustCompile(`\bparley_([a-z]+)_(\w+)`)
+	limits := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `([\\w/.]+)` \\|")
+	named := 0
+	for _, doc := range append(docs, "README.md") {
+		b, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(b)
+		for _, name := range tests.FindAllString(text, -1) {
+			if named++; !strings.Contains(source["all"], "func "+name+"(") {
+				t.Errorf("%s names %s, which is no test", doc, name)
+			}
+		}
+		for _, m := range metrics.FindAllStringSubmatch(text, -1) {
+			if named++; !strings.Contains(source["metrics"], `"`+m[1]+`"`) || !strings.Contains(source["metrics"], `"`+m[2]+`"`) {
+				t.Errorf("%s names %s, which is no metric", doc, m[0])
+			}
+		}
+		for _, m := range limits.FindAllStringSubmatch(text, -1) {
+			folder := filepath.Clean(m[2])
+			if named++; !regexp.MustCompile(`\b` + m[1] + `\b`).MatchString(source[folder]) {
+				t.Errorf("%s names the limit %s of %s, which is not there", doc, m[1], folder)
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("found only %d names in %q: has the form of the documents changed?", named, docs)
+	}
+}
+
+// sources is the text of the module's Go files: of each folder, of all files,
+// and of those that declare metrics.
+func sources(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]*strings.Builder{"all": {}, "metrics": {}}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		places := []string{"all", filepath.Dir(path)}
+		if filepath.Base(path) == "metrics.go" {
+			places = append(places, "metrics")
+		}
+		for _, place := range places {
+			if texts[place] == nil {
+				texts[place] = new(strings.Builder)
+			}
+			texts[place].Write(b)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for place, b := range texts {
+		out[place] = b.String()
+	}
+	return out
+}
