@@ -143,10 +143,10 @@ func (f *floor) write(ch parley.Channel, contact string, n int) {
 	f.store.add(o)
 }
 
-func in(t *testing.T, test func(t *testing.T, f *floor)) {
+// in runs test on a floor in a bubble; f.t is the bubble's.
+func in(t *testing.T, test func(f *floor)) {
 	t.Helper()
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { test(t, newFloor(t)) })
+	synctest.Test(t, func(t *testing.T) { test(newFloor(t)) })
 }
 
 func channels(n int) (out []parley.Channel) {
@@ -159,9 +159,11 @@ func channels(n int) (out []parley.Channel) {
 // TestManagerKeepsOrder runs two managers over one store that fails, with a
 // provider that refuses and loses answers, and counts what the provider saw.
 func TestManagerKeepsOrder(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			in(t, func(t *testing.T, f *floor) {
+			t.Parallel()
+			in(t, func(f *floor) {
 				random := rand.New(rand.NewPCG(seed, 7))
 				f.unreliable(rand.New(rand.NewPCG(seed, 8)))
 				one, two := f.manager("one", nil), f.manager("two", nil)
@@ -262,9 +264,12 @@ func (f *floor) judge(c parley.Conversation, each int) {
 	}
 }
 
+// TestManagerTakeover has the first manager lose its store for good, with messages
+// in every state.
 func TestManagerTakeover(t *testing.T) {
-	// The first manager loses its store for good with messages in every state.
-	in(t, func(t *testing.T, f *floor) {
+	t.Parallel()
+	in(t, func(f *floor) {
+		t := f.t
 		const contacts = 10
 		for c := range contacts {
 			f.write(page, fmt.Sprint("c", c), 1)
@@ -348,7 +353,9 @@ func (c *cutoff) Settle(ctx context.Context, l parley.Lease, outcomes []parley.O
 }
 
 func TestManagerDoubtful(t *testing.T) {
-	in(t, func(t *testing.T, f *floor) {
+	t.Parallel()
+	in(t, func(f *floor) {
+		t := f.t
 		lost := true
 		f.answer = func(m parley.Claimed) egress.Answer {
 			if lost && m.Conversation == talk(page, "a") {
@@ -382,8 +389,11 @@ func TestManagerDoubtful(t *testing.T) {
 }
 
 func TestManagerDrain(t *testing.T) {
+	t.Parallel()
 	t.Run("SettlesWhatIsUnderWay", func(t *testing.T) {
-		in(t, func(t *testing.T, f *floor) {
+		t.Parallel()
+		in(t, func(f *floor) {
+			t := f.t
 			f.latency = func(parley.Claimed) time.Duration { return 3 * time.Second }
 			m := f.manager("one", nil)
 			stop := f.start(m)
@@ -402,7 +412,9 @@ func TestManagerDrain(t *testing.T) {
 		})
 	})
 	t.Run("EndsInTime", func(t *testing.T) {
-		in(t, func(t *testing.T, f *floor) {
+		t.Parallel()
+		in(t, func(f *floor) {
+			t := f.t
 			f.latency = func(parley.Claimed) time.Duration { return time.Hour }
 			m := f.manager("one", nil)
 			stop := f.start(m)
@@ -423,8 +435,10 @@ func TestManagerDrain(t *testing.T) {
 }
 
 func TestManagerPoll(t *testing.T) {
+	t.Parallel()
 	t.Run("LooksAtOnceAndAgain", func(t *testing.T) {
-		in(t, func(t *testing.T, f *floor) {
+		t.Parallel()
+		in(t, func(f *floor) {
 			f.write(page, "a", 1)
 			m := f.manager("one", func(c *egress.Config) {
 				c.Channels = func(context.Context) ([]parley.Channel, error) { return []parley.Channel{page}, nil }
@@ -438,7 +452,9 @@ func TestManagerPoll(t *testing.T) {
 		})
 	})
 	t.Run("IdleChannelsCostNothing", func(t *testing.T) {
-		in(t, func(t *testing.T, f *floor) {
+		t.Parallel()
+		in(t, func(f *floor) {
+			t := f.t
 			registry := prometheus.NewRegistry()
 			all := channels(10_000)
 			m := f.manager("one", func(c *egress.Config) {
@@ -482,7 +498,9 @@ func TestManagerLosesNoHint(t *testing.T) {
 }
 
 func TestManagerBoundsTheNode(t *testing.T) {
-	in(t, func(t *testing.T, f *floor) {
+	t.Parallel()
+	in(t, func(f *floor) {
+		t := f.t
 		m := f.manager("one", func(c *egress.Config) { c.NodeInFlight = 5 })
 		stop := f.start(m)
 		all := channels(20)
@@ -505,7 +523,9 @@ func TestManagerBoundsTheNode(t *testing.T) {
 }
 
 func TestManagerTells(t *testing.T) {
-	in(t, func(t *testing.T, f *floor) {
+	t.Parallel()
+	in(t, func(f *floor) {
+		t := f.t
 		registry := prometheus.NewRegistry()
 		token := false
 		f.answer = func(m parley.Claimed) egress.Answer {
