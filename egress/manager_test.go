@@ -169,10 +169,10 @@ func TestManagerKeepsOrder(t *testing.T) {
 				one, two := f.manager("one", nil), f.manager("two", nil)
 				stopOne, stopTwo := f.start(one), f.start(two)
 				all := channels(3)
-				const contacts, each = 5, 8
+				const people, each = 5, 8
 				for n := 1; n <= each; n++ {
 					for _, ch := range all {
-						for c := range contacts {
+						for c := range people {
 							f.write(ch, fmt.Sprint("c", c), n)
 						}
 						if random.IntN(2) == 0 {
@@ -192,7 +192,7 @@ func TestManagerKeepsOrder(t *testing.T) {
 				f.emptied(3 * time.Hour)
 				stopTwo()
 				for _, ch := range all {
-					for c := range contacts {
+					for c := range people {
 						f.judge(talk(ch, fmt.Sprint("c", c)), each)
 					}
 				}
@@ -270,8 +270,8 @@ func TestManagerTakeover(t *testing.T) {
 	t.Parallel()
 	in(t, func(f *floor) {
 		t := f.t
-		const contacts = 10
-		for c := range contacts {
+		const people = 10
+		for c := range people {
 			f.write(page, fmt.Sprint("c", c), 1)
 			f.write(page, fmt.Sprint("c", c), 2)
 		}
@@ -291,7 +291,7 @@ func TestManagerTakeover(t *testing.T) {
 		stopOne()
 		stopTwo()
 		again := 0
-		for c := range contacts {
+		for c := range people {
 			for n := 1; n <= 2; n++ {
 				seen := f.seen(outgoing(talk(page, fmt.Sprint("c", c)), n).ID)
 				if len(seen) > 2 || len(seen) == 2 && !seen[1].doubtful {
@@ -300,10 +300,10 @@ func TestManagerTakeover(t *testing.T) {
 				again += len(seen) - 1
 			}
 		}
-		if again == 0 || again == 2*contacts {
-			t.Errorf("%d of %d were doubtful: the test doesn't test", again, 2*contacts)
+		if again == 0 || again == 2*people {
+			t.Errorf("%d of %d were doubtful: the test doesn't test", again, 2*people)
 		}
-		for c := range contacts {
+		for c := range people {
 			f.judge(talk(page, fmt.Sprint("c", c)), 2)
 		}
 	})

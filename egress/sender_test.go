@@ -179,7 +179,11 @@ func TestSenderLease(t *testing.T) {
 			t.Fatalf("handed over again as %+v", h)
 		}
 	})
-	t.Run("RenewedAtAQuarterAndInTheSameEpoch", func(t *testing.T) {
+}
+
+func TestSenderRenews(t *testing.T) {
+	t.Parallel()
+	t.Run("AtAQuarterAndInTheSameEpoch", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, egress.Policy{})
 		r.write(1, "a")
@@ -441,14 +445,15 @@ func TestSenderOutcome(t *testing.T) {
 	})
 }
 
+func contacts(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprintf("%c", 'a'+i))
+	}
+	return out
+}
+
 func TestSenderPause(t *testing.T) {
 	t.Parallel()
-	contacts := func(n int) (out []string) {
-		for i := range n {
-			out = append(out, fmt.Sprintf("%c", 'a'+i))
-		}
-		return out
-	}
 	t.Run("TriesOneMessageAtATimeAndResumes", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, egress.Policy{MaxInFlight: 4})
@@ -504,7 +509,11 @@ func TestSenderPause(t *testing.T) {
 			t.Fatalf("got %+v %v", p, ok)
 		}
 	})
-	t.Run("SilenceOfTheProviderPauses", func(t *testing.T) {
+}
+
+func TestSenderSilence(t *testing.T) {
+	t.Parallel()
+	t.Run("OfTheProviderPauses", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, egress.Policy{})
 		r.write(1, contacts(egress.MaxSilent)...)
@@ -519,7 +528,7 @@ func TestSenderPause(t *testing.T) {
 			t.Fatalf("got %+v %v", p, ok)
 		}
 	})
-	t.Run("ARejectionIsAWordOfTheProvider", func(t *testing.T) {
+	t.Run("ARejectionIsAWord", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, egress.Policy{})
 		r.write(1, contacts(20)...)
