@@ -43,7 +43,8 @@ func (h *history) add(p *Pending, reason string, effects []Effect) {
 	if len(effects) > 0 {
 		b = append(b, ']')
 	}
-	h.rows = append(b, '}')
+	b = append(b, '}')
+	h.rows = b
 }
 
 // quoted is s as JSON; a string always has such a form.

@@ -160,8 +160,15 @@ func TestEventKey(t *testing.T) {
 	t.Parallel()
 	keys := map[parley.EventKey]string{}
 	for _, parts := range [][]string{
-		nil, {""}, {"", ""}, {"ab", "c"}, {"a", "bc"}, {"abc"}, {"a", "b", "c"},
-		{strings.Repeat("x", 600)}, {strings.Repeat("x", 601)},
+		nil,
+		{""},
+		{"", ""},
+		{"ab", "c"},
+		{"a", "bc"},
+		{"abc"},
+		{"a", "b", "c"},
+		{strings.Repeat("x", 600)},
+		{strings.Repeat("x", 601)},
 	} {
 		k := parley.NewEventKey(parts...)
 		if k != parley.NewEventKey(parts...) {

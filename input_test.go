@@ -21,7 +21,7 @@ import (
 
 // inputTypes are the types of input.go and their kinds, as its source has them:
 // what this file tests is complete, or TestEveryInputIsHere says what is missing.
-func inputTypes(t testing.TB) map[string]string {
+func inputTypes(t *testing.T) map[string]string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "input.go", nil, 0)
 	if err != nil {
@@ -57,10 +57,26 @@ func inputTypes(t testing.TB) map[string]string {
 // inputs are one of each kind.
 func inputs() []parley.Input {
 	return []parley.Input{
-		parley.Message{}, parley.Postback{}, parley.Edited{}, parley.Deleted{}, parley.Reaction{}, parley.Referred{},
-		parley.OptIn{}, parley.Preference{}, parley.AccountLink{}, parley.ThreadControl{}, parley.Echo{}, parley.Overheard{},
-		parley.Comment{}, parley.Lead{}, parley.PhoneCall{}, parley.ContactChanged{}, parley.Notice{}, parley.Unknown{},
-		parley.TimerFired{}, parley.SendFailed{},
+		parley.Message{},
+		parley.Postback{},
+		parley.Edited{},
+		parley.Deleted{},
+		parley.Reaction{},
+		parley.Referred{},
+		parley.OptIn{},
+		parley.Preference{},
+		parley.AccountLink{},
+		parley.ThreadControl{},
+		parley.Echo{},
+		parley.Overheard{},
+		parley.Comment{},
+		parley.Lead{},
+		parley.PhoneCall{},
+		parley.ContactChanged{},
+		parley.Notice{},
+		parley.Unknown{},
+		parley.TimerFired{},
+		parley.SendFailed{},
 	}
 }
 
@@ -162,8 +178,8 @@ func invent(t *rapid.T, v reflect.Value) {
 	case reflect.Array:
 		inventItems(t, v)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			invent(t, v.Field(i))
+		for _, field := range v.Fields() {
+			invent(t, field)
 		}
 	default:
 		t.Fatalf("no idea how to invent a %s", v.Type())
@@ -178,19 +194,17 @@ func inventItems(t *rapid.T, v reflect.Value) {
 
 // sameJSON compares raw JSON by what it says: the stored form may escape and
 // space it in another way.
-func sameJSON() cmp.Option {
-	return cmp.Transformer("json", func(raw json.RawMessage) any {
-		var v any
-		if len(raw) == 0 {
-			return nil // where the field is required, nothing is stored as null
-		}
-		d := json.NewDecoder(strings.NewReader(string(raw)))
-		d.UseNumber()
-		if err := d.Decode(&v); err != nil {
-			return err.Error()
-		}
-		return v
-	})
+func sameJSON(raw json.RawMessage) any {
+	var v any
+	if len(raw) == 0 {
+		return nil // where the field is required, nothing is stored as null
+	}
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return err.Error()
+	}
+	return v
 }
 
 func TestInputRoundTrip(t *testing.T) {
@@ -203,7 +217,7 @@ func TestInputRoundTrip(t *testing.T) {
 				if rapid.IntRange(0, 9).Draw(t, "empty") > 0 {
 					invent(t, v)
 				}
-				want, ok := v.Interface().(parley.Input)
+				want, ok := reflect.TypeAssert[parley.Input](v)
 				if !ok {
 					t.Fatalf("%s is no input", v.Type())
 				}
@@ -215,7 +229,7 @@ func TestInputRoundTrip(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if d := cmp.Diff(want, got, sameJSON()); d != "" {
+				if d := cmp.Diff(want, got, cmp.Transformer("json", sameJSON)); d != "" {
 					t.Fatalf("through %s (-want +got):\n%s", data, d)
 				}
 			})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -75,7 +76,7 @@ func (s *Snapshot) NeedsOlder(p Pending) bool {
 }
 
 func (s *Snapshot) seen(k EventKey) bool {
-	for i := len(s.Seen) - 1; i >= 0; i-- {
+	for i := range slices.Backward(s.Seen) { // repeats usually come soon
 		if s.Seen[i].Key == k {
 			return true
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,7 +138,7 @@ func TestUnmarshalSnapshotRefuses(t *testing.T) {
 	for n := range good {
 		refuse("cut short", good[:n], false)
 	}
-	refuse("with more behind", append(good[:len(good):len(good)], 0), false)
+	refuse("with more behind", append(slices.Clip(good), 0), false)
 	newer := append([]byte(nil), good...)
 	newer[0]++
 	refuse("of a newer format", newer, true)

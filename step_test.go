@@ -90,7 +90,8 @@ func obey(t *parley.Turn, words []string, say sayFunc) error {
 	case "panic":
 		panic("the secret " + word(1))
 	case "index":
-		_ = words[len(words)]
+		var beyond int
+		_ = words[len(words)+beyond]
 	}
 	return nil
 }
