@@ -60,6 +60,7 @@ var testImports = []string{".", "persistence/memory", "persistence/storetest", "
 var testRows = map[string][]string{
 	".":             {"examples/*"},
 	"meta/metatest": {"."},
+	"examples":      {"examples/*"},
 	"examples/*":    {"meta"},
 	"cmd/parley":    {"all"},
 	"sim":           {"all"},
