@@ -111,7 +111,9 @@ func (t *txn) settle(ch *channel, e *ending) {
 		t.buryMessage(ch, e)
 		t.remove(ch, e.line)
 	case parley.Retry:
-		m.attempts++
+		if !e.outcome.Uncounted {
+			m.attempts++
+		}
 		t.postpone(ch, e)
 	case parley.Doubt:
 		m.doubtful = true

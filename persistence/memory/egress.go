@@ -141,7 +141,9 @@ func (s *Store) settle(ch *channel, m *message, o *parley.Outcome) error {
 		s.remove(m)
 		return err
 	case parley.Retry:
-		m.attempts++
+		if !o.Uncounted {
+			m.attempts++
+		}
 	case parley.Doubt:
 		m.doubtful = true
 	default:

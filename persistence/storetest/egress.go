@@ -242,6 +242,16 @@ func runSettle(t *testing.T, open Open) {
 		}
 		d.claims(l, out[1])
 	})
+	t.Run("UncountedRetryIsNoAttempt", func(t *testing.T) {
+		t.Parallel()
+		d, l, out := begin(t, "x")
+		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Uncounted: true})
+		claimed, _ := d.claim(l, 10)
+		d.same("claimed", claimed, []parley.Claimed{{Outgoing: out[0]}})
+		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry})
+		claimed, _ = d.claim(l, 10)
+		d.same("claimed", claimed, []parley.Claimed{{Outgoing: out[0], Attempts: 1}})
+	})
 	t.Run("RetryHoldsTheConversation", func(t *testing.T) {
 		t.Parallel()
 		d, l, out := begin(t, "x", "y")
