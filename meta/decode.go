@@ -377,7 +377,7 @@ func (d *decoder) flatEntry(u update) error {
 		return err
 	}
 	if (u.object != objectPage && u.object != objectInstagram) || e.Field == "" {
-		return d.unknown(&u, subject(u.object), "entry")
+		return d.unknownEntry(&u)
 	}
 	field, err := json.Marshal(string(e.Field), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
@@ -386,6 +386,28 @@ func (d *decoder) flatEntry(u update) error {
 	c := change{field: field, value: e.Value}
 	u.raw = rebuildChange(&c, e.Value)
 	return d.pageChange(u, &c)
+}
+
+// unknownEntry is an entry that is an event by itself. Its time is that of the
+// delivery, by which repeats would be missed.
+func (d *decoder) unknownEntry(u *update) error {
+	var members map[string]jsontext.Value
+	if err := decodeStrictly(u.raw, &members); err != nil {
+		return err
+	}
+	delete(members, "time")
+	content, err := json.Marshal(members, jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		return shapeOf(err)
+	}
+	raw := u.keep()
+	u.raw = content
+	if err := d.unknown(u, subject(u.object), "entry"); err != nil {
+		return err
+	}
+	e := &d.out.Events[len(d.out.Events)-1]
+	e.Input = parley.Unknown{Object: u.object, Type: "entry", Raw: raw}
+	return nil
 }
 
 // subject is the conversation of what has no contact.

@@ -101,7 +101,7 @@ func (d *decoder) alone(it item) []byte {
 		}
 		return d.rebuildElement(it, list)
 	case c.rest && d.isSplit(c):
-		return restOfChange(c)
+		return rebuildChange(c, restOfValue(c))
 	}
 	return it.raw
 }
@@ -128,12 +128,12 @@ func (d *decoder) rebuildElement(it item, elements []byte) []byte {
 	return append(append(b, elements...), "}}"...)
 }
 
-// restOfChange is a WhatsApp change without its lists and contacts: what it
-// says beside them.
-func restOfChange(c *change) []byte {
+// restOfValue is the value of a WhatsApp change without its lists and contacts:
+// what it says beside them.
+func restOfValue(c *change) []byte {
 	var members map[string]jsontext.Value
 	if decodeLoosely(c.value, &members) != nil {
-		return c.raw // it was walked before: it can be read
+		return c.value // it was walked before: it can be read
 	}
 	b := append([]byte(nil), "{"...)
 	for _, name := range sortedNames(members) {
@@ -146,7 +146,7 @@ func restOfChange(c *change) []byte {
 		b = append(appendString(b, name), ':')
 		b = append(b, members[name]...)
 	}
-	return rebuildChange(c, append(b, '}'))
+	return append(b, '}')
 }
 
 // rebuildChange is a change with another value.

@@ -36,10 +36,12 @@ func (d *decoder) whatsApp(u update, it item) error {
 	case "history", "errors", "groups", "state_sync", "automatic_events":
 		return d.listed(&u, it.list)
 	}
+	value := c.value
 	if c.listed > 0 {
-		u.raw = restOfChange(c)
+		value = restOfValue(c)
+		u.raw = rebuildChange(c, value)
 	}
-	return d.account(&u, c)
+	return d.account(&u, value)
 }
 
 type waStatus struct {
@@ -255,8 +257,8 @@ func (d *decoder) listed(u *update, list string) error {
 }
 
 // account decodes a change that is about the account, a number or a template.
-func (d *decoder) account(u *update, c *change) error {
-	if !knownField(u.field) || c.value == nil {
+func (d *decoder) account(u *update, value []byte) error {
+	if !knownField(u.field) || value == nil {
 		return d.unknown(u, subject(u.field), "")
 	}
 	var x struct {
@@ -267,7 +269,7 @@ func (d *decoder) account(u *update, c *change) error {
 		Decision      text `json:"decision"`
 		Status        text `json:"status"`
 	}
-	if err := decodeStrictly(c.value, &x); err != nil {
+	if err := decodeStrictly(value, &x); err != nil {
 		return at("value", err)
 	}
 	who := subject(u.field)
@@ -281,7 +283,7 @@ func (d *decoder) account(u *update, c *change) error {
 		return err
 	}
 	return d.event(u, who, parley.Event{Key: key, Input: parley.Notice{
-		Field: u.field, Event: string(cmp.Or(x.Event, x.Decision, x.Status)), Raw: append([]byte(nil), c.value...),
+		Field: u.field, Event: string(cmp.Or(x.Event, x.Decision, x.Status)), Raw: append([]byte(nil), value...),
 	}})
 }
 
