@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/parleychat/parley"
+)
+
+const (
+	adminReadTimeout  = 5 * time.Second
+	adminDrainTimeout = time.Second
+)
+
+// admin is the listener for operators: health, metrics and the backlog. It
+// belongs on the loopback interface or a private network: it has no password.
+type admin struct {
+	ready    atomic.Bool
+	stalled  func() bool // no append has succeeded for a while
+	backlog  func(context.Context) (parley.Backlog, error)
+	gatherer prometheus.Gatherer
+}
+
+// Run serves until ctx ends.
+func (a *admin) Run(ctx context.Context, ln net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /readyz", a.readyz)
+	mux.HandleFunc("GET /backlog", a.showBacklog)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.gatherer, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadTimeout: adminReadTimeout}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ln) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("admin listener: %w", err)
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminDrainTimeout)
+	defer cancel()
+	_ = srv.Shutdown(limit) // what is still open after this is cut off
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin listener: %w", err)
+	}
+	return nil
+}
+
+// readyz says whether webhooks should be sent here.
+func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
+	switch {
+	case !a.ready.Load():
+		http.Error(w, "not ready: starting or draining", http.StatusServiceUnavailable)
+	case a.stalled():
+		http.Error(w, "not ready: the store takes no events", http.StatusServiceUnavailable)
+	default:
+		_, _ = fmt.Fprintln(w, "ready")
+	}
+}
+
+func (a *admin) showBacklog(w http.ResponseWriter, r *http.Request) {
+	b, err := a.backlog(r.Context())
+	if err != nil {
+		http.Error(w, "backlog: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(b)
+}

@@ -1,0 +1,202 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/parleychat/parley/meta/metatest"
+)
+
+const (
+	startLimit = 30 * time.Second // for the node to become ready
+	stopLimit  = drainLimit + 5*time.Second
+	demoBrand  = "demo"
+	demoBot    = "tally" // the bot whose protocol the simulator knows
+	secretMode = 0o600
+)
+
+// child is the node under test: a process of this same program, started again
+// after each kill on the same store and the same port.
+type child struct {
+	dir       string
+	webhooks  string
+	admin     string
+	cmd       *exec.Cmd
+	died      chan error // of a death that nobody ordered
+	ended     chan struct{}
+	processes int
+	cpu       time.Duration // of the processes that have ended
+}
+
+func newChild(ctx context.Context, dir string, sim *metatest.Simulator, doubtful time.Duration) (*child, error) {
+	c := &child{dir: dir, died: make(chan error, 1)}
+	for _, addr := range []*string{&c.webhooks, &c.admin} {
+		free, err := freeAddress(ctx)
+		if err != nil {
+			return nil, err
+		}
+		*addr = free
+	}
+	cfg := Config{
+		Listen: c.webhooks, Admin: c.admin, Data: filepath.Join(dir, "data"), DoubtfulWait: doubtful,
+		Graph: Graph{URL: sim.GraphURL()}, Apps: []AppConfig{c.app(sim)},
+	}
+	b, err := yaml.Marshal(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("write the node's configuration: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "parley.yaml"), b, secretMode); err != nil {
+		return nil, fmt.Errorf("write the node's configuration: %w", err)
+	}
+	return c, c.writeSecrets(sim)
+}
+
+// freeAddress finds a port that nobody uses.
+func freeAddress(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
+func (c *child) app(sim *metatest.Simulator) AppConfig {
+	cfg := sim.Config()
+	app := AppConfig{
+		Name: cfg.App, MetaAppID: cfg.AppID,
+		Secrets: []Secret{"file:secret"}, VerifyTokens: []Secret{"file:verify"},
+	}
+	for _, ch := range sim.Channels() {
+		app.Channels = append(app.Channels, ChannelConfig{
+			Brand: demoBrand, Kind: string(ch.Platform), ID: ch.ID, Token: Secret("file:token-" + ch.ID), Bot: demoBot,
+		})
+	}
+	return app
+}
+
+func (c *child) writeSecrets(sim *metatest.Simulator) error {
+	cfg := sim.Config()
+	secrets := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken}
+	for _, ch := range sim.Channels() {
+		secrets["token-"+ch.ID] = ch.Token
+	}
+	for name, value := range secrets {
+		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(value), secretMode); err != nil {
+			return fmt.Errorf("write the node's secrets: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *child) url() string { return "http://" + c.webhooks }
+
+// start starts a process and returns when it is ready.
+func (c *child) start(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(c.dir, "node.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, secretMode)
+	if err != nil {
+		return fmt.Errorf("open the node's log: %w", err)
+	}
+	defer func() { _ = log.Close() }() // the child has its own descriptor
+	// Not CommandContext: the end of ctx must drain the node, not kill it.
+	c.cmd = exec.Command(self, "serve", "--config", filepath.Join(c.dir, "parley.yaml")) //nolint:noctx // see above
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.SysProcAttr = childAttributes()
+	if err := c.cmd.Start(); err != nil {
+		return fmt.Errorf("start the node: %w", err)
+	}
+	c.processes++
+	c.ended = make(chan struct{})
+	go c.wait(c.cmd, c.ended)
+	return c.await(ctx)
+}
+
+func (c *child) wait(cmd *exec.Cmd, ended chan<- struct{}) {
+	err := cmd.Wait()
+	if err == nil {
+		err = errors.New("exit code 0")
+	}
+	select {
+	case c.died <- err:
+	default:
+	}
+	close(ended)
+}
+
+// await polls the readiness until the node is ready, has died, or took too long.
+func (c *child) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	poll := time.NewTicker(10 * time.Millisecond) //nolint:forbidigo // watches a real process
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the node to become ready: %w", ctx.Err())
+		case err := <-c.died:
+			return fmt.Errorf("the node did not start: %w", err)
+		case <-poll.C:
+		}
+		if c.ready(ctx) {
+			return nil
+		}
+	}
+}
+
+func (c *child) ready(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.admin+"/readyz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+}
+
+// kill ends the process as a power cut would, and says when.
+func (c *child) kill() time.Time {
+	_ = c.cmd.Process.Kill() // it may have died by itself; then died tells
+	at := time.Now()         //nolint:forbidigo // watches a real process
+	c.finished()
+	return at
+}
+
+// stop lets the process drain.
+func (c *child) stop() error {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	limit := time.AfterFunc(stopLimit, func() { _ = c.cmd.Process.Kill() })
+	c.finished()
+	if !limit.Stop() {
+		return fmt.Errorf("the node did not drain within %s", stopLimit)
+	}
+	if code := c.cmd.ProcessState.ExitCode(); code != exitOK {
+		return fmt.Errorf("the node ended with code %d instead of draining", code)
+	}
+	return nil
+}
+
+// finished waits for the end of the process and counts its CPU.
+func (c *child) finished() {
+	<-c.ended
+	select {
+	case <-c.died:
+	default: // somebody has heard of it already
+	}
+	c.cpu += c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
+}

@@ -1,0 +1,185 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/parleychat/parley"
+)
+
+// Config is the configuration of a node, as the YAML file has it. Unknown keys
+// are errors, shown with their line and column.
+type Config struct {
+	Listen string `yaml:"listen"` // address for webhooks; default 127.0.0.1:8080
+	Admin  string `yaml:"admin"`  // address of health and metrics; default 127.0.0.1:9090
+	Data   string `yaml:"data"`   // directory of the embedded store; default parley-data
+
+	Graph        Graph         `yaml:"graph"`
+	DoubtfulWait time.Duration `yaml:"doubtful_wait"` // before a message whose answer was lost is sent again; default 30s
+	HistoryFor   time.Duration `yaml:"history_for"`   // default 720h
+	ReserveBytes uint64        `yaml:"reserve_bytes"` // disk space kept free; default of the store
+
+	Apps []AppConfig `yaml:"apps"`
+}
+
+// Graph says where Meta's Graph API is.
+type Graph struct {
+	URL     string `yaml:"url"`     // default https://graph.facebook.com
+	Version string `yaml:"version"` // default v26.0
+}
+
+// AppConfig is a Meta app: its webhooks come to /webhooks/{name}.
+type AppConfig struct {
+	Name         string          `yaml:"name"`
+	MetaAppID    string          `yaml:"meta_app_id"` // Meta's number of the app: tells our own echoes from others'
+	Secrets      []Secret        `yaml:"secrets"`     // app secrets: the current, the next, Instagram's own
+	VerifyTokens []Secret        `yaml:"verify_tokens"`
+	Channels     []ChannelConfig `yaml:"channels"`
+}
+
+// ChannelConfig is a channel that is served through an app.
+type ChannelConfig struct {
+	Brand string `yaml:"brand"`
+	Kind  string `yaml:"kind"` // messenger, instagram, whatsapp, whatsapp_account
+	ID    string `yaml:"id"`   // of the Page, the Instagram account, the phone number, the WhatsApp account
+	Token Secret `yaml:"token"`
+	Bot   string `yaml:"bot"`       // name of the bot that serves it; without one nobody answers
+	Page  string `yaml:"page"`      // for an Instagram account that is reached through a Page: the Page's id
+	Graph string `yaml:"graph_url"` // another Graph host, such as https://graph.instagram.com
+}
+
+// Channel is the channel's identity.
+func (c ChannelConfig) Channel() parley.Channel {
+	return parley.Channel{Brand: parley.Brand(c.Brand), Kind: parley.ChannelKind(c.Kind), ID: c.ID}
+}
+
+// Secret is where a secret is found: env:NAME or file:PATH. A secret itself is
+// refused in a configuration file.
+type Secret string
+
+// Resolve reads the secret. The error names the place, never the value.
+func (s Secret) Resolve(dir string) (string, error) {
+	switch {
+	case strings.HasPrefix(string(s), "env:"):
+		name := string(s[4:])
+		v := os.Getenv(name)
+		if v == "" {
+			return "", fmt.Errorf("secret env:%s: the environment variable is not set", name)
+		}
+		return v, nil
+	case strings.HasPrefix(string(s), "file:"):
+		path := string(s[5:])
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("secret file: %w", err)
+		}
+		v := strings.TrimSpace(string(b))
+		if v == "" {
+			return "", fmt.Errorf("secret file:%s: the file is empty", path)
+		}
+		return v, nil
+	}
+	return "", errors.New("a secret is written as env:NAME or file:PATH, not as the secret itself")
+}
+
+// ReadConfig reads a file strictly and checks it. Errors of form have line,
+// column and an excerpt that is free of secrets, as secrets aren't in the file.
+func ReadConfig(path string, bots []parley.Bot) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	var cfg Config
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+	}
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(bots); err != nil {
+		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+	}
+	return cfg, nil
+}
+
+func (c Config) withDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1:8080")
+	c.Admin = cmp.Or(c.Admin, "127.0.0.1:9090")
+	c.Data = cmp.Or(c.Data, "parley-data")
+	c.Graph.URL = cmp.Or(c.Graph.URL, "https://graph.facebook.com")
+	c.Graph.Version = cmp.Or(c.Graph.Version, "v26.0")
+	c.DoubtfulWait = cmp.Or(c.DoubtfulWait, 30*time.Second)
+	c.HistoryFor = cmp.Or(c.HistoryFor, parley.HistoryFor)
+	return c
+}
+
+// Validate says everything that is wrong with c at once.
+func (c Config) Validate(bots []parley.Bot) error {
+	var errs []error
+	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Apps) == 0 {
+		complain("apps: at least one app is needed")
+	}
+	if c.DoubtfulWait < 0 || c.HistoryFor < 0 {
+		complain("doubtful_wait and history_for: a duration can't be negative")
+	}
+	names := map[string]bool{}
+	served := map[parley.Channel]bool{}
+	entrances := map[string]bool{}
+	for i, app := range c.Apps {
+		at := fmt.Sprintf("apps[%d] %q", i, app.Name)
+		if app.Name == "" || strings.ContainsAny(app.Name, "/?# ") || names[app.Name] {
+			complain("%s: the name must be unique and fit into the path /webhooks/{name}", at)
+		}
+		names[app.Name] = true
+		if len(app.Secrets) == 0 || len(app.VerifyTokens) == 0 {
+			complain("%s: at least one of secrets and of verify_tokens is needed", at)
+		}
+		for j, ch := range app.Channels {
+			if err := ch.validate(bots); err != nil {
+				complain("%s: channels[%d]: %w", at, j, err)
+			}
+			entrance := app.Name + "/" + ch.Kind + "/" + ch.ID
+			if served[ch.Channel()] || entrances[entrance] {
+				complain("%s: channels[%d]: %s %s is there already", at, j, ch.Kind, ch.ID)
+			}
+			served[ch.Channel()], entrances[entrance] = true, true
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c ChannelConfig) validate(bots []parley.Bot) error {
+	if err := c.Channel().Validate(); err != nil {
+		return err
+	}
+	if c.Token == "" && c.Channel().Kind != parley.WhatsAppAccount {
+		return errors.New("token is needed to answer")
+	}
+	if c.Bot == "" {
+		return nil
+	}
+	if !slices.ContainsFunc(bots, func(b parley.Bot) bool { return b.Name == c.Bot }) {
+		return fmt.Errorf("bot %q is not among those of this program: %s", c.Bot, botNames(bots))
+	}
+	return nil
+}
+
+func botNames(bots []parley.Bot) string {
+	names := make([]string, len(bots))
+	for i, b := range bots {
+		names[i] = b.Name
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,225 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/parleychat/parley/meta/metatest"
+)
+
+type demoCommand struct {
+	Rate         float64       `default:"500" help:"Messages per second, by schedule, whatever the node does."`
+	Users        int           `help:"Simulated users; sized from the rate if 0, so that no limit of Meta binds."`
+	Duration     time.Duration `default:"15s" help:"How long the users write."`
+	Duplicates   float64       `default:"0.1" help:"Fraction of posts that Meta delivers again (0 to 1)."`
+	Faults       float64       `default:"0.01" help:"Fraction of sends that the simulated Graph API refuses for a time, and of those whose answer it withholds."`
+	Kill         int           `help:"Kill the node with SIGKILL this many times, at random moments, and start it again."`
+	DoubtfulWait time.Duration `default:"2s" help:"Wait before a message whose answer was lost is sent again."`
+	Grace        time.Duration `default:"30s" help:"How long to wait at the end for what is owed."`
+	Seed         uint64        `help:"Seed of the simulation; random if 0."`
+	Unit         bool          `help:"Also measure the bare server of the benchmarks, to compare CPU."`
+	JSON         bool          `name:"json" help:"Print one JSON object instead of the table."`
+	Dir          string        `type:"path" help:"Folder for the temporary store, configuration and log; kept if the verdict isn't clean."`
+}
+
+// report is what the demo found. The verdict is the simulator's own.
+type report struct {
+	metatest.Verdict
+	Clean     bool    `json:"clean"`
+	Seed      uint64  `json:"seed"`
+	Seconds   float64 `json:"seconds"`
+	CPUPer    float64 `json:"cpu_us_per_turn"`       // CPU of the node's processes, starts included, per effect
+	CPUUnit   float64 `json:"cpu_us_unit,omitempty"` // of the bare server, per request
+	Rate      float64 `json:"rate"`
+	Users     int     `json:"users"`
+	Channels  int     `json:"channels"`
+	Processes int     `json:"processes"` // of the node, one after the other
+}
+
+// Run starts a node as a child process, plays Meta and its users against it
+// over real sockets, and prints the verdict. Exit code 1: a promise was broken.
+func (c demoCommand) Run(ctx context.Context, sys *system) (err error) {
+	if c.Seed == 0 {
+		c.Seed = rand.Uint64()
+	}
+	dir, err := os.MkdirTemp(c.Dir, "parley-demo-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the demo: %w", err)
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	r, err := c.play(ctx, dir, sys.errors)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, logTail(dir))
+	}
+	if c.Unit {
+		if r.CPUUnit, err = measureUnit(ctx, c.Rate); err != nil {
+			return err
+		}
+	}
+	if err := c.print(sys.out, r); err != nil {
+		return err
+	}
+	if !r.Clean {
+		keep = true
+		_, _ = fmt.Fprintf(sys.errors, "The store and the log of the node are kept in %s\n", dir)
+		return exitError{code: exitFailed}
+	}
+	return nil
+}
+
+func (c demoCommand) world() metatest.Config {
+	cfg := metatest.Sized(c.Rate, c.Users)
+	cfg.Seed, cfg.Duration, cfg.Duplicates = c.Seed, c.Duration, c.Duplicates
+	cfg.Faults.Transient, cfg.Faults.Throttled, cfg.Faults.Withheld = c.Faults, 0, c.Faults
+	return cfg
+}
+
+func (c demoCommand) play(ctx context.Context, dir string, progress io.Writer) (report, error) {
+	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: c.world(), Grace: c.Grace})
+	if err != nil {
+		return report{}, err
+	}
+	child, err := newChild(ctx, dir, sim, c.DoubtfulWait)
+	if err != nil {
+		return report{}, err
+	}
+	if err := child.start(ctx); err != nil {
+		return report{}, err
+	}
+	sim.SetTarget(child.url())
+	began := time.Now() //nolint:forbidigo // the demo watches real processes
+	playing, stop := context.WithCancel(ctx)
+	defer stop()
+	played := make(chan error, 1)
+	go func() { played <- sim.Run(playing) }()
+	err = c.watch(playing, sim, child, progress, played)
+	stop()
+	stopped := child.stop()
+	if err := errors.Join(err, stopped); err != nil {
+		return report{}, err
+	}
+	v := sim.Verdict()
+	r := report{
+		Verdict: v, Clean: v.Clean(), Seed: c.Seed, Rate: c.Rate, Users: sim.Config().Users, Channels: len(sim.Channels()),
+		Seconds: time.Since(began).Seconds(), Processes: child.processes, //nolint:forbidigo // as above
+	}
+	if v.Effects > 0 {
+		r.CPUPer = float64(child.cpu.Microseconds()) / float64(v.Effects)
+	}
+	return r, nil
+}
+
+// watch shows the progress once a second and kills the node at its appointed
+// times, until the simulation is over.
+func (c demoCommand) watch(ctx context.Context, sim *metatest.Simulator, child *child, w io.Writer, played <-chan error) error {
+	tick := time.NewTicker(time.Second) //nolint:forbidigo // the demo's clock
+	defer tick.Stop()
+	kills := c.killTimes()
+	next := time.NewTimer(untilKill(&kills, 0)) //nolint:forbidigo // as above
+	defer next.Stop()
+	began := time.Now() //nolint:forbidigo // as above
+	for {
+		select {
+		case err := <-played:
+			return err
+		case err := <-child.died:
+			return fmt.Errorf("the node ended by itself: %w", err)
+		case <-tick.C:
+			showProgress(w, time.Since(began), sim.Progress()) //nolint:forbidigo // as above
+		case <-next.C:
+			_, _ = fmt.Fprintln(w, "  kill -9")
+			sim.Killed(child.kill())
+			if err := child.start(ctx); err != nil {
+				return err
+			}
+			next.Reset(untilKill(&kills, time.Since(began))) //nolint:forbidigo // as above
+		}
+	}
+}
+
+// killTimes are random moments within the duration, in order.
+func (c demoCommand) killTimes() []time.Duration {
+	rng := rand.New(rand.NewPCG(c.Seed, 99))
+	times := make([]time.Duration, c.Kill)
+	for i := range times {
+		times[i] = time.Duration((0.05 + 0.9*rng.Float64()) * float64(c.Duration))
+	}
+	slices.Sort(times)
+	return times
+}
+
+func untilKill(times *[]time.Duration, now time.Duration) time.Duration {
+	if len(*times) == 0 {
+		return 1 << 62
+	}
+	d := (*times)[0] - now
+	*times = (*times)[1:]
+	return max(d, 0)
+}
+
+func showProgress(w io.Writer, at time.Duration, p metatest.Progress) {
+	_, _ = fmt.Fprintf(w, "%4.0fs  offered %7d  acked %7d  effects %7d  sends %7d  rings %6d  ack p50 %6.1f ms  p99 %7.1f ms\n",
+		at.Seconds(), p.Offered, p.Acked, p.Effects, p.Sends, p.Timers, p.AckP50MS, p.AckP99MS)
+}
+
+func (c demoCommand) print(w io.Writer, r report) error {
+	if c.JSON {
+		enc := json.NewEncoder(w)
+		return enc.Encode(r)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name string, value any, note string) { _, _ = fmt.Fprintf(t, "%s\t%v\t%s\n", name, value, note) }
+	_, _ = fmt.Fprintln(t)
+	line("offered", r.Offered, fmt.Sprintf("messages of %d users on %d channels, %g per second by schedule", r.Users, r.Channels, r.Rate))
+	line("acked", r.Acked, fmt.Sprintf("with 200, after %d posts of which %d were repeated by Meta", r.Posts, r.PostsRetried))
+	line("effects", r.Effects, "acknowledged messages that took effect")
+	line("duplicates", r.Duplicates, "updates delivered again on purpose")
+	line("kills", r.Kills, "kill -9 of the node")
+	line("sends", r.Sends, fmt.Sprintf("replies, %d of them repeated, each after a lost answer", r.SendsRepeated))
+	line("timers", r.TimersRung, fmt.Sprintf("of %d rang; late by %.0f ms (p50), %.0f ms (p99)", r.TimersSet, r.TimersLateMS.P50, r.TimersLateMS.P99))
+	line("ack", fmt.Sprintf("%.1f ms", r.AckMS.P50), fmt.Sprintf("p50; p99 %.1f ms, max %.1f ms, from when each post was due", r.AckMS.P99, r.AckMS.Max))
+	line("cpu per turn", fmt.Sprintf("%.0f µs", r.CPUPer), "of the node's processes alone, starts included")
+	if r.CPUUnit > 0 {
+		line("in units", fmt.Sprintf("%.1f", r.CPUPer/r.CPUUnit), fmt.Sprintf("of the bare server's %.1f µs per request", r.CPUUnit))
+	}
+	line("lost", r.Lost, "acknowledged and never took effect")
+	line("pending", r.Pending, "acknowledged and not yet taken effect at the end")
+	line("doubled", r.EffectsDoubled, "took effect twice")
+	line("reordered", r.Reordered, "took effect in another order than acknowledged")
+	line("unanswered", r.Unanswered, "reply owed and never sent")
+	line("unexplained", r.SendsRepeatedUnexplained, "replies sent twice without a lost answer")
+	line("timers wrong", r.TimersEarly+r.TimersDoubled+r.TimersAfterCancel+r.TimersMissing, "early, twice, after cancel, or missing")
+	verdict := "every promise kept"
+	if !r.Clean {
+		verdict = "BROKEN"
+	}
+	line("verdict", verdict, fmt.Sprintf("seed %d, %.0f s", r.Seed, r.Seconds))
+	for _, b := range r.Broken {
+		_, _ = fmt.Fprintln(t, "  "+b)
+	}
+	return t.Flush()
+}
+
+// logTail is the end of the node's log, for when the demo itself fails.
+func logTail(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, "node.log"))
+	if err != nil {
+		return ""
+	}
+	const tail = 4096
+	return "the end of the node's log:\n" + string(b[max(0, len(b)-tail):])
+}

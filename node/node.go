@@ -1,0 +1,216 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/egress"
+	"github.com/parleychat/parley/ingress"
+	"github.com/parleychat/parley/persistence/embedded"
+)
+
+const (
+	pruneEvery = time.Hour
+	// drainLimit is the time in which a node told to stop has stopped: ingress,
+	// actors and egress take at most 5, 5 and 5 s one after another in the worst
+	// case, a few milliseconds in the usual.
+	drainLimit = 10 * time.Second
+)
+
+// Node is one running Parley.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	store    *embedded.Store
+	ingress  *ingress.Server
+	host     *actors.Host
+	egress   *egress.Manager
+	admin    *admin
+	webhooks net.Listener
+	adminLn  net.Listener
+	stages   []stage
+}
+
+// stage is a part that runs until its context ends. Stages are stopped in the
+// order of the line: nothing new comes in while what is there flows out.
+type stage struct {
+	name string
+	run  func(context.Context) error
+}
+
+// Open opens the store and puts the node together; nothing runs yet. dir is the
+// folder that relative secret files are found in.
+func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (n *Node, err error) {
+	n = &Node{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	served, err := resolveAll(cfg, bots, dir)
+	if err != nil {
+		return n, err
+	}
+	n.store, err = embedded.Open(embedded.Config{
+		Dir: cfg.Data, Logger: log, ReserveBytes: cfg.ReserveBytes, Registerer: registry,
+	})
+	if err != nil {
+		return n, err
+	}
+	if err := n.listen(ctx); err != nil {
+		return n, err
+	}
+	if err := n.assemble(served, registry); err != nil {
+		return n, err
+	}
+	return n, n.learn(ctx, served)
+}
+
+// listen takes the addresses early: one that is in use is a mistake to be told
+// before anything runs.
+func (n *Node) listen(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	if n.webhooks, err = lc.Listen(ctx, "tcp", n.cfg.Listen); err != nil {
+		return fmt.Errorf("listen for webhooks: %w", err)
+	}
+	if n.adminLn, err = lc.Listen(ctx, "tcp", n.cfg.Admin); err != nil {
+		return fmt.Errorf("listen for operators: %w", err)
+	}
+	return nil
+}
+
+// now is the wall clock, for the name of this process.
+func (n *Node) now() time.Time { return time.Now() } //nolint:forbidigo // see above
+
+func (n *Node) random() (b [16]byte) {
+	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
+	return b
+}
+
+func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
+	n.host, err = actors.New(actors.Config{
+		Store: n.store, Agenda: n.store, Bot: s.bot, Notes: filepath.Join(n.cfg.Data, "running"),
+		// The egress is made after the host, and runs only once both are there.
+		Committed: func(ch parley.Channel) { n.egress.Wake(ch) },
+		Logger:    n.log.With(slog.String("part", "actors")), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.egress, err = n.newEgress(s, registry)
+	if err != nil {
+		return err
+	}
+	n.ingress, err = ingress.New(ingress.Config{
+		Listener: n.webhooks, Apps: s.apps, Inbox: n.store, Quarantine: n.store, Deliverer: n.host,
+		Logger: n.log.With(slog.String("part", "ingress")), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.admin = &admin{stalled: n.ingress.Stalled, backlog: n.store.Backlog, gatherer: registry}
+	return nil
+}
+
+// learn registers the channels, and lets what came for them before they were
+// known go first.
+func (n *Node) learn(ctx context.Context, s *served) error {
+	for app, channels := range s.channels {
+		for _, ch := range channels {
+			fresh, err := n.store.Register(ctx, parley.Registration{App: app, Channel: ch})
+			if err != nil {
+				return fmt.Errorf("register channel %s: %w", ch, err)
+			}
+			if fresh {
+				n.log.Info("channel learned", slog.String("app", string(app)), slog.String("channel", ch.String()))
+			}
+		}
+		if err := n.ingress.Learn(ctx, app, channels); err != nil {
+			return fmt.Errorf("learn the channels of app %s: %w", app, err)
+		}
+	}
+	return nil
+}
+
+// prune drops what is older than its retention, now and then.
+func (n *Node) prune(ctx context.Context) error {
+	tick := time.NewTicker(pruneEvery) //nolint:forbidigo // the pruner's one clock
+	defer tick.Stop()
+	for {
+		if err := n.store.Prune(ctx, n.cfg.HistoryFor); err != nil && ctx.Err() == nil {
+			n.log.Error("prune", slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Run serves until ctx ends, then drains and closes the store. It returns
+// actors.ErrAbandoned if the process should be replaced by a new one.
+func (n *Node) Run(ctx context.Context) error {
+	n.stages = []stage{
+		{"ingress", n.ingress.Run},
+		{"actors", n.host.Run},
+		{"egress", n.egress.Run},
+		{"prune", n.prune},
+		{"admin", func(ctx context.Context) error { return n.admin.Run(ctx, n.adminLn) }},
+	}
+	stop, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ends := make([]context.CancelFunc, len(n.stages))
+	done := make([]chan struct{}, len(n.stages))
+	var mu sync.Mutex
+	var errs []error
+	for i, st := range n.stages {
+		stageCtx, end := context.WithCancel(context.WithoutCancel(ctx))
+		defer end()
+		ends[i], done[i] = end, make(chan struct{})
+		go func() {
+			defer close(done[i])
+			if err := st.run(stageCtx); err != nil {
+				mu.Lock()
+				errs = append(errs, fmt.Errorf("%s: %w", st.name, err))
+				mu.Unlock()
+				cancel(err)
+			}
+		}()
+	}
+	n.admin.ready.Store(true)
+	n.log.Info("serving", slog.String("webhooks", n.webhooks.Addr().String()), slog.String("admin", n.adminLn.Addr().String()))
+	<-stop.Done()
+	n.admin.ready.Store(false)
+	n.log.Info("draining")
+	for i := range n.stages {
+		ends[i]()
+		<-done[i]
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return errors.Join(append(errs, n.close())...)
+}
+
+func (n *Node) close() error {
+	if n.store == nil {
+		return nil
+	}
+	err := n.store.Close()
+	n.store = nil
+	return err
+}

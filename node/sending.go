@@ -1,0 +1,79 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/egress"
+	"github.com/parleychat/parley/meta"
+)
+
+// newEgress puts the senders together: one client for each Graph host.
+func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Manager, error) {
+	lease, timeout := sendTimes(n.cfg.DoubtfulWait)
+	clients := clients{}
+	for _, a := range s.accounts {
+		if clients[a.url] != nil {
+			continue
+		}
+		c, err := meta.NewClient(meta.ClientConfig{
+			BaseURL: a.url, InstagramURL: a.url, Version: n.cfg.Graph.Version, Timeout: timeout,
+		})
+		if err != nil {
+			return nil, err
+		}
+		clients[a.url] = c
+	}
+	holder, err := os.Hostname()
+	if err != nil {
+		holder = "node"
+	}
+	return egress.New(egress.Config{
+		Outbox: n.store, Receipts: n.store, Deliverer: n.host,
+		Provider: router{accounts: s.accounts, clients: clients},
+		Channels: func(context.Context) ([]parley.Channel, error) { return s.sending(), nil },
+		Holder:   fmt.Sprintf("%s-%d-%s", holder, os.Getpid(), parley.NewID(n.now(), n.random())),
+		Policy:   egress.Policy{DoubtfulWait: n.cfg.DoubtfulWait, LeaseTTL: lease},
+		Logger:   n.log.With(slog.String("part", "egress")), Registerer: registry,
+	})
+}
+
+// sendTimes are the lease and the time of one call, such that a first attempt
+// is over before a second of the same message begins.
+func sendTimes(doubtful time.Duration) (lease, timeout time.Duration) {
+	lease = min(egress.LeaseTTL, doubtful)
+	return lease, min(meta.DefaultTimeout, (doubtful-lease/2)*9/10)
+}
+
+// sending are the channels that may have something to send or to fold.
+func (s *served) sending() []parley.Channel {
+	channels := make([]parley.Channel, 0, len(s.accounts))
+	for ch := range s.accounts {
+		channels = append(channels, ch)
+	}
+	return channels
+}
+
+// clients are the Graph API's hosts.
+type clients map[string]*meta.Client
+
+// router sends each message through the host of its channel.
+type router struct {
+	accounts map[parley.Channel]account
+	clients  clients
+}
+
+// Send calls the Graph API once.
+func (r router) Send(ctx context.Context, m parley.Claimed) egress.Answer {
+	a := r.accounts[m.Conversation.Channel]
+	g := egress.Graph{Client: r.clients[a.url], Account: func(parley.Channel) (meta.Account, bool) {
+		return meta.Account{Token: a.token, Secret: a.secret, Sending: meta.Sending{From: a.from}}, a.token != ""
+	}}
+	return g.Send(ctx, m)
+}

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/parleychat/parley/actors"
+)
+
+type serveCommand struct {
+	Config       string        `short:"c" default:"parley.yaml" type:"path" help:"The configuration file (docs/operations.md; an example is in deployments/parley.yaml)."`
+	Listen       string        `help:"Address for webhooks, instead of the file's."`
+	Admin        string        `help:"Address of health, metrics and backlog, instead of the file's. Keep it private."`
+	Data         string        `type:"path" help:"Directory of the embedded store, instead of the file's."`
+	DoubtfulWait time.Duration `help:"Wait before a message whose answer was lost is sent again, instead of the file's."`
+	LogLevel     slog.Level    `default:"info" help:"debug, info, warn or error."`
+	LogFormat    string        `default:"text" enum:"text,json" help:"text or json."`
+}
+
+// Run serves until the process is told to stop.
+func (c serveCommand) Run(ctx context.Context, sys *system) error {
+	cfg, err := ReadConfig(c.Config, sys.bots)
+	if err != nil {
+		return err
+	}
+	cfg = c.override(cfg)
+	node, err := Open(ctx, cfg, sys.bots, filepath.Dir(c.Config), c.logger(sys.errors))
+	if err != nil {
+		return err
+	}
+	err = node.Run(ctx)
+	if errors.Is(err, actors.ErrAbandoned) && ctx.Err() == nil {
+		return restart(err)
+	}
+	return err
+}
+
+func (c serveCommand) override(cfg Config) Config {
+	if c.Listen != "" {
+		cfg.Listen = c.Listen
+	}
+	if c.Admin != "" {
+		cfg.Admin = c.Admin
+	}
+	if c.Data != "" {
+		cfg.Data = c.Data
+	}
+	if c.DoubtfulWait > 0 {
+		cfg.DoubtfulWait = c.DoubtfulWait
+	}
+	return cfg
+}
+
+func (c serveCommand) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// restart puts a new process in the place of this one, which turns without end
+// have used up. Everything it owned has been drained and closed.
+func restart(cause error) error {
+	self, err := os.Executable()
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	return fmt.Errorf("%w; start again: %w", cause, syscall.Exec(self, os.Args, os.Environ()))
+}

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/ingress"
+)
+
+// served is the configuration with its secrets read and its names resolved.
+type served struct {
+	apps     []ingress.App
+	channels map[parley.App][]parley.Channel
+	bots     map[parley.Channel]*parley.Bot
+	accounts map[parley.Channel]account
+}
+
+// account is what is needed to send for a channel.
+type account struct {
+	token  string
+	secret string // of the app, for appsecret_proof
+	url    string // of the Graph API
+	from   string // the Page through which an Instagram account is reached
+}
+
+// silent serves the channels that have no bot: their events are consumed and
+// kept in the history, and nobody answers.
+func silent() *parley.Bot {
+	return &parley.Bot{Name: "silent", Behavior: parley.BehaviorFunc(func(*parley.Turn) error { return nil })}
+}
+
+func (s *served) bot(ch parley.Channel) *parley.Bot {
+	if b, ok := s.bots[ch]; ok {
+		return b
+	}
+	return s.bots[parley.Channel{}]
+}
+
+// resolveAll reads every secret; all that is missing is said at once.
+func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
+	s := &served{
+		channels: map[parley.App][]parley.Channel{},
+		bots:     map[parley.Channel]*parley.Bot{{}: silent()},
+		accounts: map[parley.Channel]account{},
+	}
+	byName := map[string]*parley.Bot{}
+	for i := range bots {
+		byName[bots[i].Name] = &bots[i]
+	}
+	var errs []error
+	read := func(at string, secrets ...Secret) (values []string) {
+		for _, secret := range secrets {
+			v, err := secret.Resolve(dir)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", at, err))
+			}
+			values = append(values, v)
+		}
+		return values
+	}
+	for _, a := range cfg.Apps {
+		app := ingress.App{
+			Name: parley.App(a.Name), MetaAppID: a.MetaAppID,
+			Secrets:      read("app "+a.Name+": secrets", a.Secrets...),
+			VerifyTokens: read("app "+a.Name+": verify_tokens", a.VerifyTokens...),
+		}
+		for _, c := range a.Channels {
+			ch := c.Channel()
+			s.channels[app.Name] = append(s.channels[app.Name], ch)
+			if b, ok := byName[c.Bot]; ok {
+				s.bots[ch] = b
+			}
+			if c.Token == "" {
+				continue
+			}
+			acc := account{secret: app.Secrets[0], url: c.graphURL(cfg.Graph), from: c.Page}
+			acc.token = read("channel "+ch.String()+": token", c.Token)[0]
+			s.accounts[ch] = acc
+		}
+		s.apps = append(s.apps, app)
+	}
+	return s, errors.Join(errs...)
+}
+
+func (c ChannelConfig) graphURL(g Graph) string {
+	if c.Graph != "" {
+		return c.Graph
+	}
+	return g.URL
+}

@@ -1,0 +1,208 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/egress"
+	"github.com/parleychat/parley/meta"
+	"github.com/parleychat/parley/meta/metatest"
+	"github.com/parleychat/parley/persistence/memory"
+)
+
+// channels are the channels of the simulated brand.
+func (l *line) channels() []parley.Channel {
+	out := make([]parley.Channel, 0, len(l.world.Channels()))
+	for _, c := range l.world.Channels() {
+		out = append(out, parley.Channel{Brand: "sim", Kind: parley.ChannelKind(c.Platform), ID: c.ID})
+	}
+	return out
+}
+
+func (l *line) resolve(kind parley.ChannelKind, id string) (parley.Channel, bool) {
+	for _, ch := range l.channels() {
+		if ch.Kind == kind && ch.ID == id {
+			return ch, true
+		}
+	}
+	return parley.Channel{}, false
+}
+
+func (l *line) register(ctx context.Context) error {
+	for _, ch := range l.channels() {
+		if _, err := l.store.Register(ctx, parley.Registration{App: parley.App(l.world.Config().App), Channel: ch}); err != nil {
+			return fmt.Errorf("register %s: %w", ch, err)
+		}
+	}
+	return nil
+}
+
+// post puts the webhooks that are due on their way to some node.
+func (l *line) post(ctx context.Context) {
+	for _, p := range l.world.Due(l.now) {
+		n := l.nodes[l.rng.IntN(nodes)]
+		l.later(nil, l.soon(hop), func() { l.arrive(ctx, n, p) })
+	}
+}
+
+// arrive is the ingress: decode, append, then answer.
+func (l *line) arrive(ctx context.Context, n *node, p metatest.Post) {
+	if n.dead {
+		l.later(nil, l.soon(hop), func() { l.world.Posted(p.ID, metatest.Refused, l.now) })
+		return
+	}
+	got, err := meta.Decode(p.Body, meta.Options{Resolve: l.resolve, OwnAppID: l.world.Config().AppID})
+	if err != nil || len(got.Quarantined) > 0 {
+		panic(fmt.Sprintf("the simulated Meta wrote what can't be decoded: %v %v", err, got.Quarantined))
+	}
+	l.sent(n, l.soon(hop), func() { l.append(ctx, n, p.ID, got) })
+}
+
+func (l *line) append(ctx context.Context, n *node, post uint64, got meta.Decoded) {
+	status := http.StatusServiceUnavailable
+	if !l.chance(l.cfg.Trouble) {
+		rows, err := l.store.Append(ctx, parley.Arrivals{Events: got.Events, Receipts: got.Receipts})
+		if err == nil && !l.chance(l.cfg.Trouble) {
+			status = http.StatusOK
+			l.later(n, l.soon(hop), func() { l.hint(ctx, rows) })
+		}
+	}
+	if n.dead {
+		status = 0 // nobody is left to answer
+	}
+	l.later(nil, l.soon(hop), func() { l.world.Posted(post, status, l.now) })
+}
+
+// desk is the shell around a Sender, in operations.
+type desk struct {
+	sender *egress.Sender
+	armed  bool // a look at it is on the agenda
+}
+
+func (l *line) wakeSender(ctx context.Context, n *node, ch parley.Channel) {
+	l.later(n, l.soon(hop), func() {
+		n.desks[ch].sender.Wake(l.clock())
+		n.look(ctx, ch)
+	})
+}
+
+// look does what the Sender of a channel wants.
+func (n *node) look(ctx context.Context, ch parley.Channel) {
+	l, d := n.line, n.desks[ch]
+	a := d.sender.Next(l.clock())
+	if a.Kind == egress.Rest {
+		if wait := a.Until - l.clock(); !a.Idle && wait < time.Hour && !d.armed {
+			d.armed = true
+			l.later(n, max(wait, time.Millisecond), func() {
+				d.armed = false
+				n.look(ctx, ch)
+			})
+		}
+		return
+	}
+	done := n.clerk.Do(ctx, d.sender, a)
+	if a.Kind == egress.Claim {
+		l.tally.Claims++
+	}
+	for _, h := range done.Handovers {
+		l.later(n, l.soon(hop), func() { n.send(ctx, ch, h) })
+	}
+	if len(done.Rows) > 0 {
+		l.hint(ctx, done.Rows)
+	}
+	l.later(n, l.soon(hop), func() { n.look(ctx, ch) })
+}
+
+func (n *node) send(ctx context.Context, ch parley.Channel, h egress.Handover) {
+	l := n.line
+	l.tally.Sends++
+	if h.Doubtful {
+		l.tally.Doubtful++
+	}
+	answer := n.gate.Pass(ctx, h)
+	l.later(n, l.soon(hop), func() {
+		n.desks[ch].sender.Answered(answer, l.clock())
+		n.look(ctx, ch)
+	})
+}
+
+// graphAPI is the simulated Graph API as a client: the same encoding and the
+// same reading of answers as over a socket.
+type graphAPI struct{ line *line }
+
+// Send hands a message to the simulated Meta.
+func (g graphAPI) Send(_ context.Context, a meta.Account, o *parley.Outgoing) (string, error) {
+	path, body, err := meta.EncodeSend(o, a.Sending)
+	if err != nil {
+		return "", err
+	}
+	answer := g.line.world.Graph(metatest.GraphRequest{
+		Method: http.MethodPost, Path: "/v26.0/" + path, Token: a.Token, Body: body,
+	}, g.line.now)
+	if answer.Withhold {
+		return "", &meta.GraphError{Class: meta.ClassUnknown, Message: "connection closed"}
+	}
+	return meta.ReadAnswer(o.Conversation.Channel.Kind, answer.Status, answer.Body)
+}
+
+func (l *line) account(ch parley.Channel) (meta.Account, bool) {
+	for _, c := range l.world.Channels() {
+		if c.ID == ch.ID {
+			return meta.Account{Token: c.Token}, true
+		}
+	}
+	return meta.Account{}, false
+}
+
+// faultyOutbox is the store's outbox in trouble: an operation fails before or
+// after it took hold.
+type faultyOutbox struct {
+	store *memory.Store
+	line  *line
+}
+
+func troubled[T any](l *line, do func() (T, error)) (T, error) {
+	var none T
+	if l.chance(l.cfg.Trouble) {
+		return none, errTrouble
+	}
+	out, err := do()
+	if l.chance(l.cfg.Trouble) {
+		return none, errTrouble
+	}
+	return out, err
+}
+
+// Lease is the store's.
+func (f faultyOutbox) Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error) {
+	return troubled(f.line, func() (parley.Lease, error) { return f.store.Lease(ctx, ch, holder, ttl, have) })
+}
+
+// Claim is the store's.
+func (f faultyOutbox) Claim(ctx context.Context, l parley.Lease, limit int, wait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+	var next time.Duration
+	rows, err := troubled(f.line, func() (rows []parley.Claimed, err error) {
+		rows, next, err = f.store.Claim(ctx, l, limit, wait, horizon)
+		return rows, err
+	})
+	return rows, next, err
+}
+
+// Settle is the store's.
+func (f faultyOutbox) Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error {
+	_, err := troubled(f.line, func() (struct{}, error) { return struct{}{}, f.store.Settle(ctx, l, outcomes) })
+	return err
+}
+
+// Fold is the store's.
+func (f faultyOutbox) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
+	var rows []parley.Pending
+	n, err := troubled(f.line, func() (n int, err error) {
+		n, rows, err = f.store.Fold(ctx, l, limit)
+		return n, err
+	})
+	return n, rows, err
+}

@@ -1,0 +1,237 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/egress"
+)
+
+var errTrouble = errors.New("the store is in trouble")
+
+// node is one incarnation of a node: what it knows dies with it.
+type node struct {
+	line  *line
+	name  string
+	dead  bool
+	talks map[parley.Conversation]*actors.Conversation
+	desks map[parley.Channel]*desk
+	clerk egress.Clerk
+	gate  egress.Gate
+}
+
+const (
+	doubtfulWait = 2 * time.Second
+	leaseTTL     = 2 * time.Second
+	sweepEvery   = 500 * time.Millisecond
+	timersEvery  = 100 * time.Millisecond
+	hop          = 20 * time.Millisecond // the longest way of anything between two parts
+)
+
+// boot starts a new incarnation of a node.
+func (l *line) boot(ctx context.Context, i int) {
+	n := &node{
+		line: l, name: fmt.Sprintf("node-%d-%d", i, l.tally.Steps),
+		talks: map[parley.Conversation]*actors.Conversation{}, desks: map[parley.Channel]*desk{},
+	}
+	faulty := faultyOutbox{store: l.store, line: l}
+	n.clerk = egress.Clerk{Outbox: faulty, Receipts: faulty, Clock: l.clock}
+	n.gate = egress.Gate{Provider: egress.Graph{Client: graphAPI{line: l}, Account: l.account}, Clock: l.clock, Now: func() time.Time { return l.now }}
+	l.nodes[i] = n
+	for _, ch := range l.channels() {
+		n.desks[ch] = &desk{sender: egress.NewSender(ch, n.name, egress.Policy{
+			LeaseTTL: leaseTTL, DoubtfulWait: doubtfulWait, Random: l.rng.Float64,
+		})}
+		l.wakeSender(ctx, n, ch)
+	}
+	n.every(sweepEvery, func() { n.sweep(ctx) })
+	n.every(timersEvery, func() { n.fire(ctx) })
+	n.every(sweepEvery, n.forget)
+}
+
+func (l *line) clock() time.Duration { return l.now.Sub(l.start) + time.Hour }
+
+func (n *node) every(d time.Duration, do func()) {
+	n.line.later(n, n.line.soon(d), func() {
+		do()
+		n.every(d, do)
+	})
+}
+
+// hint passes rows to a node, unless they get lost on the way; sometimes twice,
+// and sometimes to both.
+func (l *line) hint(ctx context.Context, rows []parley.Pending) {
+	for _, n := range l.nodes {
+		for l.chance(0.55) {
+			l.later(n, l.soon(hop), func() { n.hinted(ctx, rows) })
+		}
+	}
+}
+
+func (n *node) hinted(ctx context.Context, rows []parley.Pending) {
+	byTalk := map[parley.Conversation][]parley.Pending{}
+	var order []parley.Conversation
+	for _, p := range rows {
+		if _, ok := byTalk[p.Conversation]; !ok {
+			order = append(order, p.Conversation)
+		}
+		byTalk[p.Conversation] = append(byTalk[p.Conversation], p)
+	}
+	for _, id := range order {
+		c := n.talk(id)
+		c.Hint(byTalk[id])
+		n.advance(ctx, c)
+	}
+}
+
+func (n *node) talk(id parley.Conversation) *actors.Conversation {
+	c, ok := n.talks[id]
+	if !ok {
+		fresh := actors.NewConversation(id)
+		c = &fresh
+		n.talks[id] = c
+	}
+	return c
+}
+
+// forget lets an idle conversation leave memory.
+func (n *node) forget() {
+	for _, id := range sorted(n.talks) {
+		if n.talks[id].Idle() && n.line.chance(0.2) {
+			delete(n.talks, id)
+		}
+	}
+}
+
+func sorted[V any](m map[parley.Conversation]V) []parley.Conversation {
+	ids := make([]parley.Conversation, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b parley.Conversation) int {
+		if a.String() < b.String() {
+			return -1
+		}
+		return 1
+	})
+	return ids
+}
+
+// advance does what the machine wants: the shell of actors, in operations.
+func (n *node) advance(ctx context.Context, c *actors.Conversation) {
+	l := n.line
+	switch c.Next() {
+	case actors.Rest:
+	case actors.Load:
+		l.tally.Loads++
+		l.later(n, l.soon(hop), func() { n.load(ctx, c) })
+	case actors.Ask:
+		keys := c.OlderKeys()
+		l.later(n, l.soon(hop), func() {
+			found, err := l.store.Older(ctx, c.ID(), keys)
+			l.later(n, l.soon(hop), func() { n.told(ctx, c, c.Older(found, err)) })
+		})
+	case actors.Think:
+		n.think(ctx, c)
+	case actors.Pause:
+		n.told(ctx, c, true)
+	}
+}
+
+func (n *node) told(ctx context.Context, c *actors.Conversation, paused bool) {
+	if paused {
+		n.line.later(n, c.Backoff(), func() {
+			c.Resume()
+			n.advance(ctx, c)
+		})
+		return
+	}
+	n.advance(ctx, c)
+}
+
+func (n *node) load(ctx context.Context, c *actors.Conversation) {
+	l := n.line
+	got, err := l.store.Load(ctx, c.ID(), parley.MaxPendingPerTurn)
+	if l.chance(l.cfg.Trouble) {
+		got, err = parley.Loaded{}, errTrouble
+	}
+	l.later(n, l.soon(hop), func() { n.told(ctx, c, c.Loaded(got, err)) })
+}
+
+func (n *node) think(ctx context.Context, c *actors.Conversation) {
+	l := n.line
+	s, rows, older := c.Turn()
+	commit := parley.Step(&l.cfg.Bot, s, rows, parley.Circumstance{Nonce: l.random(), Older: older})
+	l.sent(n, l.soon(hop), func() {
+		errs, err := l.commit(ctx, commit)
+		l.later(n, l.soon(hop), func() {
+			if err == nil {
+				err = errs[0]
+			}
+			n.told(ctx, c, c.Committed(commit.Next, err))
+		})
+		if err == nil && errs[0] == nil {
+			n.woken(ctx, commit)
+		}
+	})
+}
+
+// commit is the store's, which may be in trouble before or after.
+func (l *line) commit(ctx context.Context, c parley.Commit) ([]error, error) {
+	l.tally.Commits++
+	if l.chance(l.cfg.Trouble) {
+		l.tally.Failed++
+		return nil, errTrouble
+	}
+	errs, err := l.store.Commit(ctx, []parley.Commit{c})
+	if err == nil && errors.Is(errs[0], parley.ErrConflict) {
+		l.tally.Conflicts++
+	}
+	if l.chance(l.cfg.Trouble) {
+		l.tally.LostAnswers++
+		return nil, errTrouble
+	}
+	return errs, err
+}
+
+// woken passes on that a channel has something to send, mostly.
+func (n *node) woken(ctx context.Context, c parley.Commit) {
+	if len(c.Outbox) == 0 {
+		return
+	}
+	for _, other := range n.line.nodes {
+		if n.line.chance(0.7) {
+			n.line.wakeSender(ctx, other, c.Conversation.Channel)
+		}
+	}
+}
+
+func (n *node) sweep(ctx context.Context) {
+	ids, err := n.line.store.Overdue(ctx, everywhere, sweepEvery, 64)
+	if err != nil {
+		return
+	}
+	for _, id := range ids {
+		n.line.tally.Woken++
+		c := n.talk(id)
+		c.Wake()
+		n.advance(ctx, c)
+	}
+	for _, ch := range n.line.channels() {
+		n.line.wakeSender(ctx, n, ch)
+	}
+}
+
+func (n *node) fire(ctx context.Context) {
+	rows, _, err := n.line.store.FireTimers(ctx, everywhere, 16, timersEvery)
+	if err == nil && len(rows) > 0 {
+		n.line.hint(ctx, rows)
+	}
+}
+
+func everywhere(uint16) bool { return true }
