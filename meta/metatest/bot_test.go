@@ -114,8 +114,8 @@ func signature(secret string, body []byte) string {
 // sendBody is a text to a user of the platform.
 func sendBody(p metatest.Platform, in incoming, text, tag string) []byte {
 	body := map[string]any{}
-	switch {
-	case p == metatest.WhatsApp:
+	switch p {
+	case metatest.WhatsApp:
 		body["messaging_product"], body["type"] = "whatsapp", "text"
 		body["text"], body["biz_opaque_callback_data"] = map[string]any{"body": text}, tag
 		if in.bsuid {

@@ -85,7 +85,8 @@ type Config struct {
 	PostTimeout time.Duration // an unanswered post is sent again after this; 5 s by default, as Meta does
 	InFlight    int           // posts handed out and not yet answered, at most; 0 = no limit
 	// KillGrace is how long before a kill an answer may have been written and
-	// still not have been taken note of by the node; 250 ms by default.
+	// still not have been taken note of by the node; 250 ms by default (a
+	// simulation in which nothing takes time sets a nanosecond).
 	KillGrace time.Duration
 	// RequireProof demands a right appsecret_proof with each send. Without it a
 	// proof is checked only when there is one.

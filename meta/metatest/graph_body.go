@@ -3,6 +3,7 @@ package metatest
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -226,7 +227,7 @@ func readWhatsApp(body []byte) send {
 	case !oneOf(m.RecipientType, "", "individual", "group"):
 		s.err = badParameter("Param recipient_type must be one of {individual, group}")
 	case len(m.Opaque) > opaqueMax:
-		s.err = badValue(onWhatsApp, "biz_opaque_callback_data is longer than 512 characters")
+		s.err = badValue("biz_opaque_callback_data is longer than 512 characters")
 	default:
 		s.text, s.err = m.content()
 	}
@@ -270,7 +271,7 @@ func (i *interactiveBody) check() *graphError {
 		longest = whatsappTextMax
 	}
 	if n := utf8.RuneCountInString(i.Body.Text); n == 0 || n > longest {
-		return badValue(onWhatsApp, "Interactive body text length invalid")
+		return badValue("Interactive body text length invalid")
 	}
 	switch i.Type {
 	case interactiveButton:
@@ -280,24 +281,24 @@ func (i *interactiveBody) check() *graphError {
 	case "cta_url", "location_request_message", "flow", "product", "product_list", "catalog_message", "address_message":
 		return nil
 	}
-	return badValue(onWhatsApp, "Interactive type is not valid")
+	return badValue("Interactive type is not valid")
 }
 
 func (i *interactiveBody) checkButtons() *graphError {
 	if n := len(i.Action.Buttons); n == 0 || n > buttonsMax {
-		return badValue(onWhatsApp, "Invalid buttons count. Min allowed buttons: 1, max allowed buttons: 3")
+		return badValue("Invalid buttons count. Min allowed buttons: 1, max allowed buttons: 3")
 	}
 	ids, titles := map[string]bool{}, map[string]bool{}
 	for _, b := range i.Action.Buttons {
 		switch {
 		case b.Type != "reply":
-			return badValue(onWhatsApp, "Button type must be reply")
+			return badValue("Button type must be reply")
 		case b.Reply.ID == "" || utf8.RuneCountInString(b.Reply.ID) > buttonIDMax:
-			return badValue(onWhatsApp, "Button id must have 1 to 256 characters")
+			return badValue("Button id must have 1 to 256 characters")
 		case b.Reply.Title == "" || utf8.RuneCountInString(b.Reply.Title) > titleMax:
-			return badValue(onWhatsApp, "Button title must have 1 to 20 characters")
+			return badValue("Button title must have 1 to 20 characters")
 		case ids[b.Reply.ID] || titles[b.Reply.Title]:
-			return badValue(onWhatsApp, "Button ids and titles must be unique")
+			return badValue("Button ids and titles must be unique")
 		}
 		ids[b.Reply.ID], titles[b.Reply.Title] = true, true
 	}
@@ -310,16 +311,11 @@ func (i *interactiveBody) checkList() *graphError {
 		rows += len(s.Rows)
 	}
 	if rows == 0 || rows > listRowsMax || i.Action.Button == "" {
-		return badValue(onWhatsApp, "A list needs a button and 1 to 10 rows")
+		return badValue("A list needs a button and 1 to 10 rows")
 	}
 	return nil
 }
 
 func oneOf(s string, choices ...string) bool {
-	for _, c := range choices {
-		if s == c {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(choices, s)
 }

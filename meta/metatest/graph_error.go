@@ -42,11 +42,8 @@ func badParameter(what string) *graphError {
 	return &graphError{status: 400, code: 100, kind: oauth, message: "(#100) " + what}
 }
 
-// badValue is a parameter that is wrong, in the code of the platform.
-func badValue(index int, what string) *graphError {
-	if index != onWhatsApp {
-		return badParameter(what)
-	}
+// badValue is a parameter of WhatsApp that is wrong.
+func badValue(what string) *graphError {
 	return &graphError{status: 400, code: 131009, kind: oauth, message: "(#131009) Parameter value is not valid", details: what}
 }
 

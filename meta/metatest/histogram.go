@@ -47,7 +47,7 @@ func bucketTop(b int) uint64 {
 // quantile is an upper bound of the q-quantile that is at most 1/32 too large.
 func (h *histogram) quantile(q float64) float64 {
 	rank, seen := uint64(q*float64(h.n)), uint64(0)
-	for b, c := range h.counts {
+	for b, c := range &h.counts {
 		if seen += uint64(c); seen > rank {
 			return inMillis(min(int64(bucketTop(b)), h.max))
 		}

@@ -3,6 +3,7 @@ package metatest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 )
 
@@ -28,9 +29,9 @@ func (p *person) contact() string {
 // every channel of a platform has as many users as the next.
 func populate(cfg Config, channels []Channel) []person {
 	var first, count [platforms]int
-	for i := len(channels) - 1; i >= 0; i-- {
-		first[channels[i].index] = i
-		count[channels[i].index]++
+	for i, c := range slices.Backward(channels) {
+		first[c.index] = i
+		count[c.index]++
 	}
 	weights := [platforms]float64{cfg.Mix.Messenger, cfg.Mix.Instagram, cfg.Mix.WhatsApp}
 	var given [platforms]int

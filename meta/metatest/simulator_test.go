@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime/pprof"
 	"strconv"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*Client).mCleaner"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*TCPDialer).tcpAddrsClean"),
 	)
 }
 
@@ -62,7 +64,10 @@ func (n *node) start(t *testing.T) {
 	}
 	n.server = &fasthttp.Server{Handler: n.handle, CloseOnShutdown: true}
 	n.served, n.url = make(chan error, 1), "http://"+l.Addr().String()
-	go func(s *fasthttp.Server, done chan error) { done <- s.Serve(l) }(n.server, n.served)
+	go func(s *fasthttp.Server, done chan error) {
+		// So that a profile can tell the node's cost from the simulator's.
+		pprof.Do(t.Context(), pprof.Labels("side", "node"), func(context.Context) { done <- s.Serve(l) })
+	}(n.server, n.served)
 }
 
 func (n *node) stop(t *testing.T) {
@@ -79,6 +84,14 @@ func (n *node) stop(t *testing.T) {
 
 func (n *node) handle(ctx *fasthttp.RequestCtx) {
 	cfg := n.sim.Config()
+	if ctx.IsGet() {
+		ctx.SetStatusCode(403)
+		if string(ctx.QueryArgs().Peek("hub.verify_token")) == cfg.VerifyToken && string(ctx.QueryArgs().Peek("hub.mode")) == "subscribe" {
+			ctx.SetStatusCode(200)
+			ctx.SetBody(ctx.QueryArgs().Peek("hub.challenge"))
+		}
+		return
+	}
 	if string(ctx.Path()) != "/webhooks/"+cfg.App || string(ctx.Request.Header.Peek(metatest.SignatureHeader)) != signature(cfg.Secret, ctx.PostBody()) {
 		ctx.SetStatusCode(401)
 		return
@@ -182,6 +195,36 @@ func TestSimulatorOverRealSockets(t *testing.T) {
 	}
 }
 
+func TestHandshake(t *testing.T) {
+	t.Parallel()
+	right, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: metatest.Sized(10, 10)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := metatest.SimulatorConfig{Config: metatest.Sized(10, 10)}
+	cfg.VerifyToken = "another"
+	wrong, err := metatest.NewSimulator(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(right)
+	n.start(t)
+	right.SetTarget(n.url)
+	wrong.SetTarget(n.url)
+	if err := right.Handshake(t.Context()); err != nil {
+		t.Errorf("right token: %v", err)
+	}
+	if err := wrong.Handshake(t.Context()); err == nil {
+		t.Error("wrong token: no error")
+	}
+	n.close(t)
+	for _, s := range []*metatest.Simulator{right, wrong} {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func waitFor(t *testing.T, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
@@ -242,5 +285,5 @@ func TestCost(t *testing.T) {
 	}
 	n.close(t)
 	v := sim.Verdict()
-	t.Logf("clean %v, offered %d, posts %d, receipts %d, lag p99 %.2f ms max %.2f ms, ack %+v", v.Clean(), v.Offered, v.Posts, v.Receipts, v.LagMS, v.LagMaxMS, v.AckMS)
+	t.Logf("clean %v, offered %d, posts %d (%d retried), receipts %d, lag p99 %.2f ms max %.2f ms, ack %+v", v.Clean(), v.Offered, v.Posts, v.PostsRetried, v.Receipts, v.LagMS, v.LagMaxMS, v.AckMS)
 }

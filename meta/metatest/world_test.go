@@ -1,9 +1,10 @@
 package metatest_test
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func run(t *testing.T, cfg metatest.Config, plant misbehaviour) (*bot, metatest.
 
 func TestHonestBotIsClean(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(4) {
+	for seed := range uint64(3) {
 		b, v := run(t, busy(seed), misbehaviour{})
 		if !v.Clean() {
 			t.Fatalf("seed %d: %q", seed, v.Problems())
@@ -72,7 +73,7 @@ func TestHonestBotIsClean(t *testing.T) {
 func TestAnyConfigurationIsCleanWithAnHonestBot(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t2 *rapid.T) {
-		cfg := metatest.Sized(rapid.Float64Range(1, 200).Draw(t2, "rate"), rapid.IntRange(1, 50).Draw(t2, "users"))
+		cfg := metatest.Sized(rapid.Float64Range(1, 100).Draw(t2, "rate"), rapid.IntRange(1, 50).Draw(t2, "users"))
 		cfg.Seed = rapid.Uint64().Draw(t2, "seed")
 		cfg.Start, cfg.Duration = start(), time.Second
 		fraction := rapid.Float64Range(0, 0.4)
@@ -120,8 +121,9 @@ func breaches(t *testing.T, v metatest.Verdict) map[string]int {
 	return found
 }
 
-func only(u, k int) func(int, int) bool {
-	return func(u2, k2 int) bool { return u == u2 && k == k2 }
+// only is message k of one user.
+func only(k int) func(int, int) bool {
+	return func(u2, k2 int) bool { return u2 == 3 && k2 == k }
 }
 
 func TestEachBreachIsSeenAndOnlyIt(t *testing.T) {
@@ -132,18 +134,18 @@ func TestEachBreachIsSeenAndOnlyIt(t *testing.T) {
 		want  string
 		count int // 0 = any
 	}{
-		"lost":                    {plant: misbehaviour{drop: only(3, 4)}, want: "lost", count: 1},
+		"lost":                    {plant: misbehaviour{drop: only(4)}, want: "lost", count: 1},
 		"never taken":             {plant: misbehaviour{drop: func(u, _ int) bool { return u == 3 }}, want: "pending", count: 15},
-		"effect doubled":          {plant: misbehaviour{double: only(3, 4)}, want: "effects_doubled", count: 1},
-		"first effect doubled":    {plant: misbehaviour{double: only(3, 1)}, want: "effects_doubled", count: 1},
+		"effect doubled":          {plant: misbehaviour{double: only(4)}, want: "effects_doubled", count: 1},
+		"first effect doubled":    {plant: misbehaviour{double: only(1)}, want: "effects_doubled", count: 1},
 		"duplicates taken as new": {plant: misbehaviour{forgetSeen: true}, cfg: withDuplicates, want: "effects_doubled"},
 		"shared counter":          {plant: misbehaviour{oneCounter: true}, cfg: withoutTimers, want: "effects_doubled"},
-		"reordered":               {plant: misbehaviour{swap: only(3, 4)}, want: "reordered", count: 1},
-		"never answered":          {plant: misbehaviour{hush: only(3, 4)}, want: "unanswered", count: 1},
+		"reordered":               {plant: misbehaviour{swap: only(4)}, want: "reordered", count: 1},
+		"never answered":          {plant: misbehaviour{hush: only(4)}, want: "unanswered", count: 1},
 		"reply lost at an error":  {plant: misbehaviour{giveUp: func(_, k int) bool { return k < 15 }}, cfg: withErrors, want: "unanswered"},
-		"sent twice":              {plant: misbehaviour{sendTwice: only(3, 4)}, want: "sends_repeated_unexplained", count: 1},
-		"sent in another order":   {plant: misbehaviour{swapSend: only(3, 4)}, cfg: withoutTimers, want: "sends_out_of_order", count: 1},
-		"never acknowledged":      {plant: misbehaviour{refuse: only(3, 15)}, cfg: withoutTimers, want: "unacked"},
+		"sent twice":              {plant: misbehaviour{sendTwice: only(4)}, want: "sends_repeated_unexplained", count: 1},
+		"sent in another order":   {plant: misbehaviour{swapSend: only(4)}, cfg: withoutTimers, want: "sends_out_of_order", count: 1},
+		"never acknowledged":      {plant: misbehaviour{refuse: only(15)}, cfg: withoutTimers, want: "unacked"},
 		"rings early":             {plant: misbehaviour{early: true}, want: "timers_early"},
 		"rings twice":             {plant: misbehaviour{ringTwice: true}, want: "timers_doubled"},
 		"rings after forget":      {plant: misbehaviour{deaf: true}, want: "timers_after_cancel"},
@@ -198,11 +200,13 @@ func TestSameSeedSameBytes(t *testing.T) {
 	t.Parallel()
 	trace := func(seed uint64) (string, metatest.Verdict) {
 		h := sha256.New()
-		w := metatest.NewWorld(busy(seed))
+		cfg := busy(seed)
+		cfg.Duration = 2 * time.Second
+		w := metatest.NewWorld(cfg)
 		b := newBot(t, w, misbehaviour{})
 		b.log = func(s string) { _, _ = h.Write([]byte(s)) }
 		b.drive(30 * time.Second)
-		return fmt.Sprintf("%x", h.Sum(nil)), w.Verdict()
+		return hex.EncodeToString(h.Sum(nil)), w.Verdict()
 	}
 	first, verdict := trace(5)
 	second, again := trace(5)
@@ -301,7 +305,7 @@ func TestUnansweredPostIsSentAgainAfterFiveSeconds(t *testing.T) {
 		t.Fatalf("next due %v, %v; want %v", next, ok, want)
 	}
 	second := w.Due(next)
-	if len(second) != 1 || string(second[0].Body) != string(first[0].Body) || second[0].ID != first[0].ID {
+	if len(second) != 1 || !bytes.Equal(second[0].Body, first[0].Body) || second[0].ID != first[0].ID {
 		t.Fatalf("got %d posts; want the same one again", len(second))
 	}
 }
