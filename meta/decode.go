@@ -3,6 +3,7 @@ package meta
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -146,6 +147,9 @@ func (d *decoder) isSplit(c *change) bool {
 // update decodes one update, or quarantines it.
 func (d *decoder) update(it item) {
 	to, err := d.address(it)
+	if fault := d.envelopeFault(it); fault != nil {
+		err = fault
+	}
 	if err == nil {
 		err = d.dispatch(to.channel, it)
 	}
@@ -215,9 +219,6 @@ func (d *decoder) resolve(to *address) error {
 
 // dispatch hands an update to what understands its envelope and object.
 func (d *decoder) dispatch(ch parley.Channel, it item) error {
-	if err := d.envelopeFault(it); err != nil {
-		return err
-	}
 	u := update{channel: ch, object: d.object, raw: it.raw}
 	switch {
 	case d.object != objectPage && d.object != objectInstagram && d.object != objectWhatsApp,
@@ -313,11 +314,15 @@ func (d *decoder) receipt(u *update, r parley.Receipt) error {
 
 // unknown makes an update that isn't known an event of its own, by its content.
 func (d *decoder) unknown(u *update, contacts []parley.Contact, kind string) error {
+	return d.unknownAt(u, contacts, kind, time.Time{})
+}
+
+func (d *decoder) unknownAt(u *update, contacts []parley.Contact, kind string, when time.Time) error {
 	key, err := u.contentKey("unknown")
 	if err != nil {
 		return err
 	}
-	return d.event(u, contacts, parley.Event{Key: key, Input: parley.Unknown{
+	return d.event(u, contacts, parley.Event{Key: key, Time: when, Input: parley.Unknown{
 		Object: u.object, Field: u.field, Type: kind, Raw: u.keep(),
 	}})
 }

@@ -354,12 +354,12 @@ func TestNotJSON(t *testing.T) {
 func TestWholeBodies(t *testing.T) {
 	t.Parallel()
 	for body, cause := range map[string]string{
-		`{}`:                                       "object: missing",
-		`{"object":"page"}`:                        "entry: missing",
-		`{"object":"page","entry":{"0":{}}}`:       "entry: want an array, got an object",
-		`{"object":7,"entry":[]}`:                  "object: want a string, got a number",
+		`{}`:                                 "object: missing",
+		`{"object":"page"}`:                  "entry: missing",
+		`{"object":"page","entry":{"0":{}}}`: "entry: want an array, got an object",
+		`{"object":7,"entry":[]}`:            "object: want a string, got a number",
 		`{"object":"page","object":"x","entry":[]}`: "object: given twice",
-		`{"object":"page","entry":[],"entry":[]}`:  "entry: given twice",
+		`{"object":"page","entry":[],"entry":[]}`:   "entry: given twice",
 	} {
 		d := decode(t, []byte(body), known())
 		if d.Updates != 1 || len(d.Quarantined) != 1 || d.Quarantined[0].Cause != cause || string(d.Quarantined[0].Body) != body {

@@ -175,7 +175,10 @@ func (m *messagingUpdate) kindOf() (kind string, mid text) {
 	case m.Request != nil:
 		return "request_thread_control", ""
 	}
-	return firstName(m.Rest), ""
+	if kind = firstName(m.Rest); kind == "policy-enforcement" { // both spellings are seen
+		kind = "policy_enforcement"
+	}
+	return kind, ""
 }
 
 // user is the party that isn't the channel. The provider puts the channel's id
@@ -241,7 +244,7 @@ func (d *decoder) messaging(u update, standby bool) error {
 		return err
 	}
 	if e.Input == nil {
-		return d.unknown(&u, who, kind)
+		return d.unknownAt(&u, who, kind, e.Time)
 	}
 	return d.event(&u, who, e)
 }

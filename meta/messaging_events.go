@@ -113,9 +113,7 @@ func (m *messagingUpdate) rest(u *update, e *parley.Event, kind string) error {
 			return err
 		}
 		e.Input = parley.ThreadControl{Action: "roles", Raw: []byte(r.Roles)}
-	case "policy_enforcement", "policy-enforcement": // both spellings are seen
-		e.Input = parley.Notice{Field: "policy_enforcement", Raw: u.keep()}
-	case "messaging_feedback", "response_feedback", "game_play", "payment", "pre_checkout", "checkout_update",
+	case "policy_enforcement", "messaging_feedback", "response_feedback", "game_play", "payment", "pre_checkout", "checkout_update",
 		"prior_message", "send_cart", "message_context":
 		e.Input = parley.Notice{Field: kind, Raw: u.keep()}
 	}

@@ -27,7 +27,7 @@ type waMessage struct {
 	Voice       *waMedia             `json:"voice"` // of old versions
 	Document    *waMedia             `json:"document"`
 	Sticker     *waMedia             `json:"sticker"`
-	Location    *waLocation          `json:"location"`
+	Location    *kept[waLocation]    `json:"location"`
 	Button      *waButton            `json:"button"`
 	Interactive *kept[waInteractive] `json:"interactive"`
 	Order       *kept[waOrder]       `json:"order"`
@@ -52,8 +52,8 @@ type waMedia struct {
 	Caption  string `json:"caption"`
 	Filename string `json:"filename"`
 	URL      string `json:"url"`
-	Voice    flag   `json:"voice"`    // dictated, not attached
-	Animated flag   `json:"animated"` // of a sticker
+
+	Rest jsontext.Value `json:",embed"` // voice: dictated; animated: of a sticker
 }
 
 type waLocation struct {
@@ -61,6 +61,7 @@ type waLocation struct {
 	Longitude degrees `json:"longitude"`
 	Name      string  `json:"name"`
 	Address   string  `json:"address"`
+	URL       string  `json:"url"`
 }
 
 type waButton struct {
@@ -143,7 +144,7 @@ func (d *decoder) waMessage(u *update, p *people) error {
 	}
 	e := parley.Event{Time: parseTime(m.Timestamp), Input: m.input(u, who)}
 	if e.Input == nil {
-		return d.unknownMessage(u, who, &m)
+		return d.unknownAt(u, who, m.Type, e.Time)
 	}
 	switch in := e.Input.(type) {
 	case parley.Message:
@@ -305,6 +306,7 @@ func (m *waMessage) message() parley.Message {
 func (a *waMedia) input(kind string) parley.Attachment {
 	return parley.Attachment{
 		Type: kind, URL: a.URL, ID: string(a.ID), MIME: a.MIME, SHA256: a.SHA256, Caption: a.Caption, Name: a.Filename,
+		Raw: []byte(a.Rest),
 	}
 }
 
@@ -331,10 +333,18 @@ func (m *waMessage) addAnswer(in *parley.Message) {
 }
 
 func (m *waMessage) addPlace(in *parley.Message) {
-	if l := m.Location; l != nil && l.Latitude.known && l.Longitude.known {
+	if m.Location == nil {
+		return
+	}
+	l := &m.Location.Value
+	placed := l.Latitude.known && l.Longitude.known
+	if placed {
 		in.Location = &parley.Location{
 			Latitude: l.Latitude.value, Longitude: l.Longitude.value, Name: l.Name, Address: l.Address,
 		}
+	}
+	if !placed || l.URL != "" {
+		in.Extra = joinObjects(in.Extra, member("location", m.Location.Raw))
 	}
 }
 
@@ -383,16 +393,6 @@ func (s *waSystem) input(raw jsontext.Value, who []parley.Contact) parley.Input 
 		return in
 	}
 	return parley.Notice{Field: "system", Event: s.Type, Raw: []byte(raw)}
-}
-
-func (d *decoder) unknownMessage(u *update, who []parley.Contact, m *waMessage) error {
-	key, err := u.contentKey("unknown")
-	if err != nil {
-		return err
-	}
-	return d.event(u, who, parley.Event{Key: key, Time: parseTime(m.Timestamp), Input: parley.Unknown{
-		Object: u.object, Field: u.field, Type: m.Type, Raw: u.keep(),
-	}})
 }
 
 // historic is a message from before the number came to the platform.
