@@ -194,7 +194,9 @@ func (ch *channel) own(c parley.Contact) parley.Conversation {
 
 func (t *txn) takeTimers(c *parley.Commit) {
 	for _, timer := range c.CancelTimers {
-		t.key = timerKey(t.key[:0], toMS(timer.Due), timer.ID)
+		due := toMS(timer.Due)
+		t.dueGone = t.dueGone || due <= t.nextDue
+		t.key = timerKey(t.key[:0], due, timer.ID)
 		t.del(t.key)
 	}
 	for _, timer := range c.SetTimers {

@@ -31,7 +31,7 @@ func openForExam(t *testing.T, o storetest.Options) storetest.Store {
 // open opens a small store and closes it at the end of the test.
 func open(t *testing.T, cfg embedded.Config) *embedded.Store {
 	t.Helper()
-	cfg.MemTableBytes, cfg.CacheBytes = 1<<20, 1<<20
+	cfg.MemTableBytes, cfg.CacheBytes, cfg.SyncEvery = 1<<20, 1<<20, -1
 	s, err := embedded.Open(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -150,7 +151,7 @@ func (c *Config) pebble(lock *pebble.Lock, s *Store) *pebble.Options {
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
 		MaxOpenFiles:                500,
-		WALBytesPerSync:             0,
+		WALMinSyncInterval:          func() time.Duration { return c.SyncEvery },
 		BytesPerSync:                1 << 20,
 	}
 	for i := range o.Levels {
@@ -214,6 +215,7 @@ func (s *Store) rebuild() error {
 		}
 	}
 	s.order()
+	s.early = newEarly(s.now())
 	return nil
 }
 

@@ -190,6 +190,9 @@ func (t *txn) writeFold(ch *channel, f *fold) {
 	for _, d := range f.order {
 		if d.delivery != d.was {
 			t.setDelivery(ch, &d.delivery)
+			if d.id.IsZero() || d.contact == "" {
+				t.early.add(ch.name, d.providerID, t.now)
+			}
 		}
 	}
 	for _, c := range f.contacts {

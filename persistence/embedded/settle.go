@@ -60,10 +60,7 @@ func (t *txn) ending(ch *channel, o *parley.Outcome) (ending, bool, error) {
 	case parley.Refused:
 		e.message, err = t.content(ch, e.line)
 	case parley.Sent:
-		e.delivery, err = t.delivery(ch, o.ProviderID)
-		if err == nil {
-			err = t.endSent(ch, &e)
-		}
+		err = t.endSent(ch, &e)
 	case parley.Retry, parley.Doubt:
 	default:
 		err = fmt.Errorf("outcome of kind %d: no such kind", o.Kind)
@@ -87,6 +84,12 @@ func (d *delivery) failureOfOurs() bool {
 }
 
 func (t *txn) endSent(ch *channel, e *ending) (err error) {
+	e.delivery.providerID = e.outcome.ProviderID
+	if t.early.mayKnow(ch.name, e.outcome.ProviderID, e.line.mark.at) {
+		if e.delivery, err = t.delivery(ch, e.outcome.ProviderID); err != nil {
+			return err
+		}
+	}
 	told := e.delivery.failureOfOurs()
 	e.delivery.accept(e.line, t.now)
 	if !told && e.delivery.failureOfOurs() {

@@ -15,7 +15,7 @@ func (s *Store) FireTimers(ctx context.Context, owned func(uint16) bool, limit i
 	var rows []parley.Pending
 	wait := horizon
 	err := s.write(ctx, makesSpace, func(t *txn) error {
-		if t.nextDue > t.now {
+		if t.nextDue > t.now && !t.dueGone {
 			wait = min(horizon, t.until(t.nextDue))
 			return nil
 		}
@@ -32,7 +32,7 @@ func (s *Store) FireTimers(ctx context.Context, owned func(uint16) bool, limit i
 			token := parley.Token(binary.BigEndian.Uint64(random[8*i:]))
 			rows[i] = t.fire(&due.fire[i], token)
 		}
-		t.nextDue = due.first
+		t.nextDue, t.dueGone = due.first, false
 		wait = min(horizon, t.until(due.next))
 		return nil
 	})

@@ -1,6 +1,256 @@
 package storetest
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
 
-func runConcurrent(t *testing.T, open Open) { t.Helper(); _ = open }
-func runModel(t *testing.T, open Open)      { t.Helper(); _ = open }
+	"github.com/parleychat/parley"
+)
+
+// workers is how many goroutines the tests of concurrency use.
+const workers = 8
+
+// together runs f by all workers at once, each with a desk of its own at the
+// same store.
+func (d *desk) together(f func(ctx context.Context, w int, own *desk) error) {
+	d.t.Helper()
+	var wg sync.WaitGroup
+	for w := range workers {
+		own := *d
+		own.n = uint64(w+1) << 40
+		wg.Go(func() {
+			if err := f(d.t.Context(), w, &own); err != nil {
+				d.t.Errorf("worker %d: %v", w, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func runConcurrent(t *testing.T, open Open) {
+	t.Helper()
+	t.Run("NumbersGrowPastWhatHadReturned", func(t *testing.T) { t.Parallel(); concurrentAppends(t, open) })
+	t.Run("OfTwoCommitsFromOneVersionOneIsTaken", func(t *testing.T) { t.Parallel(); concurrentCommits(t, open) })
+	t.Run("EachRowIsConsumedOnce", func(t *testing.T) { t.Parallel(); concurrentRows(t, open) })
+	t.Run("EachMessageIsClaimedOnceInOrder", func(t *testing.T) { t.Parallel(); concurrentClaims(t, open) })
+	t.Run("EachTimerFiresOnce", func(t *testing.T) { t.Parallel(); concurrentTimers(t, open) })
+	t.Run("OneHolder", func(t *testing.T) { t.Parallel(); concurrentLeases(t, open) })
+}
+
+func concurrentAppends(t *testing.T, open Open) {
+	t.Helper()
+	d := sit(t, open)
+	var mu sync.Mutex
+	returned := parley.Seq(0) // the largest number of any Append that has returned
+	d.together(func(ctx context.Context, w int, own *desk) error {
+		for i := range 50 {
+			mu.Lock()
+			before := returned
+			mu.Unlock()
+			rows, err := own.Append(ctx, parley.Arrivals{Events: []parley.Event{
+				own.event(conv(fmt.Sprint(w)), "x"), own.event(conv("all"), "x"),
+			}})
+			if err != nil {
+				return err
+			}
+			if rows[0].Seq <= before || rows[1].Seq <= before {
+				return fmt.Errorf("append %d got rows %d and %d; %d had been returned before", i, rows[0].Seq, rows[1].Seq, before)
+			}
+			mu.Lock()
+			returned = max(returned, rows[0].Seq, rows[1].Seq)
+			mu.Unlock()
+		}
+		return nil
+	})
+	d.same("pending", d.backlog().Pending, workers*100)
+}
+
+func concurrentCommits(t *testing.T, open Open) {
+	t.Helper()
+	d := sit(t, open)
+	var mu sync.Mutex
+	taken := map[parley.Version]int{}
+	d.together(func(ctx context.Context, w int, own *desk) error {
+		for range 40 {
+			loaded, err := own.Load(ctx, conv("a"), 10)
+			if err != nil {
+				return err
+			}
+			turn := own.turn(loaded)
+			errs, err := own.Commit(ctx, []parley.Commit{turn})
+			if err != nil {
+				return err
+			}
+			switch {
+			case errs[0] == nil:
+				mu.Lock()
+				taken[turn.Base]++
+				mu.Unlock()
+			case !errors.Is(errs[0], parley.ErrConflict):
+				return errs[0]
+			}
+		}
+		return nil
+	})
+	for base, n := range taken {
+		if n > 1 {
+			t.Errorf("%d commits from version %d were taken", n, base.Number)
+		}
+	}
+	d.same("version", d.load(conv("a")).Snapshot.Version.Number, uint64(len(taken)))
+	records, err := d.History(t.Context(), conv("a"), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.same("records", len(records), len(taken))
+}
+
+// concurrentRows lets some append and all compete to consume.
+func concurrentRows(t *testing.T, open Open) {
+	t.Helper()
+	const perWorker = 30
+	d := sit(t, open)
+	var mu sync.Mutex
+	var consumed []parley.Seq // in the order in which the commits of a conversation were taken
+	byVersion := map[uint64][]parley.Seq{}
+	take := func(ctx context.Context, own *desk) error {
+		loaded, err := own.Load(ctx, conv("a"), 3)
+		if err != nil {
+			return err
+		}
+		turn := own.turn(loaded)
+		errs, err := own.Commit(ctx, []parley.Commit{turn})
+		if err != nil || errs[0] != nil {
+			if errors.Is(errs[0], parley.ErrConflict) {
+				return err
+			}
+			return errors.Join(append(errs, err)...)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, row := range turn.Saw {
+			byVersion[turn.Next.Version.Number] = append(byVersion[turn.Next.Version.Number], row.Seq)
+		}
+		return nil
+	}
+	d.together(func(ctx context.Context, _ int, own *desk) error {
+		for range perWorker {
+			if _, err := own.Append(ctx, parley.Arrivals{Events: []parley.Event{own.event(conv("a"), "x")}}); err != nil {
+				return err
+			}
+			if err := take(ctx, own); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for range workers * perWorker {
+		if len(d.load(conv("a")).Pending) == 0 {
+			break
+		}
+		if err := take(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for v := range d.load(conv("a")).Snapshot.Version.Number {
+		consumed = append(consumed, byVersion[v+1]...)
+	}
+	d.same("rows consumed", len(consumed), workers*perWorker)
+	if !slices.IsSorted(consumed) || len(slices.Compact(consumed)) != workers*perWorker {
+		t.Errorf("rows were consumed twice or out of order: %v", consumed)
+	}
+}
+
+func concurrentClaims(t *testing.T, open Open) {
+	t.Helper()
+	const conversations, each = 10, 6
+	d := sit(t, open)
+	for i := range conversations {
+		d.send(conv(fmt.Sprint(i)), make([]string, each)...)
+	}
+	l := d.lease("s", parley.Lease{})
+	var mu sync.Mutex
+	sends := map[parley.Conversation][]uint64{}
+	d.together(func(ctx context.Context, _ int, own *desk) error {
+		for range conversations * each {
+			claimed, _, err := own.Claim(ctx, l, 3, doubtfulWait, time.Minute)
+			if err != nil {
+				return err
+			}
+			var outcomes []parley.Outcome
+			mu.Lock()
+			for _, c := range claimed {
+				sends[c.Conversation] = append(sends[c.Conversation], c.Ordinal)
+				outcomes = append(outcomes, sent(c.Outgoing))
+			}
+			mu.Unlock()
+			if err := own.Settle(ctx, l, outcomes); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i := range conversations {
+		d.same("ordinals sent", sends[conv(fmt.Sprint(i))], []uint64{1, 2, 3, 4, 5, 6})
+	}
+	d.same("unsent", d.backlog().Unsent, 0)
+}
+
+func concurrentTimers(t *testing.T, open Open) {
+	t.Helper()
+	const timers = 60
+	d := sit(t, open)
+	for i := range timers {
+		turn := d.turn(d.load(conv(fmt.Sprint(i))))
+		d.timer(&turn, "t", time.Second)
+		d.commit(turn)
+	}
+	d.clock.Add(time.Minute)
+	var mu sync.Mutex
+	fired := map[parley.Conversation]int{}
+	d.together(func(ctx context.Context, _ int, own *desk) error {
+		for range timers {
+			rows, _, err := own.FireTimers(ctx, all, 2, time.Minute)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			for _, p := range rows {
+				fired[p.Conversation]++
+			}
+			mu.Unlock()
+		}
+		return nil
+	})
+	d.same("conversations whose timer fired", len(fired), timers)
+	d.same("backlog", d.backlog().Pending, timers)
+}
+
+func concurrentLeases(t *testing.T, open Open) {
+	t.Helper()
+	d := sit(t, open)
+	var mu sync.Mutex
+	holders := map[uint64]string{}
+	for range 5 {
+		d.together(func(ctx context.Context, w int, own *desk) error {
+			l, err := own.Lease(ctx, page(), fmt.Sprint("s", w), leaseTTL, parley.Lease{})
+			if errors.Is(err, parley.ErrFenced) {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if other, taken := holders[l.Epoch]; taken && err == nil {
+				return fmt.Errorf("epoch %d is held by %s too", l.Epoch, other)
+			}
+			holders[l.Epoch] = l.Holder
+			return err
+		})
+		d.clock.Add(leaseTTL)
+	}
+	d.same("epochs", len(holders), 5)
+}
