@@ -196,6 +196,22 @@ func TestSenderRenews(t *testing.T) {
 			t.Fatalf("%d leases in 3 times their length", r.store.leased)
 		}
 	})
+	t.Run("CountedFromTheRequest", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, egress.Policy{})
+		r.store.fault = func(step string, after bool) error {
+			if step == "lease" && after && r.store.leased == 1 {
+				r.now += testTTL * 6 / 10
+			}
+			return nil
+		}
+		r.write(1, "a")
+		r.run()
+		r.wantCalls(1)
+		if h := r.calls[0]; r.store.leased != 2 || h.Until != r.now+testTTL/2 {
+			t.Fatalf("%d leases; may leave for %v", r.store.leased, h.Until-r.now)
+		}
+	})
 	t.Run("NotKeptForNothing", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, egress.Policy{})
