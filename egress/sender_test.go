@@ -226,7 +226,11 @@ func TestSenderRenews(t *testing.T) {
 			t.Fatalf("not idle: %+v", a)
 		}
 	})
-	t.Run("LapsedIsSettledUnderBeforeANewOneIsTaken", func(t *testing.T) {
+}
+
+func TestSenderLeaseLapsed(t *testing.T) {
+	t.Parallel()
+	t.Run("IsSettledUnderBeforeANewOneIsTaken", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, egress.Policy{})
 		r.write(2, "a")
