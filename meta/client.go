@@ -138,7 +138,7 @@ func (c *Client) endpoint(base string) (*endpoint, error) {
 func (c *Client) dialer(u *url.URL) fasthttp.DialFuncWithTimeout {
 	d := dialer{dial: c.cfg.Dial, limit: c.cfg.DialTimeout}
 	if d.dial == nil {
-		d.dial = fasthttp.DialDualStackTimeout
+		d.dial = dialTCP
 	}
 	if u.Scheme == "https" {
 		d.tls = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -153,7 +153,8 @@ func (c *Client) dialer(u *url.URL) fasthttp.DialFuncWithTimeout {
 	return d.connect
 }
 
-// Close closes the connections that are not in use.
+// Close closes the connections that are not in use. A goroutine of fasthttp
+// stays until ClientConfig.Idle has passed.
 func (c *Client) Close() {
 	c.facebook.host.CloseIdleConnections()
 	c.instagram.host.CloseIdleConnections()

@@ -24,6 +24,12 @@ type dialer struct {
 	tls   *tls.Config // nil: none
 }
 
+// dialTCP tries IPv6 and IPv4 side by side. Names are asked for anew for each
+// connection: there are few.
+func dialTCP(addr string, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", addr, timeout)
+}
+
 // connect dials, and shakes hands if there is TLS.
 func (d *dialer) connect(addr string, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 || timeout > d.limit {
