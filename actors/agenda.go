@@ -38,7 +38,7 @@ func (h *Host) wakeOverdue(ctx context.Context, age time.Duration) {
 	ids, err := h.cfg.Agenda.Overdue(ctx, all, age, sweepLimit)
 	if err != nil {
 		if ctx.Err() == nil {
-			h.log.Error("look for overdue conversations", slog.Any("error", err))
+			h.log.ErrorContext(ctx, "look for overdue conversations", slog.Any("error", err))
 		}
 		return
 	}
@@ -85,7 +85,7 @@ func (h *Host) fire(ctx context.Context) time.Duration {
 	rows, wait, err := h.cfg.Agenda.FireTimers(ctx, all, timerLimit, timerHorizon)
 	if err != nil {
 		if ctx.Err() == nil {
-			h.log.Error("fire timers", slog.Any("error", err))
+			h.log.ErrorContext(ctx, "fire timers", slog.Any("error", err))
 		}
 		return timerHorizon
 	}

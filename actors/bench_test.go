@@ -34,7 +34,7 @@ func openBench(b *testing.B) (*actors.Host, *embedded.Store) {
 	}
 	ctx, stop := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- h.Run(ctx) }()
+	go func(ended chan<- error) { ended <- h.Run(ctx) }(ended)
 	b.Cleanup(func() {
 		stop()
 		<-ended

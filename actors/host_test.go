@@ -46,6 +46,7 @@ func counting() *parley.Bot {
 			t.Say(fmt.Sprintf("%s %d", in.Text, s.N))
 		case parley.TimerFired:
 			t.Say("rang")
+		default: // nothing else happens here
 		}
 		return nil
 	})}
@@ -90,7 +91,7 @@ func newRig(t *testing.T, adjust func(*actors.Config)) *rig {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	r.stop = stop
-	go func() { r.ended <- r.Run(ctx) }()
+	go func(ended chan<- error) { ended <- r.Run(ctx) }(r.ended)
 	t.Cleanup(func() {
 		stop()
 		select {

@@ -105,7 +105,7 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 	defer cancel()
 	errs, err := h.cfg.Store.Commit(limited, commits)
 	if err != nil {
-		h.log.Error("commit turns", slog.Int("turns", len(group)), slog.Any("error", err))
+		h.log.ErrorContext(ctx, "commit turns", slog.Int("turns", len(group)), slog.Any("error", err))
 	}
 	h.metrics.groups.Observe(float64(len(group)))
 	told := map[parley.Channel]bool{}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,7 @@ const (
 	adminDrainTimeout = time.Second
 )
 
-// admin is the listener for operators: health, metrics and the backlog. It
+// admin is the listener for operators: health, metrics, profiles and the backlog. It
 // belongs on the loopback interface or a private network: it has no password.
 type admin struct {
 	ready    atomic.Bool
@@ -36,6 +37,9 @@ func (a *admin) Run(ctx context.Context, ln net.Listener) error {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /backlog", a.showBacklog)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.gatherer, promhttp.HandlerOpts{}))
 	srv := &http.Server{Handler: mux, ReadTimeout: adminReadTimeout}
 	ended := make(chan error, 1)

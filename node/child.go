@@ -58,7 +58,10 @@ func newChild(ctx context.Context, dir string, sim *metatest.Simulator, doubtful
 	if err := os.WriteFile(filepath.Join(dir, "parley.yaml"), b, secretMode); err != nil {
 		return nil, fmt.Errorf("write the node's configuration: %w", err)
 	}
-	return c, c.writeSecrets(sim)
+	if err := c.writeSecrets(sim); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // freeAddress finds a port that nobody uses.
@@ -180,7 +183,9 @@ func (c *child) kill() time.Time {
 // stop lets the process drain.
 func (c *child) stop() error {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
-	limit := time.AfterFunc(stopLimit, func() { _ = c.cmd.Process.Kill() })
+	limit := time.AfterFunc(stopLimit, func() {
+		_ = c.cmd.Process.Kill() // it may just have ended
+	})
 	c.finished()
 	if !limit.Stop() {
 		return fmt.Errorf("the node did not drain within %s", stopLimit)

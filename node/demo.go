@@ -89,7 +89,7 @@ func (c demoCommand) world() metatest.Config {
 }
 
 func (c demoCommand) play(ctx context.Context, dir string, progress io.Writer) (report, error) {
-	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: c.world(), Grace: c.Grace})
+	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: c.world(), Grace: c.Grace}) //nolint:contextcheck // its socket outlives no call of ours
 	if err != nil {
 		return report{}, err
 	}

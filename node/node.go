@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,14 +39,35 @@ type Node struct {
 	admin    *admin
 	webhooks net.Listener
 	adminLn  net.Listener
-	stages   []stage
 }
 
 // stage is a part that runs until its context ends. Stages are stopped in the
 // order of the line: nothing new comes in while what is there flows out.
 type stage struct {
-	name string
-	run  func(context.Context) error
+	name   string
+	run    func(context.Context) error
+	cancel context.CancelFunc
+	err    error
+	done   chan struct{}
+}
+
+// start runs the stage; if it fails, the whole node is to stop.
+func (s *stage) start(ctx context.Context, failed context.CancelCauseFunc) {
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.done = make(chan struct{})
+	go func() {
+		defer close(s.done)
+		if err := s.run(ctx); err != nil {
+			s.err = fmt.Errorf("%s: %w", s.name, err)
+			failed(err)
+		}
+	}()
+}
+
+func (s *stage) end() error {
+	s.cancel()
+	<-s.done
+	return s.err
 }
 
 // Open opens the store and puts the node together; nothing runs yet. dir is the
@@ -77,7 +97,10 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 	if err := n.assemble(served, registry); err != nil {
 		return n, err
 	}
-	return n, n.learn(ctx, served)
+	if err := n.learn(ctx, served); err != nil {
+		return n, err
+	}
+	return n, nil
 }
 
 // listen takes the addresses early: one that is in use is a mistake to be told
@@ -136,7 +159,7 @@ func (n *Node) learn(ctx context.Context, s *served) error {
 				return fmt.Errorf("register channel %s: %w", ch, err)
 			}
 			if fresh {
-				n.log.Info("channel learned", slog.String("app", string(app)), slog.String("channel", ch.String()))
+				n.log.InfoContext(ctx, "channel learned", slog.String("app", string(app)), slog.String("channel", ch.String()))
 			}
 		}
 		if err := n.ingress.Learn(ctx, app, channels); err != nil {
@@ -152,7 +175,7 @@ func (n *Node) prune(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := n.store.Prune(ctx, n.cfg.HistoryFor); err != nil && ctx.Err() == nil {
-			n.log.Error("prune", slog.Any("error", err))
+			n.log.ErrorContext(ctx, "prune", slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -165,44 +188,27 @@ func (n *Node) prune(ctx context.Context) error {
 // Run serves until ctx ends, then drains and closes the store. It returns
 // actors.ErrAbandoned if the process should be replaced by a new one.
 func (n *Node) Run(ctx context.Context) error {
-	n.stages = []stage{
-		{"ingress", n.ingress.Run},
-		{"actors", n.host.Run},
-		{"egress", n.egress.Run},
-		{"prune", n.prune},
-		{"admin", func(ctx context.Context) error { return n.admin.Run(ctx, n.adminLn) }},
-	}
 	stop, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ends := make([]context.CancelFunc, len(n.stages))
-	done := make([]chan struct{}, len(n.stages))
-	var mu sync.Mutex
-	var errs []error
-	for i, st := range n.stages {
-		stageCtx, end := context.WithCancel(context.WithoutCancel(ctx))
-		defer end()
-		ends[i], done[i] = end, make(chan struct{})
-		go func() {
-			defer close(done[i])
-			if err := st.run(stageCtx); err != nil {
-				mu.Lock()
-				errs = append(errs, fmt.Errorf("%s: %w", st.name, err))
-				mu.Unlock()
-				cancel(err)
-			}
-		}()
+	stages := []*stage{
+		{name: "ingress", run: n.ingress.Run},
+		{name: "actors", run: n.host.Run},
+		{name: "egress", run: n.egress.Run},
+		{name: "prune", run: n.prune},
+		{name: "admin", run: func(ctx context.Context) error { return n.admin.Run(ctx, n.adminLn) }},
+	}
+	for _, s := range stages {
+		s.start(context.WithoutCancel(ctx), cancel)
 	}
 	n.admin.ready.Store(true)
-	n.log.Info("serving", slog.String("webhooks", n.webhooks.Addr().String()), slog.String("admin", n.adminLn.Addr().String()))
+	n.log.InfoContext(ctx, "serving", slog.String("webhooks", n.webhooks.Addr().String()), slog.String("admin", n.adminLn.Addr().String()))
 	<-stop.Done()
 	n.admin.ready.Store(false)
-	n.log.Info("draining")
-	for i := range n.stages {
-		ends[i]()
-		<-done[i]
+	n.log.InfoContext(ctx, "draining")
+	var errs []error
+	for _, s := range stages {
+		errs = append(errs, s.end())
 	}
-	mu.Lock()
-	defer mu.Unlock()
 	return errors.Join(append(errs, n.close())...)
 }
 
