@@ -198,7 +198,12 @@ func TestNeverTwice(t *testing.T) {
 	t.Parallel()
 	for name, ruin := range map[string]func(c net.Conn){
 		"closed": func(c net.Conn) { _ = c.Close() },
-		"reset":  func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); _ = c.Close() },
+		"reset": func(c net.Conn) {
+			if tcp, ok := c.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0)
+			}
+			_ = c.Close()
+		},
 		"cut off": func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
 			_ = c.Close()
@@ -300,7 +305,7 @@ func TestIdleClosed(t *testing.T) {
 // TestNotSent are failures before anything was written: to be tried again.
 func TestNotSent(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +335,6 @@ func TestNotSent(t *testing.T) {
 
 	// TLS with a certificate that nobody knows.
 	secure := httptest.NewTLSServer(says(200, "{}"))
-	secure.Config.ErrorLog = nil
 	t.Cleanup(secure.Close)
 	_, err = client(t, meta.ClientConfig{BaseURL: secure.URL}).Send(t.Context(), meta.Account{}, o)
 	if e := graphError(t, err); e.Class != meta.ClassRetry || !strings.Contains(err.Error(), "TLS") {
@@ -341,7 +345,7 @@ func TestNotSent(t *testing.T) {
 // newBare is a server of connections.
 func newBare(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

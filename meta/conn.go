@@ -27,7 +27,8 @@ type dialer struct {
 // dialTCP tries IPv6 and IPv4 side by side. Names are asked for anew for each
 // connection: there are few.
 func dialTCP(addr string, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", addr, timeout)
+	d := net.Dialer{Timeout: timeout}
+	return d.Dial("tcp", addr)
 }
 
 // connect dials, and shakes hands if there is TLS.
@@ -45,7 +46,7 @@ func (d *dialer) connect(addr string, timeout time.Duration) (net.Conn, error) {
 	secure := tls.Client(c, d.tls)
 	err = c.SetDeadline(time.Now().Add(timeout)) //nolint:forbidigo // the clock of sockets
 	if err == nil {
-		err = secure.Handshake()
+		err = secure.Handshake() //nolint:noctx // fasthttp dials without a context; the deadline bounds it
 	}
 	if err == nil {
 		err = c.SetDeadline(time.Time{})

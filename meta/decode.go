@@ -96,8 +96,7 @@ func Decode(body []byte, o Options) (Decoded, error) {
 
 // notJSON says where the body goes wrong, never what it holds.
 func notJSON(err error) error {
-	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return fmt.Errorf("%w: wrong at byte %d", ErrNotJSON, syntax.ByteOffset)
 	}
 	return ErrNotJSON
@@ -192,29 +191,27 @@ func (d *decoder) address(it item) (address, error) {
 			return to, common.fault
 		}
 		if common.number != "" {
-			to.kind, to.id = parley.WhatsApp, common.number
-			return to, d.resolve(&to)
+			return d.resolve(parley.WhatsApp, common.number)
 		}
 	}
 	id, err := scalar(d.entries[it.entry].id)
 	if err != nil {
 		return to, fmt.Errorf("id: %w", err)
 	}
-	to.id = string(id)
-	return to, d.resolve(&to)
+	return d.resolve(to.kind, string(id))
 }
 
-func (d *decoder) resolve(to *address) error {
+func (d *decoder) resolve(kind parley.ChannelKind, id string) (address, error) {
 	l := &d.last
-	if l.kind != to.kind || l.id != to.id {
-		l.kind, l.id = to.kind, to.id
-		l.channel, l.known = d.opts.Resolve(to.kind, to.id)
+	if l.kind != kind || l.id != id {
+		l.kind, l.id = kind, id
+		l.channel, l.known = d.opts.Resolve(kind, id)
 	}
-	to.channel = l.channel
+	to := address{channel: l.channel, kind: kind, id: id}
 	if !l.known {
-		return &unknownChannel{kind: to.kind, id: to.id}
+		return to, &unknownChannel{kind: kind, id: id}
 	}
-	return nil
+	return to, nil
 }
 
 // dispatch hands an update to what understands its envelope and object.

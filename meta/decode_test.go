@@ -65,42 +65,42 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func goldens(t testing.TB) []string {
-	t.Helper()
+func goldens(tb testing.TB) []string {
+	tb.Helper()
 	paths, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(paths) == 0 {
-		t.Fatal("no bodies in testdata", err)
+		tb.Fatal("no bodies in testdata", err)
 	}
 	return paths
 }
 
-func read(t testing.TB, path string) []byte {
-	t.Helper()
+func read(tb testing.TB, path string) []byte {
+	tb.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
 
-func decode(t testing.TB, body []byte, o meta.Options) meta.Decoded {
-	t.Helper()
+func decode(tb testing.TB, body []byte, o meta.Options) meta.Decoded {
+	tb.Helper()
 	d, err := meta.Decode(body, o)
 	if err != nil {
-		t.Fatalf("%v in %.200s", err, body)
+		tb.Fatalf("%v in %.200s", err, body)
 	}
 	return d
 }
 
 // lines shows everything that a body became, a JSON value a line.
-func lines(t testing.TB, d *meta.Decoded) []byte {
-	t.Helper()
+func lines(tb testing.TB, d *meta.Decoded) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	line := func(v any) {
 		if err := enc.Encode(v); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	for _, e := range d.Events {
@@ -139,10 +139,24 @@ func TestEveryInput(t *testing.T) {
 		}
 	}
 	for _, in := range []parley.Input{
-		parley.Message{}, parley.Postback{}, parley.Edited{}, parley.Deleted{}, parley.Reaction{}, parley.Referred{},
-		parley.OptIn{}, parley.Preference{}, parley.AccountLink{}, parley.ThreadControl{}, parley.Echo{},
-		parley.Overheard{}, parley.Comment{}, parley.Lead{}, parley.PhoneCall{}, parley.ContactChanged{},
-		parley.Notice{}, parley.Unknown{},
+		parley.Message{},
+		parley.Postback{},
+		parley.Edited{},
+		parley.Deleted{},
+		parley.Reaction{},
+		parley.Referred{},
+		parley.OptIn{},
+		parley.Preference{},
+		parley.AccountLink{},
+		parley.ThreadControl{},
+		parley.Echo{},
+		parley.Overheard{},
+		parley.Comment{},
+		parley.Lead{},
+		parley.PhoneCall{},
+		parley.ContactChanged{},
+		parley.Notice{},
+		parley.Unknown{},
 	} {
 		if !seen[in.Kind()] {
 			t.Errorf("no golden has a %s", in.Kind())
@@ -286,14 +300,14 @@ func TestBigBatch(t *testing.T) {
 	const updates, poisoned = 1000, 617
 	text := strings.Repeat("x", 2900)
 	whatsApp := func(i int) string {
-		body := fmt.Sprintf(`{"body":"%s"}`, text)
+		body := fmt.Sprintf(`{"body":%q}`, text)
 		if i == poisoned {
 			body = `"` + text + `"`
 		}
 		return fmt.Sprintf(`{"from":"%d","id":"wamid.%d","timestamp":"1749416383","type":"text","text":%s}`, 490000+i, i, body)
 	}
 	messenger := func(i int) string {
-		body := fmt.Sprintf(`"%s"`, text)
+		body := fmt.Sprintf("%q", text)
 		if i == poisoned {
 			body = "{}"
 		}

@@ -47,8 +47,7 @@ func (e *GraphError) Unwrap() error { return e.Cause }
 // ClassOf is the class of an error of [Client.Send]: that of the GraphError, and
 // ClassPermanent of a message that could not be encoded.
 func ClassOf(err error) Class {
-	var g *GraphError
-	if errors.As(err, &g) {
+	if g, ok := errors.AsType[*GraphError](err); ok {
 		return g.Class
 	}
 	return ClassPermanent

@@ -33,8 +33,7 @@ func (d *decoder) quarantine(it item, to *address, cause error) {
 	}
 	q.Kind, q.ChannelID = to.kind, to.id
 	q.Body = d.rebuild(it)
-	var unknown *unknownChannel
-	if !errors.As(cause, &unknown) {
+	if _, unknown := errors.AsType[*unknownChannel](cause); !unknown {
 		q.Cause = d.path(it) + ": " + q.Cause
 	}
 	d.out.Quarantined = append(d.out.Quarantined, q)
@@ -193,7 +192,8 @@ func scalar(raw []byte) (text, error) {
 	case raw[0] == '"' && isPlain(raw):
 		return text(raw[1 : len(raw)-1]), nil
 	}
-	return t, decodeStrictly(raw, &t)
+	err := decodeStrictly(raw, &t)
+	return t, err
 }
 
 // isPlain reports whether a JSON string says what it seems to say: no escapes,
@@ -224,8 +224,7 @@ func (f *fault) Error() string {
 // at says that err was met below path.
 func at(path string, err error) error {
 	f := fault{path: path}
-	var below *fault
-	if errors.As(err, &below) {
+	if below, ok := errors.AsType[*fault](err); ok {
 		f.what = below.what
 		if below.path != "" {
 			f.path += "." + below.path
@@ -238,25 +237,22 @@ func at(path string, err error) error {
 
 // shapeOf turns an error of the JSON decoder into a fault.
 func shapeOf(err error) error {
-	var below *fault
-	if errors.As(err, &below) {
+	if below, ok := errors.AsType[*fault](err); ok {
 		return below
 	}
-	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		what := "not valid JSON"
 		if errors.Is(err, jsontext.ErrDuplicateName) {
 			what = "name given twice"
 		}
 		return &fault{path: dotted(syntax.JSONPointer), what: what}
 	}
-	var semantic *json.SemanticError
-	if !errors.As(err, &semantic) {
+	semantic, ok := errors.AsType[*json.SemanticError](err)
+	if !ok {
 		return &fault{what: "can't be read"}
 	}
 	f := &fault{path: dotted(semantic.JSONPointer)}
-	var shape *shapeError
-	if errors.As(err, &shape) {
+	if shape, ok := errors.AsType[*shapeError](err); ok {
 		f.what = shape.Error()
 		return f
 	}

@@ -14,11 +14,11 @@ import (
 
 const rowText = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 
-func outgoing(t testing.TB, kind parley.ChannelKind, to parley.Contact, text string, replies ...parley.QuickReply) *parley.Outgoing {
-	t.Helper()
+func outgoing(tb testing.TB, kind parley.ChannelKind, to parley.Contact, text string, replies ...parley.QuickReply) *parley.Outgoing {
+	tb.Helper()
 	id, err := parley.ParseID(rowText)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &parley.Outgoing{
 		ID:           id,
@@ -45,40 +45,55 @@ func TestEncodeSend(t *testing.T) {
 		body string
 	}{
 		"messenger": {
-			outgoing(t, parley.Messenger, "user:5", "h\u00e9<i>"), meta.Sending{}, "77/messages",
+			outgoing(t, parley.Messenger, "user:5", "h\u00e9<i>"),
+			meta.Sending{},
+			"77/messages",
 			`{"recipient":{"id":"5"},"messaging_type":"RESPONSE","message":{"text":"hé<i>","metadata":"` + rowText + `"}}`,
 		},
 		"messenger, quick replies": {
 			outgoing(t, parley.Messenger, "userref:r", "hi", parley.QuickReply{Title: "Yes"}, parley.QuickReply{Title: "No", Payload: "N"}),
-			meta.Sending{}, "77/messages",
+			meta.Sending{},
+			"77/messages",
 			`{"recipient":{"user_ref":"r"},"messaging_type":"RESPONSE","message":{"text":"hi","quick_replies":[` +
 				`{"content_type":"text","title":"Yes","payload":"Yes"},{"content_type":"text","title":"No","payload":"N"}],` +
 				`"metadata":"` + rowText + `"}}`,
 		},
 		"instagram by a page": {
-			outgoing(t, parley.Instagram, "user:5", "hi", replies(1)...), meta.Sending{From: "99"}, "99/messages",
+			outgoing(t, parley.Instagram, "user:5", "hi", replies(1)...),
+			meta.Sending{From: "99"},
+			"99/messages",
 			`{"recipient":{"id":"5"},"message":{"text":"hi","quick_replies":[{"content_type":"text","title":"T0","payload":"P0"}]}}`,
 		},
 		"whatsapp, phone": {
-			outgoing(t, parley.WhatsApp, "phone:491", "hi"), meta.Sending{}, "77/messages",
+			outgoing(t, parley.WhatsApp, "phone:491", "hi"),
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","to":"491","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, user id": {
-			outgoing(t, parley.WhatsApp, "bsuid:US.1", "hi"), meta.Sending{}, "77/messages",
+			outgoing(t, parley.WhatsApp, "bsuid:US.1", "hi"),
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","recipient":"US.1","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, group": {
-			outgoing(t, parley.WhatsApp, "group:1@g.us", "hi"), meta.Sending{}, "77/messages",
+			outgoing(t, parley.WhatsApp, "group:1@g.us", "hi"),
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"group","to":"1@g.us","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, buttons": {
-			outgoing(t, parley.WhatsApp, "phone:491", "hi", replies(2)...), meta.Sending{}, "77/messages",
+			outgoing(t, parley.WhatsApp, "phone:491", "hi", replies(2)...),
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","to":"491","type":"interactive","interactive":` +
 				`{"type":"button","body":{"text":"hi"},"action":{"buttons":[{"type":"reply","reply":{"id":"P0","title":"T0"}},` +
 				`{"type":"reply","reply":{"id":"P1","title":"T1"}}]}},` + opaque + `}`,
 		},
 		"whatsapp, list": {
-			outgoing(t, parley.WhatsApp, "phone:491", "hi", replies(4)...), meta.Sending{ListLabel: "Pick"}, "77/messages",
+			outgoing(t, parley.WhatsApp, "phone:491", "hi", replies(4)...),
+			meta.Sending{ListLabel: "Pick"},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","to":"491","type":"interactive","interactive":` +
 				`{"type":"list","body":{"text":"hi"},"action":{"button":"Pick","sections":[{"rows":[{"id":"P0","title":"T0"},` +
 				`{"id":"P1","title":"T1"},{"id":"P2","title":"T2"},{"id":"P3","title":"T3"}]}]}},` + opaque + `}`,

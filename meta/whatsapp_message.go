@@ -142,7 +142,7 @@ func (d *decoder) waMessage(u *update, p *people) error {
 	if u.field == "history" { // long past: to be known, not to be answered
 		return d.historic(u, who, &m)
 	}
-	e := parley.Event{Time: parseTime(m.Timestamp), Input: m.input(u, who)}
+	e := parley.Event{Time: parseTime(m.Timestamp), Input: m.input(who)}
 	if e.Input == nil {
 		return d.unknownAt(u, who, m.Type, e.Time)
 	}
@@ -201,19 +201,19 @@ func (m *waMessage) key(u *update, in parley.Input) (parley.EventKey, error) {
 		return u.contentKey(in.Kind())
 	}
 	discriminator := ""
-	switch in := in.(type) {
-	case parley.Message:
-		discriminator = in.Unsupported
-	case parley.Edited:
-		discriminator = in.ID + " " + string(m.Timestamp)
-	case parley.Reaction:
-		discriminator = in.MessageID + " " + in.Emoji
+	switch m.kind() {
+	case "unsupported", "unknown":
+		discriminator = m.unsupported()
+	case "edit":
+		discriminator = string(m.Edit.Original) + " " + string(m.Timestamp)
+	case "reaction":
+		discriminator = string(m.Reaction.MessageID) + " " + m.Reaction.Emoji
 	}
 	return u.key(in.Kind(), string(m.ID), discriminator), nil
 }
 
 // input is nil if the type isn't known.
-func (m *waMessage) input(u *update, who []parley.Contact) parley.Input {
+func (m *waMessage) input(who []parley.Contact) parley.Input {
 	switch m.kind() {
 	case "reaction":
 		return parley.Reaction{
@@ -292,15 +292,20 @@ func (m *waMessage) message() parley.Message {
 		in.Attachments = []parley.Attachment{a.input(m.Type)}
 	}
 	if m.Type == "unsupported" || m.Type == "unknown" {
-		in.Unsupported = m.Type
-		if m.Unsupported != nil {
-			in.Unsupported = cmp.Or(m.Unsupported.Type, m.Type)
-		}
+		in.Unsupported = m.unsupported()
 	}
 	m.addAnswer(&in)
 	m.addPlace(&in)
 	m.addContext(&in)
 	return in
+}
+
+// unsupported names what could not be passed on.
+func (m *waMessage) unsupported() string {
+	if m.Unsupported == nil {
+		return m.Type
+	}
+	return cmp.Or(m.Unsupported.Type, m.Type)
 }
 
 func (a *waMedia) input(kind string) parley.Attachment {
