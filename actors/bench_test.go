@@ -37,7 +37,9 @@ func openBench(b *testing.B) (*actors.Host, *embedded.Store) {
 	go func(ended chan<- error) { ended <- h.Run(ctx) }(ended)
 	b.Cleanup(func() {
 		stop()
-		<-ended
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
 		if err := store.Close(); err != nil {
 			b.Error(err)
 		}

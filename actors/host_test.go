@@ -95,7 +95,10 @@ func newRig(t *testing.T, adjust func(*actors.Config)) *rig {
 	t.Cleanup(func() {
 		stop()
 		select {
-		case <-r.ended:
+		case err := <-r.ended:
+			if err != nil && !errors.Is(err, actors.ErrAbandoned) {
+				t.Error(err)
+			}
 		case <-time.After(20 * time.Second):
 			t.Error("the host did not end")
 		}

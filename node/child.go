@@ -34,6 +34,7 @@ type child struct {
 	cmd       *exec.Cmd
 	died      chan error // of a death that nobody ordered
 	ended     chan struct{}
+	death     error // how the last process ended
 	processes int
 	cpu       time.Duration // of the processes that have ended
 }
@@ -191,7 +192,7 @@ func (c *child) stop() error {
 		return fmt.Errorf("the node did not drain within %s", stopLimit)
 	}
 	if code := c.cmd.ProcessState.ExitCode(); code != exitOK {
-		return fmt.Errorf("the node ended with code %d instead of draining", code)
+		return fmt.Errorf("the node ended with code %d instead of draining: %w", code, c.death)
 	}
 	return nil
 }
@@ -200,7 +201,7 @@ func (c *child) stop() error {
 func (c *child) finished() {
 	<-c.ended
 	select {
-	case <-c.died:
+	case c.death = <-c.died:
 	default: // somebody has heard of it already
 	}
 	c.cpu += c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()

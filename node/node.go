@@ -139,7 +139,7 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 		return err
 	}
 	n.ingress, err = ingress.New(ingress.Config{
-		Listener: n.webhooks, Apps: s.apps, Inbox: n.store, Quarantine: n.store, Deliverer: n.host,
+		Listener: n.webhooks, Apps: s.apps, Inbox: inbox{Store: n.store, wake: n.egress.Wake}, Quarantine: n.store, Deliverer: n.host,
 		Logger: n.log.With(slog.String("part", "ingress")), Registerer: registry,
 	})
 	if err != nil {
