@@ -190,7 +190,7 @@ func (t *txn) writeFold(ch *channel, f *fold) {
 	for _, d := range f.order {
 		if d.delivery != d.was {
 			t.setDelivery(ch, &d.delivery)
-			if d.id.IsZero() || d.contact == "" {
+			if !d.was.known {
 				t.early.add(ch.name, d.providerID, t.now)
 			}
 		}

@@ -1,0 +1,205 @@
+package embedded_test
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/persistence/embedded"
+)
+
+func TestDirectory(t *testing.T) {
+	t.Parallel()
+	t.Run("OneProcessAtATime", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		open(t, embedded.Config{Dir: dir})
+		_, err := embedded.Open(embedded.Config{Dir: dir})
+		if !errors.Is(err, parley.ErrLocked) || !strings.Contains(err.Error(), dir) {
+			t.Fatalf("got %v, want ErrLocked that names the directory", err)
+		}
+	})
+	t.Run("NewerFormatIsRefusedAndLeft", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		file := filepath.Join(dir, "PARLEY")
+		if err := os.WriteFile(file, []byte("parley embedded store, format 2\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := embedded.Open(embedded.Config{Dir: dir})
+		if !errors.Is(err, parley.ErrFormat) || !strings.Contains(err.Error(), "format 2") {
+			t.Fatalf("got %v, want ErrFormat that names the format", err)
+		}
+		if b, err := os.ReadFile(file); err != nil || string(b) != "parley embedded store, format 2\n" {
+			t.Fatalf("the file is now %q: %v", b, err)
+		}
+	})
+	t.Run("SomethingElseIsLeft", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "thesis.txt"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := embedded.Open(embedded.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "thesis.txt") {
+			t.Fatalf("got %v, want a refusal that names the file", err)
+		}
+	})
+	t.Run("ClosedAnswersSo", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, embedded.Config{Dir: t.TempDir()})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(0)}}); !errors.Is(err, embedded.ErrClosed) {
+			t.Fatalf("got %v, want ErrClosed", err)
+		}
+	})
+}
+
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	const reserve = 100 << 20
+	var free atomic.Uint64
+	free.Store(reserve)
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, embedded.Config{
+		Dir: t.TempDir(), ReserveBytes: reserve, Now: func() time.Time { return now },
+		Free: func() (uint64, error) { return free.Load(), nil },
+	})
+	appended := func() error {
+		_, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(0)}})
+		return err
+	}
+	committed := func() error {
+		loaded, err := s.Load(t.Context(), testConversation(0), 1)
+		if err != nil || len(loaded.Pending) == 0 {
+			t.Fatalf("load: %v", err)
+		}
+		p := &loaded.Pending[0]
+		c := parley.Commit{
+			Conversation: p.Conversation, Base: loaded.Snapshot.Version, Through: p.Seq, Saw: []parley.Row{p.Row}, Next: loaded.Snapshot,
+		}
+		c.Next.Version.Number++
+		errs, err := s.Commit(t.Context(), []parley.Commit{c})
+		return errors.Join(append(errs, err)...)
+	}
+	for range 3 {
+		if err := appended(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	free.Store(reserve - 1)
+	now = now.Add(time.Second)
+	if err := appended(); !errors.Is(err, parley.ErrFull) {
+		t.Fatalf("append below the reserve: got %v, want ErrFull", err)
+	}
+	if _, err := s.Release(t.Context(), nil, parley.Arrivals{Events: []parley.Event{testEvent(0)}}); !errors.Is(err, parley.ErrFull) {
+		t.Fatalf("release below the reserve: got %v, want ErrFull", err)
+	}
+	if err := committed(); err != nil {
+		t.Fatalf("commit below the reserve: %v", err)
+	}
+	free.Store(reserve/4 - 1)
+	now = now.Add(time.Second)
+	if err := committed(); err == nil {
+		t.Fatal("commit below the hard reserve was taken")
+	}
+	free.Store(reserve)
+	if err := errors.Join(appended(), committed()); err != nil {
+		t.Fatalf("with room again, at once: %v", err)
+	}
+}
+
+// TestBrokenLog: a log that can't be written breaks the store for good, and by
+// default ends the process. It happens in child processes, since a broken store
+// can't stop its goroutines.
+func TestBrokenLog(t *testing.T) {
+	t.Parallel()
+	switch os.Getenv("PARLEY_TEST_BROKEN") {
+	case "answers":
+		brokenAnswers(t)
+	case "ends":
+		brokenEnds(t)
+	default:
+		for mode, want := range map[string]int{"answers": 0, "ends": embedded.ExitBroken} {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenLog$")
+			cmd.Env = append(os.Environ(), "PARLEY_TEST_BROKEN="+mode)
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState.ExitCode() != want {
+				t.Errorf("%s: status %d, want %d: %v\n%s", mode, cmd.ProcessState.ExitCode(), want, err, out)
+			}
+			if mode == "ends" && !strings.Contains(string(out), "store can't go on") {
+				t.Errorf("it doesn't say why it ends:\n%s", out)
+			}
+		}
+	}
+}
+
+// brokenFS is a file system that stops writing logs when it is told to.
+func brokenFS(broken *atomic.Bool) vfs.FS {
+	return errorfs.Wrap(vfs.NewCrashableMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && strings.HasSuffix(op.Path, ".log") && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+}
+
+// brokenAnswers: nothing that it answers once it is broken is a success, even if
+// the disk is well again: the store can't know what is on it.
+func brokenAnswers(t *testing.T) {
+	t.Helper()
+	var broken atomic.Bool
+	var fatal atomic.Int32
+	s, err := embedded.Open(embedded.Config{Dir: "store", FS: brokenFS(&broken), Fatal: func(error) { fatal.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appended := func() error {
+		_, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(0)}})
+		return err
+	}
+	if err := appended(); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	for range 3 {
+		if err := appended(); err == nil {
+			t.Error("an append was acknowledged whose log could not be written")
+		}
+		broken.Store(false)
+	}
+	if fatal.Load() != 1 {
+		t.Errorf("Fatal was called %d times", fatal.Load())
+	}
+	if err := s.Close(); err == nil {
+		t.Error("closing a broken store is no success")
+	}
+	if !t.Failed() {
+		os.Exit(0) // before anyone looks for the goroutines that can't end
+	}
+}
+
+func brokenEnds(t *testing.T) {
+	t.Helper()
+	var broken atomic.Bool
+	s, err := embedded.Open(embedded.Config{
+		Dir: "store", FS: brokenFS(&broken), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	_, err = s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(0)}})
+	t.Errorf("the process goes on: %v", err)
+}
