@@ -11,9 +11,10 @@ import (
 // channel: the holder of its lease.
 type Outbox interface {
 	// Lease takes or renews the lease of a channel for ttl, by the store's
-	// clock. Renewing keeps the epoch; taking a lease that is free, has expired
-	// or whose holder is the same name without the epoch in hand raises it.
-	// ErrFenced: another holds it. have is the lease in hand, zero if none.
+	// clock. Renewing keeps the epoch, also if the lease has expired and nobody
+	// took it since; taking one that is free, that another let expire, or whose
+	// holder is the same name without the epoch in hand raises it. ErrFenced:
+	// another holds it. have is the lease in hand, zero if none.
 	Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error)
 	// Claim marks up to limit messages as attempted in the lease's epoch and
 	// returns them once the marks are durable. At most one message of each

@@ -23,7 +23,7 @@ type demoCommand struct {
 	Duplicates   float64       `default:"0.1" help:"Fraction of posts that Meta delivers again (0 to 1)."`
 	Faults       float64       `default:"0.01" help:"Fraction of sends that the simulated Graph API refuses for a time, and of those whose answer it withholds."`
 	Kill         int           `help:"Kill the node with SIGKILL this many times, at random moments, and start it again."`
-	DoubtfulWait time.Duration `default:"2s" help:"Wait before a message whose answer was lost is sent again."`
+	DoubtfulWait time.Duration `default:"5s" help:"Wait before a message whose answer was lost is sent again."`
 	Grace        time.Duration `default:"30s" help:"How long to wait at the end for what is owed."`
 	Seed         uint64        `help:"Seed of the simulation; random if 0."`
 	Unit         bool          `help:"Also measure the bare server of the benchmarks, to compare CPU."`

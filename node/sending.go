@@ -47,7 +47,7 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 // sendTimes are the lease and the time of one call, such that a first attempt
 // is over before a second of the same message begins.
 func sendTimes(doubtful time.Duration) (lease, timeout time.Duration) {
-	lease = min(egress.LeaseTTL, doubtful)
+	lease = min(egress.LeaseTTL, doubtful/2)
 	return lease, min(meta.DefaultTimeout, (doubtful-lease/2)*9/10)
 }
 

@@ -29,7 +29,9 @@ func (s *Store) Lease(ctx context.Context, name parley.Channel, holder string, t
 		if live && l.holder != holder {
 			return parley.ErrFenced
 		}
-		inHand := live && have.Channel == name && have.Holder == holder && have.Epoch == l.epoch
+		// One that has expired and that nobody took is still its holder's: all that
+		// was claimed under its epoch is known to it.
+		inHand := l.held && l.holder == holder && have == parley.Lease{Channel: name, Holder: holder, Epoch: l.epoch, TTL: have.TTL}
 		if !inHand {
 			l.epoch++
 			ch.orphan()

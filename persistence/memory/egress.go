@@ -31,7 +31,7 @@ func (s *Store) Lease(ctx context.Context, name parley.Channel, holder string, t
 		return parley.Lease{}, fmt.Errorf("lease: %w", parley.ErrFenced)
 	}
 	epoch := ch.lease.Epoch
-	if !live || have.Epoch != epoch || have.Holder != holder || have.Channel != name {
+	if have.Epoch != epoch || have.Holder != holder || have.Channel != name || ch.lease.Holder != holder {
 		epoch++
 	}
 	ch.lease = parley.Lease{Channel: name, Holder: holder, Epoch: epoch, TTL: ttl}

@@ -10,302 +10,354 @@ import (
 
 func runLease(t *testing.T, open Open) {
 	t.Helper()
-	lease := func(d *desk, holder string, have parley.Lease) (parley.Lease, error) {
-		return d.Lease(d.t.Context(), page(), holder, leaseTTL, have)
+	promises(t, open, map[string]promise{
+		"RenewingKeepsTheEpoch":         leaseRenewingKeepsTheEpoch,
+		"HeldByOne":                     leaseHeldByOne,
+		"RaisedOnTakeover":              leaseRaisedOnTakeover,
+		"RaisedWithoutTheEpochInHand":   leaseRaisedWithoutTheEpochInHand,
+		"FencedAfterTakeover":           leaseFencedAfterTakeover,
+		"ExpiredMayStillSettleNotClaim": leaseExpiredMayStillSettleNotClaim,
+		"RenewedAfterExpiryIsTheSame":   leaseRenewedAfterExpiryIsTheSame,
+		"ByChannel":                     leaseByChannel,
+		"NeverLeasedIsFenced":           leaseNeverLeasedIsFenced,
+	})
+}
+
+func tryLease(d *desk, holder string, have parley.Lease) (parley.Lease, error) {
+	return d.Lease(d.t.Context(), page(), holder, leaseTTL, have)
+}
+
+func leaseRenewingKeepsTheEpoch(t *testing.T, d *desk) {
+	t.Helper()
+	first := d.lease("s1", parley.Lease{})
+	if first.Epoch == 0 || first.Holder != "s1" || first.Channel != page() || first.TTL != leaseTTL {
+		t.Fatalf("lease is %+v", first)
 	}
-	t.Run("RenewingKeepsTheEpoch", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		first := d.lease("s1", parley.Lease{})
-		if first.Epoch == 0 || first.Holder != "s1" || first.Channel != page() || first.TTL != leaseTTL {
-			t.Fatalf("lease is %+v", first)
-		}
-		for range 5 {
-			d.clock.Add(leaseTTL - time.Second)
-			d.same("renewed lease", d.lease("s1", first), first)
-		}
-	})
-	t.Run("HeldByOne", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		d.lease("s1", parley.Lease{})
-		_, err := lease(d, "s2", parley.Lease{})
-		d.fenced("second holder", err)
-		d.clock.Add(leaseTTL - time.Millisecond)
-		_, err = lease(d, "s2", parley.Lease{})
-		d.fenced("second holder just before expiry", err)
-	})
-	t.Run("RaisedOnTakeover", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		first := d.lease("s1", parley.Lease{})
-		d.clock.Add(leaseTTL)
-		second := d.lease("s2", parley.Lease{})
-		if second.Epoch <= first.Epoch {
-			t.Fatalf("epoch %d after %d", second.Epoch, first.Epoch)
-		}
-		_, err := lease(d, "s1", first)
-		d.fenced("renewal after a takeover", err)
-	})
-	t.Run("RaisedWithoutTheEpochInHand", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		first := d.lease("s1", parley.Lease{})
-		second := d.lease("s1", parley.Lease{}) // the same name: it was started anew
-		if second.Epoch <= first.Epoch {
-			t.Fatalf("epoch %d after %d", second.Epoch, first.Epoch)
-		}
-		_, _, err := d.Claim(t.Context(), first, 1, doubtfulWait, time.Minute)
-		d.fenced("claim by its earlier self", err)
-	})
-	t.Run("FencedAfterTakeover", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "x")
-		first := d.lease("s1", parley.Lease{})
-		d.claims(first, out[0])
-		d.clock.Add(leaseTTL)
-		second := d.lease("s2", parley.Lease{})
-		_, _, err := d.Claim(t.Context(), first, 1, doubtfulWait, time.Minute)
-		d.fenced("claim", err)
-		d.fenced("settle", d.Settle(t.Context(), first, []parley.Outcome{sent(out[0])}))
-		_, _, err = d.Fold(t.Context(), first, 10)
-		d.fenced("fold", err)
-		d.same("unsent", d.backlog().Unsent, 1)
-		d.claims(second)
-	})
-	t.Run("ExpiredMayStillSettleNotClaim", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "x", "y")
-		l := d.lease("s1", parley.Lease{})
-		d.claims(l, out[0])
-		d.clock.Add(leaseTTL)
-		_, _, err := d.Claim(t.Context(), l, 1, doubtfulWait, time.Minute)
-		d.fenced("claim with an expired lease", err)
-		d.settle(l, sent(out[0]))
-		d.same("unsent", d.backlog().Unsent, 1)
-	})
-	t.Run("ByChannel", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		d.lease("s1", parley.Lease{})
-		other := page()
-		other.Brand = "other"
-		if _, err := d.Lease(t.Context(), other, "s2", leaseTTL, parley.Lease{}); err != nil {
-			t.Fatal(err)
-		}
-	})
-	t.Run("NeverLeasedIsFenced", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		d.send(conv("a"), "x")
-		_, _, err := d.Claim(t.Context(), parley.Lease{Channel: page()}, 1, doubtfulWait, time.Minute)
-		d.fenced("claim", err)
-	})
+	for range 5 {
+		d.clock.Add(leaseTTL - time.Second)
+		d.same("renewed lease", d.lease("s1", first), first)
+	}
+}
+
+func leaseHeldByOne(t *testing.T, d *desk) {
+	t.Helper()
+	d.lease("s1", parley.Lease{})
+	_, err := tryLease(d, "s2", parley.Lease{})
+	d.fenced("second holder", err)
+	d.clock.Add(leaseTTL - time.Millisecond)
+	_, err = tryLease(d, "s2", parley.Lease{})
+	d.fenced("second holder just before expiry", err)
+}
+
+func leaseRaisedOnTakeover(t *testing.T, d *desk) {
+	t.Helper()
+	first := d.lease("s1", parley.Lease{})
+	d.clock.Add(leaseTTL)
+	second := d.lease("s2", parley.Lease{})
+	if second.Epoch <= first.Epoch {
+		t.Fatalf("epoch %d after %d", second.Epoch, first.Epoch)
+	}
+	_, err := tryLease(d, "s1", first)
+	d.fenced("renewal after a takeover", err)
+}
+
+func leaseRaisedWithoutTheEpochInHand(t *testing.T, d *desk) {
+	t.Helper()
+	first := d.lease("s1", parley.Lease{})
+	second := d.lease("s1", parley.Lease{}) // the same name: it was started anew
+	if second.Epoch <= first.Epoch {
+		t.Fatalf("epoch %d after %d", second.Epoch, first.Epoch)
+	}
+	_, _, err := d.Claim(t.Context(), first, 1, doubtfulWait, time.Minute)
+	d.fenced("claim by its earlier self", err)
+}
+
+func leaseFencedAfterTakeover(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "x")
+	first := d.lease("s1", parley.Lease{})
+	d.claims(first, out[0])
+	d.clock.Add(leaseTTL)
+	second := d.lease("s2", parley.Lease{})
+	_, _, err := d.Claim(t.Context(), first, 1, doubtfulWait, time.Minute)
+	d.fenced("claim", err)
+	d.fenced("settle", d.Settle(t.Context(), first, []parley.Outcome{sent(out[0])}))
+	_, _, err = d.Fold(t.Context(), first, 10)
+	d.fenced("fold", err)
+	d.same("unsent", d.backlog().Unsent, 1)
+	d.claims(second)
+}
+
+func leaseExpiredMayStillSettleNotClaim(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "x", "y")
+	l := d.lease("s1", parley.Lease{})
+	d.claims(l, out[0])
+	d.clock.Add(leaseTTL)
+	_, _, err := d.Claim(t.Context(), l, 1, doubtfulWait, time.Minute)
+	d.fenced("claim with an expired lease", err)
+	d.settle(l, sent(out[0]))
+	d.same("unsent", d.backlog().Unsent, 1)
+}
+
+func leaseRenewedAfterExpiryIsTheSame(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "x", "y")
+	first := d.lease("s1", parley.Lease{})
+	d.claims(first, out[0])
+	d.clock.Add(2 * leaseTTL)
+	if again := d.lease("s1", first); again.Epoch != first.Epoch {
+		t.Fatalf("epoch %d after %d, though nobody took it", again.Epoch, first.Epoch)
+	}
+	d.settle(first, sent(out[0])) // not doubtful: its sender knows what became of it
+	d.claims(first, out[1])
+}
+
+func leaseByChannel(t *testing.T, d *desk) {
+	t.Helper()
+	d.lease("s1", parley.Lease{})
+	other := page()
+	other.Brand = "other"
+	if _, err := d.Lease(t.Context(), other, "s2", leaseTTL, parley.Lease{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func leaseNeverLeasedIsFenced(t *testing.T, d *desk) {
+	t.Helper()
+	d.send(conv("a"), "x")
+	_, _, err := d.Claim(t.Context(), parley.Lease{Channel: page()}, 1, doubtfulWait, time.Minute)
+	d.fenced("claim", err)
 }
 
 func runClaim(t *testing.T, open Open) {
 	t.Helper()
-	t.Run("OrderWithinConversation", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "1", "2")
-		out = append(out, d.send(conv("a"), "3")...)
-		other := d.send(conv("b"), "b1")
-		l := d.lease("s", parley.Lease{})
-		d.claims(l, out[0], other[0])
-		d.claims(l)
-		for i := range out {
-			d.settle(l, sent(out[i]))
-			if i+1 < len(out) {
-				d.claims(l, out[i+1])
-			}
-		}
-		d.claims(l)
-		d.same("unsent", d.backlog().Unsent, 1)
+	promises(t, open, map[string]promise{
+		"OrderWithinConversation":       claimOrderWithinConversation,
+		"UpToTheLimitThenTheRest":       claimUpToTheLimitThenTheRest,
+		"DoubtfulWaits":                 claimDoubtfulWaits,
+		"DoubtfulByItsOwnRestart":       claimDoubtfulByItsOwnRestart,
+		"ByChannel":                     claimByChannel,
+		"WaitsForNothingUpToTheHorizon": claimWaitsForNothingUpToTheHorizon,
 	})
-	t.Run("UpToTheLimitThenTheRest", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		for i := range 5 {
-			d.send(conv(fmt.Sprint(i)), "x")
+}
+
+func claimOrderWithinConversation(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "1", "2")
+	out = append(out, d.send(conv("a"), "3")...)
+	other := d.send(conv("b"), "b1")
+	l := d.lease("s", parley.Lease{})
+	d.claims(l, out[0], other[0])
+	d.claims(l)
+	for i := range out {
+		d.settle(l, sent(out[i]))
+		if i+1 < len(out) {
+			d.claims(l, out[i+1])
 		}
-		l := d.lease("s", parley.Lease{})
-		seen := map[parley.ID]bool{}
-		for _, want := range []int{2, 2, 1, 0} {
-			claimed, wait := d.claim(l, 2)
-			for _, c := range claimed {
-				seen[c.ID] = true
-			}
-			if len(claimed) != want || (len(seen) < 5) != (wait == 0) {
-				t.Fatalf("claimed %d, want %d; wait %s with %d of 5 claimed", len(claimed), want, wait, len(seen))
-			}
+	}
+	d.claims(l)
+	d.same("unsent", d.backlog().Unsent, 1)
+}
+
+func claimUpToTheLimitThenTheRest(t *testing.T, d *desk) {
+	t.Helper()
+	for i := range 5 {
+		d.send(conv(fmt.Sprint(i)), "x")
+	}
+	l := d.lease("s", parley.Lease{})
+	seen := map[parley.ID]bool{}
+	for _, want := range []int{2, 2, 1, 0} {
+		claimed, wait := d.claim(l, 2)
+		for _, c := range claimed {
+			seen[c.ID] = true
 		}
-		d.same("different messages", len(seen), 5)
-	})
-	t.Run("DoubtfulWaits", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "1", "2")
-		d.claims(d.lease("s1", parley.Lease{}), out[0])
-		d.clock.Add(leaseTTL)
-		l := d.lease("s2", parley.Lease{}) // s1 died without a word
-		claimed, wait := d.claim(l, 10)
-		if want := doubtfulWait - leaseTTL; len(claimed) > 0 || wait != want {
-			t.Fatalf("claimed %v, wait %s; want nothing and %s", claimed, wait, want)
+		if len(claimed) != want || (len(seen) < 5) != (wait == 0) {
+			t.Fatalf("claimed %d, want %d; wait %s with %d of 5 claimed", len(claimed), want, wait, len(seen))
 		}
-		d.clock.Add(doubtfulWait - leaseTTL - time.Millisecond)
-		l = d.lease("s3", l)
-		d.claims(l)
-		d.clock.Add(time.Millisecond)
-		got := d.claims(l, out[0])
-		if !got[0].Doubtful {
-			t.Error("it isn't marked as doubtful")
-		}
-		d.settle(l, sent(out[0]))
-		if got := d.claims(l, out[1]); got[0].Doubtful {
-			t.Error("the next message is doubtful too")
-		}
-	})
-	t.Run("DoubtfulByItsOwnRestart", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "1")
-		d.claims(d.lease("s", parley.Lease{}), out[0])
-		l := d.lease("s", parley.Lease{})
-		d.claims(l)
-		d.clock.Add(doubtfulWait)
-		l = d.lease("s", l)
-		if got := d.claims(l, out[0]); !got[0].Doubtful {
-			t.Error("it isn't marked as doubtful")
-		}
-	})
-	t.Run("ByChannel", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		other := parley.Conversation{Channel: page(), Contact: "user:a"}
-		other.Channel.Brand = "other"
-		d.send(other, "theirs")
-		mine := d.send(conv("a"), "mine")
-		d.claims(d.lease("s", parley.Lease{}), mine[0])
-	})
-	t.Run("WaitsForNothingUpToTheHorizon", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		if claimed, wait := d.claim(d.lease("s", parley.Lease{}), 10); len(claimed) > 0 || wait != time.Hour {
-			t.Fatalf("claimed %v, wait %s", claimed, wait)
-		}
-	})
+	}
+	d.same("different messages", len(seen), 5)
+}
+
+func claimDoubtfulWaits(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "1", "2")
+	d.claims(d.lease("s1", parley.Lease{}), out[0])
+	d.clock.Add(leaseTTL)
+	l := d.lease("s2", parley.Lease{}) // s1 died without a word
+	claimed, wait := d.claim(l, 10)
+	if want := doubtfulWait - leaseTTL; len(claimed) > 0 || wait != want {
+		t.Fatalf("claimed %v, wait %s; want nothing and %s", claimed, wait, want)
+	}
+	d.clock.Add(doubtfulWait - leaseTTL - time.Millisecond)
+	l = d.lease("s3", l)
+	d.claims(l)
+	d.clock.Add(time.Millisecond)
+	got := d.claims(l, out[0])
+	if !got[0].Doubtful {
+		t.Error("it isn't marked as doubtful")
+	}
+	d.settle(l, sent(out[0]))
+	if got := d.claims(l, out[1]); got[0].Doubtful {
+		t.Error("the next message is doubtful too")
+	}
+}
+
+func claimDoubtfulByItsOwnRestart(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "1")
+	d.claims(d.lease("s", parley.Lease{}), out[0])
+	l := d.lease("s", parley.Lease{})
+	d.claims(l)
+	d.clock.Add(doubtfulWait)
+	l = d.lease("s", l)
+	if got := d.claims(l, out[0]); !got[0].Doubtful {
+		t.Error("it isn't marked as doubtful")
+	}
+}
+
+func claimByChannel(t *testing.T, d *desk) {
+	t.Helper()
+	other := parley.Conversation{Channel: page(), Contact: "user:a"}
+	other.Channel.Brand = "other"
+	d.send(other, "theirs")
+	mine := d.send(conv("a"), "mine")
+	d.claims(d.lease("s", parley.Lease{}), mine[0])
+}
+
+func claimWaitsForNothingUpToTheHorizon(t *testing.T, d *desk) {
+	t.Helper()
+	if claimed, wait := d.claim(d.lease("s", parley.Lease{}), 10); len(claimed) > 0 || wait != time.Hour {
+		t.Fatalf("claimed %v, wait %s", claimed, wait)
+	}
 }
 
 func runSettle(t *testing.T, open Open) {
 	t.Helper()
-	begin := func(t *testing.T, texts ...string) (*desk, parley.Lease, []parley.Outgoing) {
-		t.Helper()
-		d := sit(t, open)
-		out := d.send(conv("a"), texts...)
-		l := d.lease("s", parley.Lease{})
-		d.claims(l, out[0])
-		return d, l, out
+	promises(t, open, map[string]promise{
+		"SentBecomesADelivery":         settleSentBecomesADelivery,
+		"RefusedBecomesADeadLetter":    settleRefusedBecomesADeadLetter,
+		"UncountedRetryIsNoAttempt":    settleUncountedRetryIsNoAttempt,
+		"RetryHoldsTheConversation":    settleRetryHoldsTheConversation,
+		"DoubtComesBackAsDoubtful":     settleDoubtComesBackAsDoubtful,
+		"OnlyWhatIsClaimed":            settleOnlyWhatIsClaimed,
+		"NotWhatAnEarlierEpochClaimed": settleNotWhatAnEarlierEpochClaimed,
+		"TwiceIsOnce":                  settleTwiceIsOnce,
+	})
+}
+
+// beginSettle sends texts in a and claims the first.
+func beginSettle(t *testing.T, d *desk, texts ...string) (parley.Lease, []parley.Outgoing) {
+	t.Helper()
+	out := d.send(conv("a"), texts...)
+	l := d.lease("s", parley.Lease{})
+	d.claims(l, out[0])
+	return l, out
+}
+
+func settleSentBecomesADelivery(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := beginSettle(t, d, "x")
+	d.settle(l, sent(out[0]))
+	got, ok, err := d.Delivery(t.Context(), page(), sent(out[0]).ProviderID)
+	if err != nil || !ok {
+		t.Fatalf("delivery: %v %v", ok, err)
 	}
-	t.Run("SentBecomesADelivery", func(t *testing.T) {
-		t.Parallel()
-		d, l, out := begin(t, "x")
-		d.settle(l, sent(out[0]))
-		got, ok, err := d.Delivery(t.Context(), page(), sent(out[0]).ProviderID)
-		if err != nil || !ok {
-			t.Fatalf("delivery: %v %v", ok, err)
-		}
-		d.same("delivery", got, parley.Delivery{
-			ID: out[0].ID, Conversation: conv("a"), ProviderID: sent(out[0]).ProviderID,
-			Status: parley.StatusSent, At: d.clock.Now(),
-		})
-		d.same("backlog", d.backlog(), parley.Backlog{})
+	d.same("delivery", got, parley.Delivery{
+		ID: out[0].ID, Conversation: conv("a"), ProviderID: sent(out[0]).ProviderID,
+		Status: parley.StatusSent, At: d.clock.Now(),
 	})
-	t.Run("RefusedBecomesADeadLetter", func(t *testing.T) {
-		t.Parallel()
-		d, l, out := begin(t, "x", "y")
-		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Refused, Cause: "window closed", Code: 131047})
-		letters, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10)
-		if err != nil || len(letters) != 1 {
-			t.Fatalf("letters %v: %v", letters, err)
+	d.same("backlog", d.backlog(), parley.Backlog{})
+}
+
+func settleRefusedBecomesADeadLetter(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := beginSettle(t, d, "x", "y")
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Refused, Cause: "window closed", Code: 131047})
+	letters, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10)
+	if err != nil || len(letters) != 1 {
+		t.Fatalf("letters %v: %v", letters, err)
+	}
+	want, err := parley.EncodeEffect(out[0].Send)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.same("data", letters[0].Data, want)
+	d.same("conversation", letters[0].Conversation, conv("a"))
+	if letters[0].Seq != 0 || letters[0].Cause == "" {
+		t.Errorf("letter is %+v", letters[0])
+	}
+	d.claims(l, out[1])
+}
+
+func settleUncountedRetryIsNoAttempt(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := beginSettle(t, d, "x")
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Uncounted: true})
+	claimed, _ := d.claim(l, 10)
+	d.same("claimed", claimed, []parley.Claimed{{Outgoing: out[0]}})
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry})
+	claimed, _ = d.claim(l, 10)
+	d.same("claimed", claimed, []parley.Claimed{{Outgoing: out[0], Attempts: 1}})
+}
+
+func settleRetryHoldsTheConversation(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := beginSettle(t, d, "x", "y")
+	for attempt := 1; attempt <= 2; attempt++ {
+		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Wait: 3 * time.Second})
+		if claimed, wait := d.claim(l, 10); len(claimed) > 0 || wait != 3*time.Second {
+			t.Fatalf("claimed %v, wait %s", claimed, wait)
 		}
-		want, err := parley.EncodeEffect(out[0].Send)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.same("data", letters[0].Data, want)
-		d.same("conversation", letters[0].Conversation, conv("a"))
-		if letters[0].Seq != 0 || letters[0].Cause == "" {
-			t.Errorf("letter is %+v", letters[0])
-		}
-		d.claims(l, out[1])
-	})
-	t.Run("UncountedRetryIsNoAttempt", func(t *testing.T) {
-		t.Parallel()
-		d, l, out := begin(t, "x")
-		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Uncounted: true})
-		claimed, _ := d.claim(l, 10)
-		d.same("claimed", claimed, []parley.Claimed{{Outgoing: out[0]}})
-		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry})
-		claimed, _ = d.claim(l, 10)
-		d.same("claimed", claimed, []parley.Claimed{{Outgoing: out[0], Attempts: 1}})
-	})
-	t.Run("RetryHoldsTheConversation", func(t *testing.T) {
-		t.Parallel()
-		d, l, out := begin(t, "x", "y")
-		for attempt := 1; attempt <= 2; attempt++ {
-			d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Wait: 3 * time.Second})
-			if claimed, wait := d.claim(l, 10); len(claimed) > 0 || wait != 3*time.Second {
-				t.Fatalf("claimed %v, wait %s", claimed, wait)
-			}
-			d.clock.Add(3 * time.Second)
-			if got := d.claims(l, out[0])[0]; got.Attempts != attempt || got.Doubtful {
-				t.Fatalf("attempts %d, doubtful %v", got.Attempts, got.Doubtful)
-			}
-		}
-		d.settle(l, sent(out[0]))
-		if got := d.claims(l, out[1])[0]; got.Attempts != 0 {
-			t.Fatalf("the next message has %d attempts", got.Attempts)
-		}
-	})
-	t.Run("DoubtComesBackAsDoubtful", func(t *testing.T) {
-		t.Parallel()
-		d, l, out := begin(t, "x")
-		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Doubt, Wait: 5 * time.Second})
-		d.claims(l)
-		d.clock.Add(5 * time.Second)
-		if got := d.claims(l, out[0])[0]; !got.Doubtful || got.Attempts != 0 {
+		d.clock.Add(3 * time.Second)
+		if got := d.claims(l, out[0])[0]; got.Attempts != attempt || got.Doubtful {
 			t.Fatalf("attempts %d, doubtful %v", got.Attempts, got.Doubtful)
 		}
-		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry})
-		if got := d.claims(l, out[0])[0]; !got.Doubtful || got.Attempts != 1 {
-			t.Fatalf("after a refusal: attempts %d, doubtful %v", got.Attempts, got.Doubtful)
-		}
-	})
-	t.Run("OnlyWhatIsClaimed", func(t *testing.T) {
-		t.Parallel()
-		d, l, out := begin(t, "x", "y")
-		d.settle(l, sent(out[1]), parley.Outcome{ID: d.id(), Kind: parley.Refused})
-		d.same("backlog", d.backlog(), parley.Backlog{Unsent: 2})
-		d.settle(l, sent(out[0]))
-		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Refused})
-		d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1})
-	})
-	t.Run("NotWhatAnEarlierEpochClaimed", func(t *testing.T) {
-		t.Parallel()
-		d, _, out := begin(t, "x")
-		l := d.lease("s", parley.Lease{})
-		d.settle(l, sent(out[0]))
-		d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1})
-	})
-	t.Run("TwiceIsOnce", func(t *testing.T) {
-		t.Parallel()
-		d, l, out := begin(t, "x", "y")
-		d.settle(l, sent(out[0]), sent(out[0]))
-		d.claims(l, out[1])
-		d.settle(l, sent(out[0]))
-		d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1})
-	})
+	}
+	d.settle(l, sent(out[0]))
+	if got := d.claims(l, out[1])[0]; got.Attempts != 0 {
+		t.Fatalf("the next message has %d attempts", got.Attempts)
+	}
+}
+
+func settleDoubtComesBackAsDoubtful(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := beginSettle(t, d, "x")
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Doubt, Wait: 5 * time.Second})
+	d.claims(l)
+	d.clock.Add(5 * time.Second)
+	if got := d.claims(l, out[0])[0]; !got.Doubtful || got.Attempts != 0 {
+		t.Fatalf("attempts %d, doubtful %v", got.Attempts, got.Doubtful)
+	}
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry})
+	if got := d.claims(l, out[0])[0]; !got.Doubtful || got.Attempts != 1 {
+		t.Fatalf("after a refusal: attempts %d, doubtful %v", got.Attempts, got.Doubtful)
+	}
+}
+
+func settleOnlyWhatIsClaimed(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := beginSettle(t, d, "x", "y")
+	d.settle(l, sent(out[1]), parley.Outcome{ID: d.id(), Kind: parley.Refused})
+	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 2})
+	d.settle(l, sent(out[0]))
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Refused})
+	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1})
+}
+
+func settleNotWhatAnEarlierEpochClaimed(t *testing.T, d *desk) {
+	t.Helper()
+	_, out := beginSettle(t, d, "x")
+	l := d.lease("s", parley.Lease{})
+	d.settle(l, sent(out[0]))
+	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1})
+}
+
+func settleTwiceIsOnce(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := beginSettle(t, d, "x", "y")
+	d.settle(l, sent(out[0]), sent(out[0]))
+	d.claims(l, out[1])
+	d.settle(l, sent(out[0]))
+	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1})
 }
