@@ -77,6 +77,7 @@ func benchEvents(from, n int) []parley.Event {
 }
 
 func must[T any](b *testing.B) func(T, error) T {
+	b.Helper()
 	return func(v T, err error) T {
 		b.Helper()
 		if err != nil {

@@ -44,7 +44,8 @@ func (t *txn) content(ch *channel, l *line) (parley.Outgoing, error) {
 	if err != nil {
 		return o, err
 	}
-	return o, decodeOutgoing(&o, v)
+	err = decodeOutgoing(&o, v)
+	return o, err
 }
 
 // Claim marks messages as attempted: see egress.Outbox.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -191,21 +192,11 @@ func live(t *testing.T, s *embedded.Store, crash func()) *acked {
 
 func (a *acked) clone() *acked {
 	c := &acked{
-		rows: map[parley.Conversation]map[parley.EventKey]bool{}, versions: map[parley.Conversation]parley.Version{},
-		claimed: map[parley.ID]bool{}, settled: map[parley.ID]bool{},
+		rows: map[parley.Conversation]map[parley.EventKey]bool{}, versions: maps.Clone(a.versions),
+		claimed: maps.Clone(a.claimed), settled: maps.Clone(a.settled),
 	}
 	for conv, rows := range a.rows {
-		c.rows[conv] = map[parley.EventKey]bool{}
-		for k, v := range rows {
-			c.rows[conv][k] = v
-		}
-		c.versions[conv] = a.versions[conv]
-	}
-	for id := range a.claimed {
-		c.claimed[id] = true
-	}
-	for id := range a.settled {
-		c.settled[id] = true
+		c.rows[conv] = maps.Clone(rows)
 	}
 	return c
 }
@@ -235,12 +226,12 @@ type slowSync struct{ *vfs.MemFS }
 
 type slowFile struct{ vfs.File }
 
-func (fs slowSync) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (fs slowSync) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) { //nolint:ireturn // vfs.FS has it so
 	f, err := fs.MemFS.Create(name, c)
 	return slowFile{f}, err
 }
 
-func (fs slowSync) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (fs slowSync) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) { //nolint:ireturn // vfs.FS has it so
 	f, err := fs.MemFS.ReuseForWrite(oldname, newname, c)
 	return slowFile{f}, err
 }

@@ -146,7 +146,7 @@ func TestBrokenLog(t *testing.T) {
 }
 
 // brokenFS is a file system that stops writing logs when it is told to.
-func brokenFS(broken *atomic.Bool) vfs.FS {
+func brokenFS(broken *atomic.Bool) *errorfs.FS {
 	return errorfs.Wrap(vfs.NewCrashableMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if broken.Load() && strings.HasSuffix(op.Path, ".log") && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			return errorfs.ErrInjected

@@ -18,7 +18,7 @@ type survivor struct {
 	fs vfs.FS
 }
 
-func openForExam(t *testing.T, o storetest.Options) storetest.Store {
+func openForExam(t *testing.T, o storetest.Options) storetest.Store { //nolint:ireturn // storetest.Open has it so
 	t.Helper()
 	fs := vfs.FS(vfs.NewMem())
 	if old, ok := o.Reopen.(survivor); ok {

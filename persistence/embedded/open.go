@@ -86,7 +86,7 @@ func claimDir(fs vfs.FS, dir string) error {
 		return err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 256))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	number, ok := strings.CutPrefix(strings.TrimSpace(string(text)), formatPrefix)
@@ -121,7 +121,7 @@ func markDir(fs vfs.FS, dir string) error {
 		return err
 	}
 	_, err = fmt.Fprintf(f, "%s%d\n", formatPrefix, dirFormat)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := fs.Rename(fs.PathJoin(dir, temporary), fs.PathJoin(dir, formatFile)); err != nil {

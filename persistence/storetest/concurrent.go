@@ -34,17 +34,18 @@ func (d *desk) together(f func(ctx context.Context, w int, own *desk) error) {
 
 func runConcurrent(t *testing.T, open Open) {
 	t.Helper()
-	t.Run("NumbersGrowPastWhatHadReturned", func(t *testing.T) { t.Parallel(); concurrentAppends(t, open) })
-	t.Run("OfTwoCommitsFromOneVersionOneIsTaken", func(t *testing.T) { t.Parallel(); concurrentCommits(t, open) })
-	t.Run("EachRowIsConsumedOnce", func(t *testing.T) { t.Parallel(); concurrentRows(t, open) })
-	t.Run("EachMessageIsClaimedOnceInOrder", func(t *testing.T) { t.Parallel(); concurrentClaims(t, open) })
-	t.Run("EachTimerFiresOnce", func(t *testing.T) { t.Parallel(); concurrentTimers(t, open) })
-	t.Run("OneHolder", func(t *testing.T) { t.Parallel(); concurrentLeases(t, open) })
+	promises(t, open, map[string]promise{
+		"NumbersGrowPastWhatHadReturned":       concurrentAppends,
+		"OfTwoCommitsFromOneVersionOneIsTaken": concurrentCommits,
+		"EachRowIsConsumedOnce":                concurrentRows,
+		"EachMessageIsClaimedOnceInOrder":      concurrentClaims,
+		"EachTimerFiresOnce":                   concurrentTimers,
+		"OneHolder":                            concurrentLeases,
+	})
 }
 
-func concurrentAppends(t *testing.T, open Open) {
+func concurrentAppends(t *testing.T, d *desk) {
 	t.Helper()
-	d := sit(t, open)
 	var mu sync.Mutex
 	returned := parley.Seq(0) // the largest number of any Append that has returned
 	d.together(func(ctx context.Context, w int, own *desk) error {
@@ -70,9 +71,8 @@ func concurrentAppends(t *testing.T, open Open) {
 	d.same("pending", d.backlog().Pending, workers*100)
 }
 
-func concurrentCommits(t *testing.T, open Open) {
+func concurrentCommits(t *testing.T, d *desk) {
 	t.Helper()
-	d := sit(t, open)
 	var mu sync.Mutex
 	taken := map[parley.Version]int{}
 	d.together(func(ctx context.Context, w int, own *desk) error {
@@ -110,55 +110,59 @@ func concurrentCommits(t *testing.T, open Open) {
 	d.same("records", len(records), len(taken))
 }
 
-// concurrentRows lets some append and all compete to consume.
-func concurrentRows(t *testing.T, open Open) {
-	t.Helper()
-	const perWorker = 30
-	d := sit(t, open)
-	var mu sync.Mutex
-	var consumed []parley.Seq // in the order in which the commits of a conversation were taken
-	byVersion := map[uint64][]parley.Seq{}
-	take := func(ctx context.Context, own *desk) error {
-		loaded, err := own.Load(ctx, conv("a"), 3)
-		if err != nil {
-			return err
-		}
-		turn := own.turn(loaded)
-		errs, err := own.Commit(ctx, []parley.Commit{turn})
-		if err != nil || errs[0] != nil {
-			if errors.Is(errs[0], parley.ErrConflict) {
-				return err
-			}
-			return errors.Join(append(errs, err)...)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		for _, row := range turn.Saw {
-			byVersion[turn.Next.Version.Number] = append(byVersion[turn.Next.Version.Number], row.Seq)
-		}
+// rowsTaken is what the commits of one conversation consumed, by the version
+// that they made.
+type rowsTaken struct {
+	mu   sync.Mutex
+	seqs map[uint64][]parley.Seq
+}
+
+// take makes one turn of a, which may lose to another.
+func (r *rowsTaken) take(ctx context.Context, own *desk) error {
+	loaded, err := own.Load(ctx, conv("a"), 3)
+	if err != nil {
+		return err
+	}
+	turn := own.turn(loaded)
+	errs, err := own.Commit(ctx, []parley.Commit{turn})
+	if err != nil {
+		return err
+	}
+	if errors.Is(errs[0], parley.ErrConflict) {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, row := range turn.Saw {
+		r.seqs[turn.Next.Version.Number] = append(r.seqs[turn.Next.Version.Number], row.Seq)
+	}
+	return errs[0]
+}
+
+// concurrentRows lets all append and all compete to consume.
+func concurrentRows(t *testing.T, d *desk) {
+	t.Helper()
+	const perWorker = 30
+	taken := &rowsTaken{seqs: map[uint64][]parley.Seq{}}
 	d.together(func(ctx context.Context, _ int, own *desk) error {
 		for range perWorker {
 			if _, err := own.Append(ctx, parley.Arrivals{Events: []parley.Event{own.event(conv("a"), "x")}}); err != nil {
 				return err
 			}
-			if err := take(ctx, own); err != nil {
+			if err := taken.take(ctx, own); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	for range workers * perWorker {
-		if len(d.load(conv("a")).Pending) == 0 {
-			break
-		}
-		if err := take(t.Context(), d); err != nil {
+	for len(d.load(conv("a")).Pending) > 0 { // each turn takes some, since nobody competes any more
+		if err := taken.take(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}
+	var consumed []parley.Seq
 	for v := range d.load(conv("a")).Snapshot.Version.Number {
-		consumed = append(consumed, byVersion[v+1]...)
+		consumed = append(consumed, taken.seqs[v+1]...)
 	}
 	d.same("rows consumed", len(consumed), workers*perWorker)
 	if !slices.IsSorted(consumed) || len(slices.Compact(consumed)) != workers*perWorker {
@@ -166,10 +170,9 @@ func concurrentRows(t *testing.T, open Open) {
 	}
 }
 
-func concurrentClaims(t *testing.T, open Open) {
+func concurrentClaims(t *testing.T, d *desk) {
 	t.Helper()
 	const conversations, each = 10, 6
-	d := sit(t, open)
 	for i := range conversations {
 		d.send(conv(fmt.Sprint(i)), make([]string, each)...)
 	}
@@ -201,10 +204,9 @@ func concurrentClaims(t *testing.T, open Open) {
 	d.same("unsent", d.backlog().Unsent, 0)
 }
 
-func concurrentTimers(t *testing.T, open Open) {
+func concurrentTimers(t *testing.T, d *desk) {
 	t.Helper()
 	const timers = 60
-	d := sit(t, open)
 	for i := range timers {
 		turn := d.turn(d.load(conv(fmt.Sprint(i))))
 		d.timer(&turn, "t", time.Second)
@@ -231,9 +233,8 @@ func concurrentTimers(t *testing.T, open Open) {
 	d.same("backlog", d.backlog().Pending, timers)
 }
 
-func concurrentLeases(t *testing.T, open Open) {
+func concurrentLeases(t *testing.T, d *desk) {
 	t.Helper()
-	d := sit(t, open)
 	var mu sync.Mutex
 	holders := map[uint64]string{}
 	for range 5 {

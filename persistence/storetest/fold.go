@@ -16,103 +16,110 @@ import (
 
 func runFold(t *testing.T, open Open) {
 	t.Helper()
-	t.Run("LatticeAnyOrder", func(t *testing.T) { t.Parallel(); foldLattice(t, open) })
-	t.Run("RemovesWhatItFolds", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		l := d.lease("s", parley.Lease{})
-		for i := range 7 {
-			d.receive(parley.Receipt{Status: parley.StatusRead, ProviderID: fmt.Sprint("mid", i)})
-		}
-		d.same("receipts", d.backlog().Receipts, 7)
-		for _, want := range []int{3, 3, 1, 0} {
-			d.fold(l, 3, want)
-		}
-		d.same("receipts", d.backlog().Receipts, 0)
-		d.status("mid6", parley.StatusRead)
+	promises(t, open, map[string]promise{
+		"LatticeAnyOrder":                   foldLattice,
+		"RemovesWhatItFolds":                foldRemovesWhatItFolds,
+		"OfItsChannel":                      foldOfItsChannel,
+		"FailureBecomesAnEvent":             foldFailureBecomesAnEvent,
+		"FailureBeforeSettleBecomesAnEvent": foldFailureBeforeSettleBecomesAnEvent,
+		"ReceiptProvesADoubtfulSend":        foldReceiptProvesADoubtfulSend,
+		"UnknownMessageIsKept":              foldUnknownMessageIsKept,
+		"Watermarks":                        foldWatermarks,
 	})
-	t.Run("OfItsChannel", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		other := page()
-		other.ID = "other"
-		d.receive(parley.Receipt{Channel: other, Status: parley.StatusRead, ProviderID: "mid"})
-		d.fold(d.lease("s", parley.Lease{}), 10, 0)
-		d.same("receipts", d.backlog().Receipts, 1)
-	})
-	t.Run("FailureBecomesAnEvent", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		l, out := d.handOver("x")
-		failed := parley.Receipt{Status: parley.StatusFailed, ProviderID: sent(out).ProviderID, Code: 131026, Reason: "undeliverable"}
-		d.receive(failed, failed)
-		rows := d.fold(l, 10, 2)
-		if len(rows) != 1 {
-			t.Fatalf("%d rows, want 1", len(rows))
-		}
-		want := parley.SendFailed{ID: out.ID, ProviderID: failed.ProviderID, Code: failed.Code, Reason: failed.Reason}
-		d.same("input", rows[0].Input, parley.Input(want))
-		d.same("pending", d.load(conv("a")).Pending, rows)
-		d.receive(failed)
-		if rows := d.fold(l, 10, 1); len(rows) > 0 {
-			t.Fatalf("told again: %v", rows)
-		}
-		got, _, err := d.Delivery(t.Context(), page(), failed.ProviderID)
-		if err != nil || got.Code != failed.Code || got.Reason != failed.Reason {
-			t.Fatalf("delivery %+v: %v", got, err)
-		}
-	})
-	t.Run("FailureBeforeSettleBecomesAnEvent", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "x")[0]
-		l := d.lease("s", parley.Lease{})
-		d.claims(l, out)
-		d.receive(parley.Receipt{Status: parley.StatusFailed, ProviderID: sent(out).ProviderID, Code: 1})
-		if rows := d.fold(l, 10, 1); len(rows) > 0 {
-			t.Fatalf("told before it is known whose message it is: %v", rows)
-		}
-		d.settle(l, sent(out))
-		rows := d.load(conv("a")).Pending
-		if len(rows) != 1 {
-			t.Fatalf("%d rows", len(rows))
-		}
-		d.same("input", rows[0].Input, parley.Input(parley.SendFailed{ID: out.ID, ProviderID: sent(out).ProviderID, Code: 1}))
-	})
-	t.Run("ReceiptProvesADoubtfulSend", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "x", "y")
-		d.claims(d.lease("s1", parley.Lease{}), out[0])
-		d.clock.Add(leaseTTL)
-		l := d.lease("s2", parley.Lease{})
-		d.receive(parley.Receipt{Status: parley.StatusEchoed, ProviderID: "mid.1", Row: out[0].ID})
-		d.fold(l, 10, 1)
-		d.claims(l, out[1]) // and not the first again
-		got, ok, err := d.Delivery(t.Context(), page(), "mid.1")
-		if err != nil || !ok || got.ID != out[0].ID || got.Conversation != conv("a") {
-			t.Fatalf("delivery %+v %v: %v", got, ok, err)
-		}
-	})
-	t.Run("UnknownMessageIsKept", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		d.receive(parley.Receipt{Status: "warped", ProviderID: "mid.\x00\xff"})
-		d.fold(d.lease("s", parley.Lease{}), 10, 1)
-		got, ok, err := d.Delivery(t.Context(), page(), "mid.\x00\xff")
-		if err != nil || !ok || got.Status != "warped" || !got.ID.IsZero() {
-			t.Fatalf("delivery %+v %v: %v", got, ok, err)
-		}
-		if _, ok, err := d.Delivery(t.Context(), page(), "mid."); ok || err != nil {
-			t.Fatalf("delivery of nothing: %v %v", ok, err)
-		}
-	})
-	t.Run("Watermarks", func(t *testing.T) { t.Parallel(); foldWatermarks(t, open) })
 }
 
-func foldWatermarks(t *testing.T, open Open) {
+func foldRemovesWhatItFolds(t *testing.T, d *desk) {
 	t.Helper()
-	d := sit(t, open)
+	l := d.lease("s", parley.Lease{})
+	for i := range 7 {
+		d.receive(parley.Receipt{Status: parley.StatusRead, ProviderID: fmt.Sprint("mid", i)})
+	}
+	d.same("receipts", d.backlog().Receipts, 7)
+	for _, want := range []int{3, 3, 1, 0} {
+		d.fold(l, 3, want)
+	}
+	d.same("receipts", d.backlog().Receipts, 0)
+	d.status("mid6", parley.StatusRead)
+}
+
+func foldOfItsChannel(t *testing.T, d *desk) {
+	t.Helper()
+	other := page()
+	other.ID = "other"
+	d.receive(parley.Receipt{Channel: other, Status: parley.StatusRead, ProviderID: "mid"})
+	d.fold(d.lease("s", parley.Lease{}), 10, 0)
+	d.same("receipts", d.backlog().Receipts, 1)
+}
+
+func foldFailureBecomesAnEvent(t *testing.T, d *desk) {
+	t.Helper()
+	l, out := d.handOver("x")
+	failed := parley.Receipt{Status: parley.StatusFailed, ProviderID: sent(out).ProviderID, Code: 131026, Reason: "undeliverable"}
+	d.receive(failed, failed)
+	rows := d.fold(l, 10, 2)
+	if len(rows) != 1 {
+		t.Fatalf("%d rows, want 1", len(rows))
+	}
+	want := parley.SendFailed{ID: out.ID, ProviderID: failed.ProviderID, Code: failed.Code, Reason: failed.Reason}
+	d.same("input", rows[0].Input, parley.Input(want))
+	d.same("pending", d.load(conv("a")).Pending, rows)
+	d.receive(failed)
+	if rows := d.fold(l, 10, 1); len(rows) > 0 {
+		t.Fatalf("told again: %v", rows)
+	}
+	got, _, err := d.Delivery(t.Context(), page(), failed.ProviderID)
+	if err != nil || got.Code != failed.Code || got.Reason != failed.Reason {
+		t.Fatalf("delivery %+v: %v", got, err)
+	}
+}
+
+func foldFailureBeforeSettleBecomesAnEvent(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "x")[0]
+	l := d.lease("s", parley.Lease{})
+	d.claims(l, out)
+	d.receive(parley.Receipt{Status: parley.StatusFailed, ProviderID: sent(out).ProviderID, Code: 1})
+	if rows := d.fold(l, 10, 1); len(rows) > 0 {
+		t.Fatalf("told before it is known whose message it is: %v", rows)
+	}
+	d.settle(l, sent(out))
+	rows := d.load(conv("a")).Pending
+	if len(rows) != 1 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	d.same("input", rows[0].Input, parley.Input(parley.SendFailed{ID: out.ID, ProviderID: sent(out).ProviderID, Code: 1}))
+}
+
+func foldReceiptProvesADoubtfulSend(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "x", "y")
+	d.claims(d.lease("s1", parley.Lease{}), out[0])
+	d.clock.Add(leaseTTL)
+	l := d.lease("s2", parley.Lease{})
+	d.receive(parley.Receipt{Status: parley.StatusEchoed, ProviderID: "mid.1", Row: out[0].ID})
+	d.fold(l, 10, 1)
+	d.claims(l, out[1]) // and not the first again
+	got, ok, err := d.Delivery(t.Context(), page(), "mid.1")
+	if err != nil || !ok || got.ID != out[0].ID || got.Conversation != conv("a") {
+		t.Fatalf("delivery %+v %v: %v", got, ok, err)
+	}
+}
+
+func foldUnknownMessageIsKept(t *testing.T, d *desk) {
+	t.Helper()
+	d.receive(parley.Receipt{Status: "warped", ProviderID: "mid.\x00\xff"})
+	d.fold(d.lease("s", parley.Lease{}), 10, 1)
+	got, ok, err := d.Delivery(t.Context(), page(), "mid.\x00\xff")
+	if err != nil || !ok || got.Status != "warped" || !got.ID.IsZero() {
+		t.Fatalf("delivery %+v %v: %v", got, ok, err)
+	}
+	if _, ok, err := d.Delivery(t.Context(), page(), "mid."); ok || err != nil {
+		t.Fatalf("delivery of nothing: %v %v", ok, err)
+	}
+}
+
+func foldWatermarks(t *testing.T, d *desk) {
+	t.Helper()
 	l, early := d.handOver("early")
 	d.clock.Add(time.Second)
 	mark := d.clock.Now()
@@ -181,9 +188,8 @@ func (d *desk) handOver(text string) (parley.Lease, parley.Outgoing) {
 // foldLattice: any order and any number of the same receipts, cut into any
 // folds, with the settling anywhere between them, comes to the same delivery,
 // and the same failures are told.
-func foldLattice(t *testing.T, open Open) {
+func foldLattice(t *testing.T, d *desk) {
 	t.Helper()
-	d := sit(t, open)
 	l := d.lease("s", parley.Lease{})
 	statuses := []parley.Status{"warped", parley.StatusSent, parley.StatusDelivered, parley.StatusRead, parley.StatusPlayed, parley.StatusFailed}
 	n := 0

@@ -37,24 +37,28 @@ type modelConv struct {
 
 func runModel(t *testing.T, open Open) {
 	t.Helper()
-	t.Run("AnyHistoryOfCalls", func(t *testing.T) {
-		t.Parallel()
-		rapid.Check(t, func(rt *rapid.T) {
-			m := &model{d: sit(t, open)}
-			defer func() {
-				if err := m.d.Close(); err != nil {
-					rt.Errorf("close: %v", err)
-				}
-			}()
-			for _, name := range []string{"a", "b", "c"} {
-				m.convs = append(m.convs, &modelConv{name: conv(name)})
+	promises(t, open, map[string]promise{
+		"AnyHistoryOfCalls": modelAnyHistoryOfCalls,
+	})
+}
+
+func modelAnyHistoryOfCalls(t *testing.T, d *desk) {
+	t.Helper()
+	rapid.Check(t, func(rt *rapid.T) {
+		m := &model{d: sit(t, d.open)}
+		defer func() {
+			if err := m.d.Close(); err != nil {
+				rt.Errorf("close: %v", err)
 			}
-			m.takeLease(parley.Lease{})
-			rt.Repeat(map[string]func(*rapid.T){
-				"append": m.append, "commit": m.commit, "commitStale": m.commitStale, "commitLate": m.commitLate,
-				"claim": m.claim, "settle": m.settle, "takeover": m.takeover, "fire": m.fire,
-				"wait": m.wait, "reopen": m.reopen, "": m.check,
-			})
+		}()
+		for _, name := range []string{"a", "b", "c"} {
+			m.convs = append(m.convs, &modelConv{name: conv(name)})
+		}
+		m.takeLease(parley.Lease{})
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": m.append, "commit": m.commit, "commitStale": m.commitStale, "commitLate": m.commitLate,
+			"claim": m.claim, "settle": m.settle, "takeover": m.takeover, "fire": m.fire,
+			"wait": m.wait, "reopen": m.reopen, "": m.check,
 		})
 	})
 }

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,104 +11,100 @@ import (
 
 func runOperator(t *testing.T, open Open) {
 	t.Helper()
-	t.Run("HistoryInOrderPageByPage", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		var want [][]byte
-		for range 9 {
-			turn := d.turn(d.load(conv("a")))
-			want = append(want, turn.History)
-			d.commit(turn)
-			d.commit(d.turn(d.load(conv("ab"))))
-			d.clock.Add(9 * time.Hour) // over several days
-		}
-		var got [][]byte
-		for len(got) < 9 {
-			page, err := d.History(t.Context(), conv("a"), uint64(len(got)), 4)
-			if err != nil || len(page) == 0 {
-				t.Fatalf("page after %d: %v", len(got), err)
-			}
-			got = append(got, page...)
-		}
-		d.same("history", got, want)
-		if rest, err := d.History(t.Context(), conv("a"), 9, 4); err != nil || len(rest) > 0 {
-			t.Fatalf("history behind the end: %q %v", rest, err)
-		}
+	promises(t, open, map[string]promise{
+		"HistoryInOrderPageByPage": operatorHistoryInOrderPageByPage,
+		"DeadLettersOfTheBrand":    operatorDeadLettersOfTheBrand,
+		"RegisterIsFreshOnce":      operatorRegisterIsFreshOnce,
+		"BacklogCounts":            operatorBacklogCounts,
+		"PruneDropsWhatIsOldOnly":  operatorPrune,
 	})
-	t.Run("DeadLettersOfTheBrand", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		other := conv("a")
-		other.Channel.Brand = "other"
-		var want []parley.DeadLetter
-		for i := range 5 {
-			for _, c := range []parley.Conversation{conv("a"), other} {
-				turn := d.turn(d.load(c))
-				turn.Dead = []parley.DeadLetter{{ID: d.id(), Conversation: c, At: d.clock.Now(), Cause: fmt.Sprint(i), Data: []byte("\x00\xff")}}
-				if c == conv("a") {
-					want = append(want, turn.Dead[0])
-				}
-				d.commit(turn)
-			}
-			d.clock.Add(time.Millisecond)
-		}
-		first, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 2)
-		if err != nil || len(first) != 2 {
-			t.Fatalf("first page %v: %v", first, err)
-		}
-		rest, err := d.DeadLetters(t.Context(), "acme", first[1].ID, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.same("dead letters", append(first, rest...), want)
-	})
-	t.Run("RegisterIsFreshOnce", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		want := []parley.Registration{{App: "app", Channel: page()}, {App: "app", Channel: number()}, {App: "app2", Channel: page()}}
-		for _, fresh := range []bool{true, false} {
-			for _, r := range want {
-				if got, err := d.Register(t.Context(), r); err != nil || got != fresh {
-					t.Fatalf("register %v: fresh %v, %v; want %v", r, got, err, fresh)
-				}
-			}
-		}
-		got, err := d.Registered(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range want {
-			if len(got) != len(want) || !contains(got, r) {
-				t.Fatalf("registered %v, want %v", got, want)
-			}
-		}
-	})
-	t.Run("BacklogCounts", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		d.say(conv("a"), "x")
-		d.clock.Add(3 * time.Second)
-		d.say(conv("b"), "x")
-		d.receive(parley.Receipt{Status: parley.StatusRead, ProviderID: "mid"})
-		d.same("backlog", d.backlog(), parley.Backlog{Pending: 2, Oldest: 3 * time.Second, Receipts: 1})
-		d.commit(d.turn(d.load(conv("a"))))
-		d.same("backlog", d.backlog(), parley.Backlog{Pending: 1, Receipts: 1})
-	})
-	t.Run("PruneDropsWhatIsOldOnly", func(t *testing.T) { t.Parallel(); operatorPrune(t, open) })
 }
 
-func contains(all []parley.Registration, r parley.Registration) bool {
-	for _, x := range all {
-		if x == r {
-			return true
+func operatorHistoryInOrderPageByPage(t *testing.T, d *desk) {
+	t.Helper()
+	var want [][]byte
+	for range 9 {
+		turn := d.turn(d.load(conv("a")))
+		want = append(want, turn.History)
+		d.commit(turn)
+		d.commit(d.turn(d.load(conv("ab"))))
+		d.clock.Add(9 * time.Hour) // over several days
+	}
+	var got [][]byte
+	for len(got) < 9 {
+		page, err := d.History(t.Context(), conv("a"), uint64(len(got)), 4)
+		if err != nil || len(page) == 0 {
+			t.Fatalf("page after %d: %v", len(got), err)
+		}
+		got = append(got, page...)
+	}
+	d.same("history", got, want)
+	if rest, err := d.History(t.Context(), conv("a"), 9, 4); err != nil || len(rest) > 0 {
+		t.Fatalf("history behind the end: %q %v", rest, err)
+	}
+}
+
+func operatorDeadLettersOfTheBrand(t *testing.T, d *desk) {
+	t.Helper()
+	other := conv("a")
+	other.Channel.Brand = "other"
+	var want []parley.DeadLetter
+	for i := range 5 {
+		for _, c := range []parley.Conversation{conv("a"), other} {
+			turn := d.turn(d.load(c))
+			turn.Dead = []parley.DeadLetter{{ID: d.id(), Conversation: c, At: d.clock.Now(), Cause: fmt.Sprint(i), Data: []byte("\x00\xff")}}
+			if c == conv("a") {
+				want = append(want, turn.Dead[0])
+			}
+			d.commit(turn)
+		}
+		d.clock.Add(time.Millisecond)
+	}
+	first, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 2)
+	if err != nil || len(first) != 2 {
+		t.Fatalf("first page %v: %v", first, err)
+	}
+	rest, err := d.DeadLetters(t.Context(), "acme", first[1].ID, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.same("dead letters", append(first, rest...), want)
+}
+
+func operatorRegisterIsFreshOnce(t *testing.T, d *desk) {
+	t.Helper()
+	want := []parley.Registration{{App: "app", Channel: page()}, {App: "app", Channel: number()}, {App: "app2", Channel: page()}}
+	for _, fresh := range []bool{true, false} {
+		for _, r := range want {
+			if got, err := d.Register(t.Context(), r); err != nil || got != fresh {
+				t.Fatalf("register %v: fresh %v, %v; want %v", r, got, err, fresh)
+			}
 		}
 	}
-	return false
+	got, err := d.Registered(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range want {
+		if len(got) != len(want) || !slices.Contains(got, r) {
+			t.Fatalf("registered %v, want %v", got, want)
+		}
+	}
 }
 
-func operatorPrune(t *testing.T, open Open) {
+func operatorBacklogCounts(t *testing.T, d *desk) {
 	t.Helper()
-	d := sit(t, open)
+	d.say(conv("a"), "x")
+	d.clock.Add(3 * time.Second)
+	d.say(conv("b"), "x")
+	d.receive(parley.Receipt{Status: parley.StatusRead, ProviderID: "mid"})
+	d.same("backlog", d.backlog(), parley.Backlog{Pending: 2, Oldest: 3 * time.Second, Receipts: 1})
+	d.commit(d.turn(d.load(conv("a"))))
+	d.same("backlog", d.backlog(), parley.Backlog{Pending: 1, Receipts: 1})
+}
+
+func operatorPrune(t *testing.T, d *desk) {
+	t.Helper()
 	const keep = 5 * 24 * time.Hour
 	l, old := d.handOver("old") // history 1
 	_, touched := d.handOver("touched")
@@ -154,62 +151,66 @@ func (d *desk) prune(keep time.Duration) {
 
 func runReopen(t *testing.T, open Open) {
 	t.Helper()
-	t.Run("EverythingIsThere", func(t *testing.T) { t.Parallel(); reopenEverything(t, open) })
-	t.Run("NumbersGoOnGrowing", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		last := d.say(conv("a"), "x")
-		for range 3 {
-			d.commit(d.turn(d.load(conv("a")))) // the row with the largest number is gone
-			d.reopen()
-			p := d.say(conv("a"), "x")
-			if p.Seq <= last.Seq {
-				t.Fatalf("number %d after %d", p.Seq, last.Seq)
-			}
-			last = p
-		}
-	})
-	t.Run("EpochsGoOnGrowingAndClaimsAreDoubtful", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "x")
-		old := d.lease("s", parley.Lease{})
-		d.claims(old, out[0])
-		d.reopen()
-		_, _, err := d.Claim(t.Context(), old, 1, doubtfulWait, time.Minute)
-		d.fenced("claim with the lease of the dead", err)
-		l := d.lease("other", parley.Lease{}) // at once: the holder is dead
-		if l.Epoch <= old.Epoch {
-			t.Fatalf("epoch %d after %d", l.Epoch, old.Epoch)
-		}
-		d.claims(l)
-		d.clock.Add(doubtfulWait)
-		if got := d.claims(d.lease("other", l), out[0]); !got[0].Doubtful {
-			t.Error("it isn't doubtful")
-		}
-	})
-	t.Run("RetriesKeepTheirTimeAndCount", func(t *testing.T) {
-		t.Parallel()
-		d := sit(t, open)
-		out := d.send(conv("a"), "x", "y")
-		l := d.lease("s", parley.Lease{})
-		d.claims(l, out[0])
-		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Wait: time.Minute})
-		d.reopen()
-		l = d.lease("s", parley.Lease{})
-		if claimed, wait := d.claim(l, 10); len(claimed) > 0 || wait != time.Minute {
-			t.Fatalf("claimed %v, wait %s", claimed, wait)
-		}
-		d.clock.Add(time.Minute)
-		if got := d.claims(d.lease("s", l), out[0]); got[0].Attempts != 1 || got[0].Doubtful {
-			t.Errorf("attempts %d, doubtful %v", got[0].Attempts, got[0].Doubtful)
-		}
+	promises(t, open, map[string]promise{
+		"EverythingIsThere":                     reopenEverything,
+		"NumbersGoOnGrowing":                    reopenNumbersGoOnGrowing,
+		"EpochsGoOnGrowingAndClaimsAreDoubtful": reopenEpochsGoOnGrowingAndClaimsAreDoubtful,
+		"RetriesKeepTheirTimeAndCount":          reopenRetriesKeepTheirTimeAndCount,
 	})
 }
 
-func reopenEverything(t *testing.T, open Open) {
+func reopenNumbersGoOnGrowing(t *testing.T, d *desk) {
 	t.Helper()
-	d := sit(t, open)
+	last := d.say(conv("a"), "x")
+	for range 3 {
+		d.commit(d.turn(d.load(conv("a")))) // the row with the largest number is gone
+		d.reopen()
+		p := d.say(conv("a"), "x")
+		if p.Seq <= last.Seq {
+			t.Fatalf("number %d after %d", p.Seq, last.Seq)
+		}
+		last = p
+	}
+}
+
+func reopenEpochsGoOnGrowingAndClaimsAreDoubtful(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "x")
+	old := d.lease("s", parley.Lease{})
+	d.claims(old, out[0])
+	d.reopen()
+	_, _, err := d.Claim(t.Context(), old, 1, doubtfulWait, time.Minute)
+	d.fenced("claim with the lease of the dead", err)
+	l := d.lease("other", parley.Lease{}) // at once: the holder is dead
+	if l.Epoch <= old.Epoch {
+		t.Fatalf("epoch %d after %d", l.Epoch, old.Epoch)
+	}
+	d.claims(l)
+	d.clock.Add(doubtfulWait)
+	if got := d.claims(d.lease("other", l), out[0]); !got[0].Doubtful {
+		t.Error("it isn't doubtful")
+	}
+}
+
+func reopenRetriesKeepTheirTimeAndCount(t *testing.T, d *desk) {
+	t.Helper()
+	out := d.send(conv("a"), "x", "y")
+	l := d.lease("s", parley.Lease{})
+	d.claims(l, out[0])
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Wait: time.Minute})
+	d.reopen()
+	l = d.lease("s", parley.Lease{})
+	if claimed, wait := d.claim(l, 10); len(claimed) > 0 || wait != time.Minute {
+		t.Fatalf("claimed %v, wait %s", claimed, wait)
+	}
+	d.clock.Add(time.Minute)
+	if got := d.claims(d.lease("s", l), out[0]); got[0].Attempts != 1 || got[0].Doubtful {
+		t.Errorf("attempts %d, doubtful %v", got[0].Attempts, got[0].Doubtful)
+	}
+}
+
+func reopenEverything(t *testing.T, d *desk) {
+	t.Helper()
 	d.say(conv("a"), "x")
 	turn := d.turn(d.load(conv("a")))
 	turn.Next.State = []byte("state")
@@ -236,8 +237,19 @@ func reopenEverything(t *testing.T, open Open) {
 		t.Fatal(err)
 	}
 	d.same("overdue", overdue, []parley.Conversation{conv("b"), conv("a")})
+	reopenTheRest(t, d, out, timer)
 	wa.Contacts = []parley.Contact{"phone:1"}
 	d.same("contact", d.append(wa)[0].Conversation.Contact, parley.Contact("bsuid:x"))
+	found, err := d.Quarantined(t.Context(), "app", page(), parley.ID{}, 10)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("quarantine %v: %v", found, err)
+	}
+	entry.ID, entry.Received = found[0].ID, found[0].Received
+	d.same("quarantine", found[0], entry)
+}
+
+func reopenTheRest(t *testing.T, d *desk, out []parley.Outgoing, timer parley.Timer) {
+	t.Helper()
 	older, err := d.Older(t.Context(), conv("a"), []parley.EventKey{parley.NewEventKey("old")})
 	if err != nil || !older[parley.NewEventKey("old")] {
 		t.Fatalf("older %v: %v", older, err)
@@ -254,10 +266,4 @@ func reopenEverything(t *testing.T, open Open) {
 		t.Fatalf("fired %v: %v", fired, err)
 	}
 	d.same("timer", fired[0].Input, parley.Input(parley.TimerFired{Name: "t", Generation: timer.Generation, Due: timer.Due}))
-	found, err := d.Quarantined(t.Context(), "app", page(), parley.ID{}, 10)
-	if err != nil || len(found) != 1 {
-		t.Fatalf("quarantine %v: %v", found, err)
-	}
-	entry.ID, entry.Received = found[0].ID, found[0].Received
-	d.same("quarantine", found[0], entry)
 }

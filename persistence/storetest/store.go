@@ -121,3 +121,16 @@ func Run(t *testing.T, open Open) {
 		})
 	}
 }
+
+// promise is one subtest, at a desk of its own.
+type promise func(t *testing.T, d *desk)
+
+func promises(t *testing.T, open Open, all map[string]promise) {
+	t.Helper()
+	for name, examine := range all {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			examine(t, sit(t, open))
+		})
+	}
+}
