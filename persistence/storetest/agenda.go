@@ -26,7 +26,6 @@ func overdueOf(d *desk, owned func(uint16) bool, limit int) []parley.Conversatio
 }
 
 func overdueOldestFirst(t *testing.T, d *desk) {
-	t.Helper()
 	for _, name := range []string{"a", "b", "a", "c"} {
 		d.say(conv(name), "x")
 		d.clock.Add(400 * time.Millisecond)
@@ -40,7 +39,6 @@ func overdueOldestFirst(t *testing.T, d *desk) {
 }
 
 func overdueOfOwnedShards(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	d.say(conv("b"), "x")
 	d.clock.Add(2 * time.Second)
@@ -78,7 +76,6 @@ func setTimer(d *desk, c parley.Conversation, name string, in time.Duration) par
 }
 
 func timersOnceNeverEarly(t *testing.T, d *desk) {
-	t.Helper()
 	timer := setTimer(d, conv("a"), "remind", 10*time.Second)
 	rows, wait := fireTimers(d, 10)
 	if len(rows) > 0 || wait != 10*time.Second {
@@ -101,7 +98,6 @@ func timersOnceNeverEarly(t *testing.T, d *desk) {
 }
 
 func timersOnceNeverAfterCancel(t *testing.T, d *desk) {
-	t.Helper()
 	timer := setTimer(d, conv("a"), "remind", time.Second)
 	kept := setTimer(d, conv("b"), "remind", time.Second)
 	turn := d.turn(d.load(conv("a")))
@@ -120,7 +116,6 @@ func timersOnceNeverAfterCancel(t *testing.T, d *desk) {
 }
 
 func timersSetAnewFiresOnce(t *testing.T, d *desk) {
-	t.Helper()
 	timer := setTimer(d, conv("a"), "remind", time.Second)
 	turn := d.turn(d.load(conv("a")))
 	turn.Next.Timers, turn.CancelTimers = nil, []parley.Timer{timer}
@@ -135,7 +130,6 @@ func timersSetAnewFiresOnce(t *testing.T, d *desk) {
 }
 
 func timersByDueTimeUpToTheLimit(t *testing.T, d *desk) {
-	t.Helper()
 	for _, s := range []int{5, 1, 4, 2, 3} {
 		setTimer(d, conv(fmt.Sprint(s)), "t", time.Duration(s)*time.Second)
 	}
@@ -156,7 +150,6 @@ func timersByDueTimeUpToTheLimit(t *testing.T, d *desk) {
 }
 
 func timersOfOwnedShards(t *testing.T, d *desk) {
-	t.Helper()
 	setTimer(d, conv("a"), "t", time.Second)
 	setTimer(d, conv("b"), "t", 2*time.Second)
 	d.clock.Add(time.Minute)
@@ -171,7 +164,6 @@ func timersOfOwnedShards(t *testing.T, d *desk) {
 }
 
 func timersKeysDiffer(t *testing.T, d *desk) {
-	t.Helper()
 	keys := map[parley.EventKey]bool{}
 	for i := range 3 {
 		setTimer(d, conv("a"), fmt.Sprint("t", i), time.Second)

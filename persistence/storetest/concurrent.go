@@ -45,7 +45,6 @@ func runConcurrent(t *testing.T, open Open) {
 }
 
 func concurrentAppends(t *testing.T, d *desk) {
-	t.Helper()
 	var mu sync.Mutex
 	returned := parley.Seq(0) // the largest number of any Append that has returned
 	d.together(func(ctx context.Context, w int, own *desk) error {
@@ -72,7 +71,6 @@ func concurrentAppends(t *testing.T, d *desk) {
 }
 
 func concurrentCommits(t *testing.T, d *desk) {
-	t.Helper()
 	var mu sync.Mutex
 	taken := map[parley.Version]int{}
 	d.together(func(ctx context.Context, w int, own *desk) error {
@@ -141,7 +139,6 @@ func (r *rowsTaken) take(ctx context.Context, own *desk) error {
 
 // concurrentRows lets all append and all compete to consume.
 func concurrentRows(t *testing.T, d *desk) {
-	t.Helper()
 	const perWorker = 30
 	taken := &rowsTaken{seqs: map[uint64][]parley.Seq{}}
 	d.together(func(ctx context.Context, _ int, own *desk) error {
@@ -171,7 +168,6 @@ func concurrentRows(t *testing.T, d *desk) {
 }
 
 func concurrentClaims(t *testing.T, d *desk) {
-	t.Helper()
 	const conversations, each = 10, 6
 	for i := range conversations {
 		d.send(conv(fmt.Sprint(i)), make([]string, each)...)
@@ -205,7 +201,6 @@ func concurrentClaims(t *testing.T, d *desk) {
 }
 
 func concurrentTimers(t *testing.T, d *desk) {
-	t.Helper()
 	const timers = 60
 	for i := range timers {
 		turn := d.turn(d.load(conv(fmt.Sprint(i))))
@@ -234,7 +229,6 @@ func concurrentTimers(t *testing.T, d *desk) {
 }
 
 func concurrentLeases(t *testing.T, d *desk) {
-	t.Helper()
 	var mu sync.Mutex
 	holders := map[uint64]string{}
 	for range 5 {

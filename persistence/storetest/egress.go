@@ -28,7 +28,6 @@ func tryLease(d *desk, holder string, have parley.Lease) (parley.Lease, error) {
 }
 
 func leaseRenewingKeepsTheEpoch(t *testing.T, d *desk) {
-	t.Helper()
 	first := d.lease("s1", parley.Lease{})
 	if first.Epoch == 0 || first.Holder != "s1" || first.Channel != page() || first.TTL != leaseTTL {
 		t.Fatalf("lease is %+v", first)
@@ -40,7 +39,6 @@ func leaseRenewingKeepsTheEpoch(t *testing.T, d *desk) {
 }
 
 func leaseHeldByOne(t *testing.T, d *desk) {
-	t.Helper()
 	d.lease("s1", parley.Lease{})
 	_, err := tryLease(d, "s2", parley.Lease{})
 	d.fenced("second holder", err)
@@ -50,7 +48,6 @@ func leaseHeldByOne(t *testing.T, d *desk) {
 }
 
 func leaseRaisedOnTakeover(t *testing.T, d *desk) {
-	t.Helper()
 	first := d.lease("s1", parley.Lease{})
 	d.clock.Add(leaseTTL)
 	second := d.lease("s2", parley.Lease{})
@@ -62,7 +59,6 @@ func leaseRaisedOnTakeover(t *testing.T, d *desk) {
 }
 
 func leaseRaisedWithoutTheEpochInHand(t *testing.T, d *desk) {
-	t.Helper()
 	first := d.lease("s1", parley.Lease{})
 	second := d.lease("s1", parley.Lease{}) // the same name: it was started anew
 	if second.Epoch <= first.Epoch {
@@ -73,7 +69,6 @@ func leaseRaisedWithoutTheEpochInHand(t *testing.T, d *desk) {
 }
 
 func leaseFencedAfterTakeover(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "x")
 	first := d.lease("s1", parley.Lease{})
 	d.claims(first, out[0])
@@ -89,7 +84,6 @@ func leaseFencedAfterTakeover(t *testing.T, d *desk) {
 }
 
 func leaseExpiredMayStillSettleNotClaim(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "x", "y")
 	l := d.lease("s1", parley.Lease{})
 	d.claims(l, out[0])
@@ -101,7 +95,6 @@ func leaseExpiredMayStillSettleNotClaim(t *testing.T, d *desk) {
 }
 
 func leaseRenewedAfterExpiryIsTheSame(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "x", "y")
 	first := d.lease("s1", parley.Lease{})
 	d.claims(first, out[0])
@@ -114,7 +107,6 @@ func leaseRenewedAfterExpiryIsTheSame(t *testing.T, d *desk) {
 }
 
 func leaseByChannel(t *testing.T, d *desk) {
-	t.Helper()
 	d.lease("s1", parley.Lease{})
 	other := page()
 	other.Brand = "other"
@@ -124,7 +116,6 @@ func leaseByChannel(t *testing.T, d *desk) {
 }
 
 func leaseNeverLeasedIsFenced(t *testing.T, d *desk) {
-	t.Helper()
 	d.send(conv("a"), "x")
 	_, _, err := d.Claim(t.Context(), parley.Lease{Channel: page()}, 1, doubtfulWait, time.Minute)
 	d.fenced("claim", err)
@@ -143,7 +134,6 @@ func runClaim(t *testing.T, open Open) {
 }
 
 func claimOrderWithinConversation(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "1", "2")
 	out = append(out, d.send(conv("a"), "3")...)
 	other := d.send(conv("b"), "b1")
@@ -161,7 +151,6 @@ func claimOrderWithinConversation(t *testing.T, d *desk) {
 }
 
 func claimUpToTheLimitThenTheRest(t *testing.T, d *desk) {
-	t.Helper()
 	for i := range 5 {
 		d.send(conv(fmt.Sprint(i)), "x")
 	}
@@ -180,7 +169,6 @@ func claimUpToTheLimitThenTheRest(t *testing.T, d *desk) {
 }
 
 func claimDoubtfulWaits(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "1", "2")
 	d.claims(d.lease("s1", parley.Lease{}), out[0])
 	d.clock.Add(leaseTTL)
@@ -204,7 +192,6 @@ func claimDoubtfulWaits(t *testing.T, d *desk) {
 }
 
 func claimDoubtfulByItsOwnRestart(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "1")
 	d.claims(d.lease("s", parley.Lease{}), out[0])
 	l := d.lease("s", parley.Lease{})
@@ -217,7 +204,6 @@ func claimDoubtfulByItsOwnRestart(t *testing.T, d *desk) {
 }
 
 func claimByChannel(t *testing.T, d *desk) {
-	t.Helper()
 	other := parley.Conversation{Channel: page(), Contact: "user:a"}
 	other.Channel.Brand = "other"
 	d.send(other, "theirs")
@@ -226,7 +212,6 @@ func claimByChannel(t *testing.T, d *desk) {
 }
 
 func claimWaitsForNothingUpToTheHorizon(t *testing.T, d *desk) {
-	t.Helper()
 	if claimed, wait := d.claim(d.lease("s", parley.Lease{}), 10); len(claimed) > 0 || wait != time.Hour {
 		t.Fatalf("claimed %v, wait %s", claimed, wait)
 	}
@@ -256,7 +241,6 @@ func beginSettle(t *testing.T, d *desk, texts ...string) (parley.Lease, []parley
 }
 
 func settleSentBecomesADelivery(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := beginSettle(t, d, "x")
 	d.settle(l, sent(out[0]))
 	got, ok, err := d.Delivery(t.Context(), page(), sent(out[0]).ProviderID)
@@ -271,7 +255,6 @@ func settleSentBecomesADelivery(t *testing.T, d *desk) {
 }
 
 func settleRefusedBecomesADeadLetter(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := beginSettle(t, d, "x", "y")
 	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Refused, Cause: "window closed", Code: 131047})
 	letters, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10)
@@ -291,7 +274,6 @@ func settleRefusedBecomesADeadLetter(t *testing.T, d *desk) {
 }
 
 func settleUncountedRetryIsNoAttempt(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := beginSettle(t, d, "x")
 	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Uncounted: true})
 	claimed, _ := d.claim(l, 10)
@@ -302,7 +284,6 @@ func settleUncountedRetryIsNoAttempt(t *testing.T, d *desk) {
 }
 
 func settleRetryHoldsTheConversation(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := beginSettle(t, d, "x", "y")
 	for attempt := 1; attempt <= 2; attempt++ {
 		d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Wait: 3 * time.Second})
@@ -321,7 +302,6 @@ func settleRetryHoldsTheConversation(t *testing.T, d *desk) {
 }
 
 func settleDoubtComesBackAsDoubtful(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := beginSettle(t, d, "x")
 	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Doubt, Wait: 5 * time.Second})
 	d.claims(l)
@@ -336,7 +316,6 @@ func settleDoubtComesBackAsDoubtful(t *testing.T, d *desk) {
 }
 
 func settleOnlyWhatIsClaimed(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := beginSettle(t, d, "x", "y")
 	d.settle(l, sent(out[1]), parley.Outcome{ID: d.id(), Kind: parley.Refused})
 	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 2})
@@ -346,7 +325,6 @@ func settleOnlyWhatIsClaimed(t *testing.T, d *desk) {
 }
 
 func settleNotWhatAnEarlierEpochClaimed(t *testing.T, d *desk) {
-	t.Helper()
 	_, out := beginSettle(t, d, "x")
 	l := d.lease("s", parley.Lease{})
 	d.settle(l, sent(out[0]))
@@ -354,7 +332,6 @@ func settleNotWhatAnEarlierEpochClaimed(t *testing.T, d *desk) {
 }
 
 func settleTwiceIsOnce(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := beginSettle(t, d, "x", "y")
 	d.settle(l, sent(out[0]), sent(out[0]))
 	d.claims(l, out[1])

@@ -29,7 +29,6 @@ func runFold(t *testing.T, open Open) {
 }
 
 func foldRemovesWhatItFolds(t *testing.T, d *desk) {
-	t.Helper()
 	l := d.lease("s", parley.Lease{})
 	for i := range 7 {
 		d.receive(parley.Receipt{Status: parley.StatusRead, ProviderID: fmt.Sprint("mid", i)})
@@ -43,7 +42,6 @@ func foldRemovesWhatItFolds(t *testing.T, d *desk) {
 }
 
 func foldOfItsChannel(t *testing.T, d *desk) {
-	t.Helper()
 	other := page()
 	other.ID = "other"
 	d.receive(parley.Receipt{Channel: other, Status: parley.StatusRead, ProviderID: "mid"})
@@ -52,7 +50,6 @@ func foldOfItsChannel(t *testing.T, d *desk) {
 }
 
 func foldFailureBecomesAnEvent(t *testing.T, d *desk) {
-	t.Helper()
 	l, out := d.handOver("x")
 	failed := parley.Receipt{Status: parley.StatusFailed, ProviderID: sent(out).ProviderID, Code: 131026, Reason: "undeliverable"}
 	d.receive(failed, failed)
@@ -74,7 +71,6 @@ func foldFailureBecomesAnEvent(t *testing.T, d *desk) {
 }
 
 func foldFailureBeforeSettleBecomesAnEvent(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "x")[0]
 	l := d.lease("s", parley.Lease{})
 	d.claims(l, out)
@@ -91,7 +87,6 @@ func foldFailureBeforeSettleBecomesAnEvent(t *testing.T, d *desk) {
 }
 
 func foldReceiptProvesADoubtfulSend(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "x", "y")
 	d.claims(d.lease("s1", parley.Lease{}), out[0])
 	d.clock.Add(leaseTTL)
@@ -106,7 +101,6 @@ func foldReceiptProvesADoubtfulSend(t *testing.T, d *desk) {
 }
 
 func foldUnknownMessageIsKept(t *testing.T, d *desk) {
-	t.Helper()
 	d.receive(parley.Receipt{Status: "warped", ProviderID: "mid.\x00\xff"})
 	d.fold(d.lease("s", parley.Lease{}), 10, 1)
 	got, ok, err := d.Delivery(t.Context(), page(), "mid.\x00\xff")
@@ -119,7 +113,6 @@ func foldUnknownMessageIsKept(t *testing.T, d *desk) {
 }
 
 func foldWatermarks(t *testing.T, d *desk) {
-	t.Helper()
 	l, early := d.handOver("early")
 	d.clock.Add(time.Second)
 	mark := d.clock.Now()
@@ -189,7 +182,6 @@ func (d *desk) handOver(text string) (parley.Lease, parley.Outgoing) {
 // folds, with the settling anywhere between them, comes to the same delivery,
 // and the same failures are told.
 func foldLattice(t *testing.T, d *desk) {
-	t.Helper()
 	l := d.lease("s", parley.Lease{})
 	statuses := []parley.Status{"warped", parley.StatusSent, parley.StatusDelivered, parley.StatusRead, parley.StatusPlayed, parley.StatusFailed}
 	n := 0

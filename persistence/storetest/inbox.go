@@ -22,7 +22,6 @@ func runAppend(t *testing.T, open Open) {
 }
 
 func appendDurableNumbersGrow(t *testing.T, d *desk) {
-	t.Helper()
 	last := parley.Seq(0)
 	for range 20 {
 		before := last
@@ -36,7 +35,6 @@ func appendDurableNumbersGrow(t *testing.T, d *desk) {
 }
 
 func appendReturnsWhatLoadFinds(t *testing.T, d *desk) {
-	t.Helper()
 	rows := d.append(d.event(conv("a"), "one"), d.event(conv("b"), "two"), d.event(conv("a"), "three"))
 	d.same("rows of a", d.load(conv("a")).Pending, []parley.Pending{rows[0], rows[2]})
 	d.same("rows of b", d.load(conv("b")).Pending, []parley.Pending{rows[1]})
@@ -53,7 +51,6 @@ func appendReturnsWhatLoadFinds(t *testing.T, d *desk) {
 }
 
 func appendReceivedByTheStoresClockNeverBack(t *testing.T, d *desk) {
-	t.Helper()
 	d.clock.Add(1234567 * time.Nanosecond)
 	first := d.say(conv("a"), "x")
 	if want := d.clock.Now().Truncate(time.Millisecond); !first.Received.Equal(want) {
@@ -66,7 +63,6 @@ func appendReceivedByTheStoresClockNeverBack(t *testing.T, d *desk) {
 }
 
 func appendAnyBytesSurvive(t *testing.T, d *desk) {
-	t.Helper()
 	odd := []string{"\u0000", "\xff\xfe", "/", "a/b", "", " ", "\U0001f984", "user:\x00\x01"}
 	for _, s := range odd {
 		c := parley.Conversation{Channel: page(), Contact: parley.Contact("user:" + s)}
@@ -81,7 +77,6 @@ func appendAnyBytesSurvive(t *testing.T, d *desk) {
 }
 
 func appendAnEventWithoutContactIsRefusedWhole(t *testing.T, d *desk) {
-	t.Helper()
 	bad := d.event(conv("a"), "x")
 	bad.Contacts = nil
 	_, err := d.Append(t.Context(), parley.Arrivals{Events: []parley.Event{d.event(conv("a"), "y"), bad}})
@@ -93,7 +88,6 @@ func appendAnEventWithoutContactIsRefusedWhole(t *testing.T, d *desk) {
 }
 
 func appendZeroProviderTimeStaysZero(t *testing.T, d *desk) {
-	t.Helper()
 	e := d.event(conv("a"), "x")
 	e.Time = time.Time{}
 	if got := d.append(e)[0]; !got.Time.IsZero() || !d.load(conv("a")).Pending[0].Time.IsZero() {
@@ -102,7 +96,6 @@ func appendZeroProviderTimeStaysZero(t *testing.T, d *desk) {
 }
 
 func appendBrandsAreIsolated(t *testing.T, d *desk) {
-	t.Helper()
 	other := parley.Conversation{Channel: parley.Channel{Brand: "acm", Kind: parley.Messenger, ID: "epage1"}, Contact: "user:a"}
 	d.say(conv("a"), "mine")
 	d.same("the other brand's rows", d.load(other).Pending, []parley.Pending(nil))
@@ -137,7 +130,6 @@ func expectContact(d *desk, want parley.Contact, keys ...parley.Contact) {
 }
 
 func contactsSetOfKeys(t *testing.T, d *desk) {
-	t.Helper()
 	expectContact(d, "phone:1", "phone:1")
 	expectContact(d, "phone:1", "bsuid:x", "phone:1") // a new key of a known contact
 	expectContact(d, "phone:1", "bsuid:x")            // known by now
@@ -150,14 +142,12 @@ func contactsSetOfKeys(t *testing.T, d *desk) {
 }
 
 func contactsWithinOneGroup(t *testing.T, d *desk) {
-	t.Helper()
 	for _, p := range d.append(contactEvent(d, "bsuid:x", "phone:1"), contactEvent(d, "phone:1"), contactEvent(d, "bsuid:z", "phone:1")) {
 		d.same("conversation", p.Conversation.Contact, parley.Contact("bsuid:x"))
 	}
 }
 
 func contactsByChannel(t *testing.T, d *desk) {
-	t.Helper()
 	expectContact(d, "bsuid:x", "bsuid:x", "phone:1")
 	e := contactEvent(d, "phone:1")
 	e.Channel.ID = "another"
@@ -165,7 +155,6 @@ func contactsByChannel(t *testing.T, d *desk) {
 }
 
 func contactsTwoKnownTheStrongestWins(t *testing.T, d *desk) {
-	t.Helper()
 	expectContact(d, "phone:1", "phone:1")
 	expectContact(d, "bsuid:x", "bsuid:x")
 	expectContact(d, "bsuid:x", "bsuid:x", "phone:1")
@@ -173,7 +162,6 @@ func contactsTwoKnownTheStrongestWins(t *testing.T, d *desk) {
 }
 
 func contactsOtherChannelsHaveOneKey(t *testing.T, d *desk) {
-	t.Helper()
 	e := d.event(conv("a"), "x")
 	e.Contacts = []parley.Contact{"user:a", "userref:b"}
 	d.same("conversation", d.append(e)[0].Conversation, conv("a"))
@@ -210,7 +198,6 @@ func quarRead(d *desk, after parley.ID, limit int) []parley.Quarantined {
 }
 
 func quarantineKeptWholeInOrder(t *testing.T, d *desk) {
-	t.Helper()
 	var want []string
 	for i := range 30 {
 		body := fmt.Sprintf("{\"n\":%d,\"odd\":\"\x00\xff\"}", i)
@@ -238,7 +225,6 @@ func quarantineKeptWholeInOrder(t *testing.T, d *desk) {
 }
 
 func quarantineOfItsChannelAndApp(t *testing.T, d *desk) {
-	t.Helper()
 	quarKeep(d, quarEntry("mine"))
 	for _, other := range []struct {
 		app parley.App
@@ -256,7 +242,6 @@ func quarantineOfItsChannelAndApp(t *testing.T, d *desk) {
 }
 
 func quarantineReleaseIsAtomic(t *testing.T, d *desk) {
-	t.Helper()
 	quarKeep(d, quarEntry("one"), quarEntry("two"), quarEntry("three"))
 	found := quarRead(d, parley.ID{}, 10)
 	bad := d.event(conv("a"), "x")
@@ -276,7 +261,6 @@ func quarantineReleaseIsAtomic(t *testing.T, d *desk) {
 }
 
 func quarantineReleaseOfNothingThere(t *testing.T, d *desk) {
-	t.Helper()
 	quarKeep(d, quarEntry("one"))
 	ids := []parley.ID{quarRead(d, parley.ID{}, 1)[0].ID}
 	for range 2 {

@@ -43,7 +43,6 @@ func runModel(t *testing.T, open Open) {
 }
 
 func modelAnyHistoryOfCalls(t *testing.T, d *desk) {
-	t.Helper()
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{d: sit(t, d.open)}
 		defer func() {

@@ -21,7 +21,6 @@ func runOperator(t *testing.T, open Open) {
 }
 
 func operatorHistoryInOrderPageByPage(t *testing.T, d *desk) {
-	t.Helper()
 	var want [][]byte
 	for range 9 {
 		turn := d.turn(d.load(conv("a")))
@@ -45,7 +44,6 @@ func operatorHistoryInOrderPageByPage(t *testing.T, d *desk) {
 }
 
 func operatorDeadLettersOfTheBrand(t *testing.T, d *desk) {
-	t.Helper()
 	other := conv("a")
 	other.Channel.Brand = "other"
 	var want []parley.DeadLetter
@@ -72,7 +70,6 @@ func operatorDeadLettersOfTheBrand(t *testing.T, d *desk) {
 }
 
 func operatorRegisterIsFreshOnce(t *testing.T, d *desk) {
-	t.Helper()
 	want := []parley.Registration{{App: "app", Channel: page()}, {App: "app", Channel: number()}, {App: "app2", Channel: page()}}
 	for _, fresh := range []bool{true, false} {
 		for _, r := range want {
@@ -93,7 +90,6 @@ func operatorRegisterIsFreshOnce(t *testing.T, d *desk) {
 }
 
 func operatorBacklogCounts(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	d.clock.Add(3 * time.Second)
 	d.say(conv("b"), "x")
@@ -104,7 +100,6 @@ func operatorBacklogCounts(t *testing.T, d *desk) {
 }
 
 func operatorPrune(t *testing.T, d *desk) {
-	t.Helper()
 	const keep = 5 * 24 * time.Hour
 	l, old := d.handOver("old") // history 1
 	_, touched := d.handOver("touched")
@@ -152,6 +147,7 @@ func (d *desk) prune(keep time.Duration) {
 func runReopen(t *testing.T, open Open) {
 	t.Helper()
 	promises(t, open, map[string]promise{
+		"WhatIsDoneStaysDone":                   reopenWhatIsDoneStaysDone,
 		"EverythingIsThere":                     reopenEverything,
 		"NumbersGoOnGrowing":                    reopenNumbersGoOnGrowing,
 		"EpochsGoOnGrowingAndClaimsAreDoubtful": reopenEpochsGoOnGrowingAndClaimsAreDoubtful,
@@ -160,7 +156,6 @@ func runReopen(t *testing.T, open Open) {
 }
 
 func reopenNumbersGoOnGrowing(t *testing.T, d *desk) {
-	t.Helper()
 	last := d.say(conv("a"), "x")
 	for range 3 {
 		d.commit(d.turn(d.load(conv("a")))) // the row with the largest number is gone
@@ -174,7 +169,6 @@ func reopenNumbersGoOnGrowing(t *testing.T, d *desk) {
 }
 
 func reopenEpochsGoOnGrowingAndClaimsAreDoubtful(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "x")
 	old := d.lease("s", parley.Lease{})
 	d.claims(old, out[0])
@@ -193,7 +187,6 @@ func reopenEpochsGoOnGrowingAndClaimsAreDoubtful(t *testing.T, d *desk) {
 }
 
 func reopenRetriesKeepTheirTimeAndCount(t *testing.T, d *desk) {
-	t.Helper()
 	out := d.send(conv("a"), "x", "y")
 	l := d.lease("s", parley.Lease{})
 	d.claims(l, out[0])
@@ -210,7 +203,6 @@ func reopenRetriesKeepTheirTimeAndCount(t *testing.T, d *desk) {
 }
 
 func reopenEverything(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	turn := d.turn(d.load(conv("a")))
 	turn.Next.State = []byte("state")
@@ -246,6 +238,55 @@ func reopenEverything(t *testing.T, d *desk) {
 	}
 	entry.ID, entry.Received = found[0].ID, found[0].Received
 	d.same("quarantine", found[0], entry)
+}
+
+// reopenWhatIsDoneStaysDone: what was taken away is gone for good.
+func reopenWhatIsDoneStaysDone(t *testing.T, d *desk) {
+	d.say(conv("a"), "x")
+	turn := d.turn(d.load(conv("a")))
+	d.timer(&turn, "fires", time.Second)
+	gone := d.timer(&turn, "cancelled", time.Second)
+	out := d.replies(&turn, "sent", "refused")
+	d.commit(turn)
+	turn = d.turn(d.load(conv("a")))
+	turn.CancelTimers = []parley.Timer{gone}
+	d.commit(turn)
+	l := d.lease("s", parley.Lease{})
+	d.claims(l, out[0])
+	d.settle(l, sent(out[0]))
+	d.claims(l, out[1])
+	d.settle(l, parley.Outcome{ID: out[1].ID, Kind: parley.Refused})
+	d.receive(parley.Receipt{Status: parley.StatusRead, ProviderID: sent(out[0]).ProviderID})
+	d.fold(l, 10, 1)
+	entry := parley.Quarantined{App: "app", Kind: page().Kind, ChannelID: page().ID}
+	if _, err := d.Append(t.Context(), parley.Arrivals{Quarantined: []parley.Quarantined{entry}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Release(t.Context(), []parley.ID{quarRead(d, parley.ID{}, 1)[0].ID}, parley.Arrivals{}); err != nil {
+		t.Fatal(err)
+	}
+	d.clock.Add(time.Second)
+	fired := fireOnce(d)
+	d.same("backlog", d.backlog(), parley.Backlog{Pending: 1, Dead: 1})
+	d.reopen()
+	d.same("backlog", d.backlog(), parley.Backlog{Pending: 1, Dead: 1})
+	d.same("pending", d.load(conv("a")).Pending, fired)
+	d.claims(d.lease("s", parley.Lease{}))
+	if again, _, err := d.FireTimers(t.Context(), all, 10, time.Minute); err != nil || len(again) > 0 {
+		t.Fatalf("fired again %v: %v", again, err)
+	}
+	d.same("quarantine", quarRead(d, parley.ID{}, 10), []parley.Quarantined(nil))
+	d.status(sent(out[0]).ProviderID, parley.StatusRead)
+}
+
+// fireOnce fires the one timer that is due.
+func fireOnce(d *desk) []parley.Pending {
+	d.t.Helper()
+	rows, _, err := d.FireTimers(d.t.Context(), all, 10, time.Minute)
+	if err != nil || len(rows) != 1 {
+		d.t.Fatalf("fired %v: %v", rows, err)
+	}
+	return rows
 }
 
 func reopenTheRest(t *testing.T, d *desk, out []parley.Outgoing, timer parley.Timer) {

@@ -19,12 +19,10 @@ func runLoad(t *testing.T, open Open) {
 }
 
 func loadNewConversationIsZero(t *testing.T, d *desk) {
-	t.Helper()
 	d.same("loaded", d.load(conv("a")), parley.Loaded{Snapshot: parley.Snapshot{Conversation: conv("a")}})
 }
 
 func loadInOrderUpToTheLimit(t *testing.T, d *desk) {
-	t.Helper()
 	var rows []parley.Pending
 	for range 10 {
 		rows = append(rows, d.say(conv("a"), "x"))
@@ -43,7 +41,6 @@ func loadInOrderUpToTheLimit(t *testing.T, d *desk) {
 }
 
 func loadReturnsCopies(t *testing.T, d *desk) {
-	t.Helper()
 	turn := d.turn(d.load(conv("a")))
 	turn.Next.State = []byte("abc")
 	turn.Next.Seen = []parley.SeenKey{{Key: parley.NewEventKey("k"), At: d.clock.Now()}}
@@ -76,7 +73,6 @@ func runCommit(t *testing.T, open Open) {
 }
 
 func commitTwiceIsOnce(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	turn := d.turn(d.load(conv("a")))
 	d.replies(&turn, "hi")
@@ -90,7 +86,6 @@ func commitTwiceIsOnce(t *testing.T, d *desk) {
 }
 
 func commitOfTwoFromOneVersionOneIsTaken(t *testing.T, d *desk) {
-	t.Helper()
 	d.commit(d.turn(d.load(conv("a"))))
 	base := d.load(conv("a"))
 	one, two := d.turn(base), d.turn(base)
@@ -99,7 +94,6 @@ func commitOfTwoFromOneVersionOneIsTaken(t *testing.T, d *desk) {
 }
 
 func commitTwiceInOneGroupIsOnce(t *testing.T, d *desk) {
-	t.Helper()
 	base := d.load(conv("a"))
 	errs := d.tryCommit(d.turn(base), d.turn(base))
 	if errs[0] != nil || !errors.Is(errs[1], parley.ErrConflict) {
@@ -108,15 +102,13 @@ func commitTwiceInOneGroupIsOnce(t *testing.T, d *desk) {
 }
 
 func commitFirstTurnNeedsTheZeroVersion(t *testing.T, d *desk) {
-	t.Helper()
 	turn := d.turn(d.load(conv("a")))
 	turn.Base = parley.Version{Number: 1, Token: 1}
 	d.conflict(turn)
 }
 
-// numbers come back after a fail-over
+// commitTokenOfVersionCompared: numbers come back after a fail-over.
 func commitTokenOfVersionCompared(t *testing.T, d *desk) {
-	t.Helper()
 	d.commit(d.turn(d.load(conv("a"))))
 	turn := d.turn(d.load(conv("a")))
 	turn.Base.Token++
@@ -124,7 +116,6 @@ func commitTokenOfVersionCompared(t *testing.T, d *desk) {
 }
 
 func commitTokenOfRowCompared(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	turn := d.turn(d.load(conv("a")))
 	turn.Saw[0].Token++
@@ -132,7 +123,6 @@ func commitTokenOfRowCompared(t *testing.T, d *desk) {
 }
 
 func commitRangeSeesLateRow(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	base := d.load(conv("a"))
 	late := d.say(conv("a"), "between read and commit")
@@ -143,7 +133,6 @@ func commitRangeSeesLateRow(t *testing.T, d *desk) {
 }
 
 func commitRangeSeesRowThatIsGone(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	stale := d.load(conv("a"))
 	d.commit(d.turn(stale))
@@ -153,7 +142,6 @@ func commitRangeSeesRowThatIsGone(t *testing.T, d *desk) {
 }
 
 func commitRowsBehindThroughStay(t *testing.T, d *desk) {
-	t.Helper()
 	d.say(conv("a"), "x")
 	turn := d.turn(d.load(conv("a")))
 	later := d.say(conv("a"), "y")
@@ -164,7 +152,6 @@ func commitRowsBehindThroughStay(t *testing.T, d *desk) {
 }
 
 func commitOneConflictDoesNotFailTheGroup(t *testing.T, d *desk) {
-	t.Helper()
 	var turns []parley.Commit
 	for i := range 9 {
 		c := conv(fmt.Sprint("c", i))
@@ -181,7 +168,6 @@ func commitOneConflictDoesNotFailTheGroup(t *testing.T, d *desk) {
 }
 
 func commitWithoutRows(t *testing.T, d *desk) {
-	t.Helper()
 	row := d.say(conv("a"), "x")
 	l := d.load(conv("a"))
 	l.Pending = nil
@@ -190,7 +176,6 @@ func commitWithoutRows(t *testing.T, d *desk) {
 }
 
 func commitWritesAllOfIt(t *testing.T, d *desk) {
-	t.Helper()
 	p := d.say(conv("a"), "x")
 	turn := d.turn(d.load(conv("a")))
 	turn.Next.Bot, turn.Next.BotVersion, turn.Next.Behavior = "pizza", 3, "confirm"
@@ -256,7 +241,6 @@ func olderEvict(d *desk, i int) {
 }
 
 func olderFindsWhatWasMovedOut(t *testing.T, d *desk) {
-	t.Helper()
 	olderEvict(d, 1)
 	d.clock.Add(25 * time.Hour)
 	olderEvict(d, 2)
@@ -266,7 +250,6 @@ func olderFindsWhatWasMovedOut(t *testing.T, d *desk) {
 }
 
 func olderForSevenDaysAndMore(t *testing.T, d *desk) {
-	t.Helper()
 	olderEvict(d, 1)
 	for day := range 7 {
 		d.clock.Add(24 * time.Hour)
@@ -282,7 +265,6 @@ func olderForSevenDaysAndMore(t *testing.T, d *desk) {
 }
 
 func olderARefusedCommitMovesNothing(t *testing.T, d *desk) {
-	t.Helper()
 	turn := d.turn(d.load(conv("a")))
 	turn.Base.Number = 9
 	turn.Evicted = []parley.SeenKey{{Key: olderKey(1), At: d.clock.Now()}}
