@@ -190,7 +190,7 @@ func TestUsualTurnsNeedNoOlderKeys(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := shelf{evicted: map[parley.EventKey]bool{}}
-		for i := range rapid.IntRange(60, 200).Draw(t, "messages") {
+		for i := range rapid.IntRange(parley.InlineSeen, 2*parley.InlineSeen).Draw(t, "messages") {
 			row := said(i+1, "say x")[0]
 			row.Received = after(time.Duration(i) * 10 * time.Second)
 			row.Time = row.Received.Add(-time.Duration(rapid.IntRange(0, 60).Draw(t, "late")) * time.Second)

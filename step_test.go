@@ -212,6 +212,10 @@ func TestStep(t *testing.T) {
 			t.Errorf("through %d, next version %+v", c.Through, c.Next.Version)
 		}
 	})
+}
+
+func TestStepAndTheBot(t *testing.T) {
+	t.Parallel()
 	t.Run("names the bot that wrote the state", func(t *testing.T) {
 		t.Parallel()
 		next := step(said(1, "say a")...).Next
@@ -240,6 +244,25 @@ func TestStep(t *testing.T) {
 			t.Errorf("after a write: bot %q version %d", c.Next.Bot, c.Next.BotVersion)
 		}
 	})
+	t.Run("shows the turn what it is about", func(t *testing.T) {
+		t.Parallel()
+		row := said(1, "x")[0]
+		row.Time = after(-time.Hour)
+		row.Received = row.Received.In(time.FixedZone("elsewhere", 3600))
+		bot := &parley.Bot{Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
+			t.Say(fmt.Sprint(t.Conversation(), " ", t.Now(), " ", t.SentAt(), " ", t.Input().Kind()))
+			return nil
+		})}
+		c := parley.Step(bot, fresh(), []parley.Pending{row}, drawn(1))
+		diff(t, "told", []string{fmt.Sprint(talk(), " ", after(time.Second), " ", after(-time.Hour), " message")}, texts(c))
+		diff(t, "outgoing", parley.Outgoing{
+			ID: c.Outbox[0].ID, Conversation: talk(), Ordinal: 1, At: after(time.Second), Send: c.Outbox[0].Send,
+		}, c.Outbox[0])
+	})
+}
+
+func TestStepKeepsToItself(t *testing.T) {
+	t.Parallel()
 	t.Run("leaves its arguments alone", func(t *testing.T) {
 		t.Parallel()
 		s := step(said(1, "set a 1m;set b 1m", "set c 1m")...).Next
@@ -264,21 +287,6 @@ func TestStep(t *testing.T) {
 		first := parley.Step(scripted(), s, said(3, "set c 1m"), drawn(2))
 		parley.Step(scripted(), s, said(4, "set d 1m"), drawn(3))
 		diff(t, "first", want, first)
-	})
-	t.Run("shows the turn what it is about", func(t *testing.T) {
-		t.Parallel()
-		row := said(1, "x")[0]
-		row.Time = after(-time.Hour)
-		row.Received = row.Received.In(time.FixedZone("elsewhere", 3600))
-		bot := &parley.Bot{Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
-			t.Say(fmt.Sprint(t.Conversation(), " ", t.Now(), " ", t.SentAt(), " ", t.Input().Kind()))
-			return nil
-		})}
-		c := parley.Step(bot, fresh(), []parley.Pending{row}, drawn(1))
-		diff(t, "told", []string{fmt.Sprint(talk(), " ", after(time.Second), " ", after(-time.Hour), " message")}, texts(c))
-		diff(t, "outgoing", parley.Outgoing{
-			ID: c.Outbox[0].ID, Conversation: talk(), Ordinal: 1, At: after(time.Second), Send: c.Outbox[0].Send,
-		}, c.Outbox[0])
 	})
 }
 
