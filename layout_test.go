@@ -38,6 +38,7 @@ var packages = map[string][]string{
 	"node":       {"all"},
 	"sim":        {".", "actors", "egress", "ingress", "meta", "meta/metatest", "persistence/memory", "flow", "callout", "campaign", "examples/*"},
 	"cmd/parley": {"node", "examples/*"},
+	"examples":   {}, // holds tests only: the transcripts of all of them
 	"examples/*": {".", "flow"},
 
 	// Packages that hold tests: the exam of the stores, the simulated Meta, the
