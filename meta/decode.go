@@ -113,7 +113,7 @@ type decoder struct {
 		channel parley.Channel
 		known   bool
 	}
-	people people // of one change
+	known people // of one change
 }
 
 // address is where an update belongs.
@@ -263,7 +263,7 @@ func (c *change) common() *sharedPart {
 		return s
 	}
 	s.judged = true
-	if k := jsontext.Value(c.contacts).Kind(); c.contacts != nil && k != '[' && k != 'n' {
+	if k := jsontext.Value(c.contacts).Kind(); c.contacts != nil && k != 'n' {
 		s.fault = at("value.contacts", &shapeError{want: "an array", got: k})
 	}
 	if k := jsontext.Value(c.metadata).Kind(); c.metadata != nil && k != '{' && k != 'n' {

@@ -198,7 +198,7 @@ func keys(d *meta.Decoded) []parley.EventKey {
 // resent is a body as Meta might send it again.
 func resent(t *testing.T, body []byte) []byte {
 	t.Helper()
-	if !json.Valid(body) || bytes.Contains(body, []byte(`"id":"w5"`)) { // names given twice don't survive
+	if !json.Valid(body) || bytes.Contains(body, []byte(`"id":"w5"`)) || bytes.Contains(body, []byte(`"wamid.c4"`)) { // names given twice don't survive
 		return body
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,15 +14,15 @@ import (
 type people struct {
 	change *change
 	all    []waContact
-	bad    error            // the first contact that can't be read
-	raws   []jsontext.Value // of all, as they came; only if asked for
+	bad    error  // the first contact that can't be read
+	badRaw []byte // as it came
 	room   [1]waContact
 }
 
 type waContact struct {
-	Phone  text `json:"wa_id"`
-	UserID text `json:"user_id"`
-	index  int  // in contacts
+	phone  text // digits
+	userID text
+	raw    []byte
 }
 
 // waParty is how an element names the user: by phone number, by business-scoped
@@ -30,46 +31,45 @@ type waParty struct {
 	phone, userID text
 }
 
-// of makes p the people of c.
-func (p *people) of(c *change) *people {
+// peopleOf are the people of a change. A contact that can't be read costs only
+// the messages that don't say by themselves whom they are from.
+func (d *decoder) peopleOf(c *change) *people {
+	p := &d.known
 	if p.change == c {
 		return p
 	}
-	p.change, p.bad, p.raws, p.all = c, nil, nil, p.room[:0]
-	if c.contacts == nil {
-		return p
-	}
-	if decodeStrictly(c.contacts, &p.all) != nil {
-		p.oneByOne()
-		return p
-	}
-	for i := range p.all {
-		p.all[i].index = i
+	p.change, p.bad, p.badRaw, p.all = c, nil, nil, p.room[:0]
+	for i := range d.people[c.from:c.to] {
+		j := &d.people[c.from+i]
+		one, err := j.read()
+		switch {
+		case err == nil:
+			p.all = append(p.all, one)
+		case p.bad == nil:
+			p.bad, p.badRaw = at(fmt.Sprintf("value.contacts.%d", i), err), j.raw
+		}
 	}
 	return p
 }
 
-// oneByOne reads contacts of which one is bad: that costs only its own message.
-func (p *people) oneByOne() {
-	p.all = nil
-	for i, raw := range p.raw() {
-		one := waContact{index: i}
-		err := decodeStrictly(raw, &one)
-		if err == nil {
-			p.all = append(p.all, one)
-		} else if p.bad == nil {
-			p.bad = at(fmt.Sprintf("value.contacts.%d", i), err)
-		}
+func (j *contactJSON) read() (c waContact, err error) {
+	c.raw = j.raw
+	if k := jsontext.Value(j.raw).Kind(); k != '{' {
+		return c, &shapeError{want: "an object", got: k}
 	}
-}
-
-func (p *people) raw() []jsontext.Value {
-	if p.raws == nil {
-		if err := decodeLoosely(p.change.contacts, &p.raws); err != nil {
-			p.raws = []jsontext.Value{} // not an array; see wholeChangeFault
-		}
+	if j.twice {
+		return c, errors.New("wa_id or user_id: given twice")
 	}
-	return p.raws
+	if c.phone, err = scalar(j.phone); err != nil {
+		return c, at("wa_id", err)
+	}
+	if c.userID, err = scalar(j.userID); err != nil {
+		return c, at("user_id", err)
+	}
+	if !isUserID(c.phone) {
+		c.phone = digits(c.phone)
+	}
+	return c, nil
 }
 
 // find is the contact that a party means; nil if none is. A contact that is
@@ -81,10 +81,10 @@ func (p *people) find(who waParty) *waContact {
 		}
 		return nil
 	}
+	phone := digits(who.phone)
 	for i := range p.all {
 		c := &p.all[i]
-		if c.UserID != "" && (c.UserID == who.userID || c.UserID == who.phone) ||
-			c.Phone != "" && digits(c.Phone) == digits(who.phone) {
+		if c.userID != "" && (c.userID == who.userID || c.userID == who.phone) || c.phone != "" && c.phone == phone {
 			return c
 		}
 	}
@@ -105,10 +105,10 @@ func (p *people) keys(who waParty) ([]parley.Contact, error) {
 	}
 	if c := p.find(who); c != nil {
 		if who.userID == "" {
-			who.userID = c.UserID
+			who.userID = c.userID
 		}
-		if who.phone == "" && !isUserID(c.Phone) {
-			who.phone = c.Phone
+		if who.phone == "" && !isUserID(c.phone) {
+			who.phone = c.phone
 		}
 	}
 	return who.contacts(), nil
@@ -136,17 +136,9 @@ func (p *people) ownOf(list string, element []byte) []byte {
 		names = parties{} // of a wrong shape; so it will be again
 	}
 	if c := p.find(names.user(list)); c != nil {
-		return p.raw()[c.index]
+		return c.raw
 	}
-	if p.bad == nil {
-		return nil
-	}
-	for _, raw := range p.raw() {
-		if decodeStrictly(raw, &waContact{}) != nil {
-			return raw // what makes the element faulty goes with it
-		}
-	}
-	return nil
+	return p.badRaw // what may make the element faulty goes with it
 }
 
 // parties are all the names that the lists' elements have for their users.

@@ -120,7 +120,7 @@ func (d *decoder) rebuildElement(it item, elements []byte) []byte {
 	if c.metadata != nil {
 		b = append(append(append(b, `"metadata":`...), c.metadata...), ',')
 	}
-	if own := d.people.of(c).ownOf(it.list, it.raw); own != nil {
+	if own := d.peopleOf(c).ownOf(it.list, it.raw); own != nil {
 		b = append(append(append(b, `"contacts":[`...), own...), "],"...)
 	}
 	b = append(append(append(b, '"'), it.list...), `":`...)

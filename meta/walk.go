@@ -21,11 +21,13 @@ type walker struct {
 	hasList bool   // entry was there
 	entries []entry
 	changes []change
+	people  []contactJSON
 	items   []item
 
 	// Room for the usual body of one update.
 	entryRoom  [1]entry
 	changeRoom [1]change
+	personRoom [1]contactJSON
 	itemRoom   [2]item
 }
 
@@ -42,9 +44,11 @@ type change struct {
 	value    []byte // JSON; nil if absent
 	metadata []byte // members of value
 	number   []byte // phone_number_id of metadata
-	contacts []byte
-	rest     bool // value has members beside these and its lists
-	listed   int  // elements in its lists
+	contacts []byte // if it isn't an array
+	listing  bool   // contacts was an array:
+	from, to int    // the elements, in the walker's people
+	rest     bool   // value has members beside these and its lists
+	listed   int    // elements in its lists
 	twice    bool
 
 	shared sharedPart // once judged
@@ -55,6 +59,12 @@ type sharedPart struct {
 	judged bool
 	number string // phone_number_id; empty if the change is about the account
 	fault  error  // for which none of its updates can be told from the others
+}
+
+// contactJSON is an element of contacts[], whose members are JSON.
+type contactJSON struct {
+	raw, phone, userID []byte
+	twice              bool
 }
 
 // item is one update: an element of an envelope, or of a list in a change.
@@ -98,7 +108,8 @@ func listName(member []byte) string {
 
 func (w *walker) walk(body []byte) error {
 	w.body = body
-	w.entries, w.changes, w.items = w.entryRoom[:0], w.changeRoom[:0], w.itemRoom[:0]
+	w.entries, w.changes = w.entryRoom[:0], w.changeRoom[:0]
+	w.people, w.items = w.personRoom[:0], w.itemRoom[:0]
 	return decodeLoosely(body, w)
 }
 
@@ -253,7 +264,7 @@ func (w *walker) changeValue(d *jsontext.Decoder, it item) error {
 		case "metadata":
 			return w.metadata(d, c)
 		case "contacts":
-			return w.keep(d, &c.contacts, &c.twice)
+			return w.contacts(d, c)
 		}
 		it.list = listName(name)
 		if it.list == "" {
@@ -294,6 +305,41 @@ func (w *walker) metadata(d *jsontext.Decoder, c *change) error {
 	})
 	if err == nil {
 		c.metadata = w.body[start:d.InputOffset()]
+	}
+	return err
+}
+
+func (w *walker) contacts(d *jsontext.Decoder, c *change) error {
+	c.twice = c.twice || c.listing
+	if d.PeekKind() != '[' || c.listing {
+		return w.keep(d, &c.contacts, &c.twice)
+	}
+	c.listing, c.twice = true, c.twice || c.contacts != nil
+	c.from = len(w.people)
+	err := w.elements(d, func(int) error { return w.contact(d) })
+	c.to = len(w.people)
+	return err
+}
+
+func (w *walker) contact(d *jsontext.Decoder) (err error) {
+	w.people = append(w.people, contactJSON{})
+	p := &w.people[len(w.people)-1]
+	if d.PeekKind() != '{' {
+		p.raw, err = w.value(d)
+		return err
+	}
+	start := -1
+	err = w.membersFrom(d, &start, func(name []byte) error {
+		switch string(name) {
+		case "wa_id":
+			return w.keep(d, &p.phone, &p.twice)
+		case "user_id":
+			return w.keep(d, &p.userID, &p.twice)
+		}
+		return d.SkipValue()
+	})
+	if err == nil {
+		p.raw = w.body[start:d.InputOffset()]
 	}
 	return err
 }

@@ -16,7 +16,7 @@ func (d *decoder) whatsApp(u update, it item) error {
 		return err
 	}
 	u.field = field
-	p := d.people.of(c)
+	p := d.peopleOf(c)
 	switch it.list {
 	case "messages":
 		return d.waMessage(&u, p)
