@@ -35,201 +35,233 @@ func want(t *testing.T, c *actors.Conversation, actions ...actors.Action) {
 	}
 }
 
-func TestConversation(t *testing.T) {
-	t.Parallel()
-	id := parley.Conversation{Channel: parley.Channel{Brand: "b", Kind: parley.Messenger, ID: "1"}, Contact: "user:1"}
-	next := func(n uint64) parley.Snapshot {
-		return parley.Snapshot{Conversation: id, Version: parley.Version{Number: n, Token: parley.Token(n)}}
-	}
-
-	t.Run("LoadsBeforeItThinks", func(t *testing.T) {
-		t.Parallel()
-		c := actors.NewConversation(id)
-		c.Hint([]parley.Pending{row(1)})
-		want(t, &c, actors.Load, actors.Rest)
-		c.Loaded(parley.Loaded{Snapshot: next(4), Pending: []parley.Pending{row(1), row(2)}}, nil)
-		want(t, &c, actors.Think, actors.Rest)
-		s, rows, _ := c.Turn()
-		if s.Version.Number != 4 || !slices.Equal(seqs(rows), []parley.Seq{1, 2}) {
-			t.Fatalf("turn has version %d and rows %v", s.Version.Number, seqs(rows))
-		}
-	})
-
-	t.Run("HintsDuringACommitMakeTheNextTurn", func(t *testing.T) {
-		t.Parallel()
-		c := actors.NewConversation(id)
-		want(t, &c, actors.Load)
-		c.Loaded(parley.Loaded{Snapshot: next(1), Pending: []parley.Pending{row(1)}}, nil)
-		want(t, &c, actors.Think)
-		c.Hint([]parley.Pending{row(3)})
-		c.Hint([]parley.Pending{row(2), row(3)})
-		c.Committed(next(2), nil)
-		want(t, &c, actors.Think)
-		s, rows, _ := c.Turn()
-		if s.Version.Number != 2 || !slices.Equal(seqs(rows), []parley.Seq{2, 3}) {
-			t.Fatalf("turn has version %d and rows %v", s.Version.Number, seqs(rows))
-		}
-	})
-
-	t.Run("AConflictLoadsAgain", func(t *testing.T) {
-		t.Parallel()
-		c := actors.NewConversation(id)
-		want(t, &c, actors.Load)
-		c.Loaded(parley.Loaded{Snapshot: next(1), Pending: []parley.Pending{row(2)}}, nil)
-		want(t, &c, actors.Think)
-		if c.Committed(parley.Snapshot{}, parley.ErrConflict) {
-			t.Fatal("a conflict must not wait")
-		}
-		want(t, &c, actors.Load)
-		c.Loaded(parley.Loaded{Snapshot: next(1), Pending: []parley.Pending{row(1), row(2)}}, nil)
-		want(t, &c, actors.Think)
-	})
-
-	t.Run("AnUnknownOutcomePausesThenLoads", func(t *testing.T) {
-		t.Parallel()
-		c := actors.NewConversation(id)
-		want(t, &c, actors.Load)
-		c.Loaded(parley.Loaded{Snapshot: next(1), Pending: []parley.Pending{row(1)}}, nil)
-		want(t, &c, actors.Think)
-		if !c.Committed(parley.Snapshot{}, errAway) {
-			t.Fatal("an unknown outcome must pause")
-		}
-		want(t, &c, actors.Rest)
-		c.Resume()
-		want(t, &c, actors.Load)
-	})
-
-	t.Run("FailingLoadsBackOff", func(t *testing.T) {
-		t.Parallel()
-		c := actors.NewConversation(id)
-		last := c.Backoff()
-		for range 20 {
-			want(t, &c, actors.Load)
-			if !c.Loaded(parley.Loaded{}, errAway) {
-				t.Fatal("a failed load must pause")
-			}
-			if now := c.Backoff(); now < last || now.Seconds() > 2 {
-				t.Fatalf("back-off went from %s to %s", last, now)
-			} else {
-				last = now
-			}
-			c.Resume()
-		}
-	})
-
-	t.Run("MoreIsLoadedWhenTheQueueIsDone", func(t *testing.T) {
-		t.Parallel()
-		c := actors.NewConversation(id)
-		want(t, &c, actors.Load)
-		c.Loaded(parley.Loaded{Snapshot: next(1), Pending: []parley.Pending{row(1)}, More: true}, nil)
-		c.Hint([]parley.Pending{row(9)}) // would leave a gap
-		want(t, &c, actors.Think)
-		if c.Idle() {
-			t.Fatal("not idle: rows wait in the store")
-		}
-		c.Committed(next(2), nil)
-		want(t, &c, actors.Load)
-	})
-
-	t.Run("AWakeOfAnIdleMachineLoads", func(t *testing.T) {
-		t.Parallel()
-		c := actors.NewConversation(id)
-		want(t, &c, actors.Load)
-		c.Loaded(parley.Loaded{Snapshot: next(1)}, nil)
-		want(t, &c, actors.Rest)
-		if !c.Idle() {
-			t.Fatal("nothing is to be done")
-		}
-		c.Wake()
-		want(t, &c, actors.Load)
-	})
+// someone is the conversation that the machines of these tests are for.
+func someone() parley.Conversation {
+	return parley.Conversation{Channel: parley.Channel{Brand: "b", Kind: parley.Messenger, ID: "1"}, Contact: "user:1"}
 }
 
-// The machine against a model of the store's inbox: whatever is hinted, lost or
-// doubled, every row is committed once and in order.
+// version is the conversation as its nth commit left it.
+func version(n uint64) parley.Snapshot {
+	return parley.Snapshot{Conversation: someone(), Version: parley.Version{Number: n, Token: parley.Token(n)}}
+}
+
+func TestConversation(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]func(*testing.T){
+		"LoadsBeforeItThinks":               machineLoadsBeforeItThinks,
+		"HintsDuringACommitMakeTheNextTurn": machineHintsDuringACommitMakeTheNextTurn,
+		"AConflictLoadsAgain":               machineAConflictLoadsAgain,
+		"AnUnknownOutcomePausesThenLoads":   machineAnUnknownOutcomePausesThenLoads,
+		"FailingLoadsBackOff":               machineFailingLoadsBackOff,
+		"MoreIsLoadedWhenTheQueueIsDone":    machineMoreIsLoadedWhenTheQueueIsDone,
+		"AWakeOfAnIdleMachineLoads":         machineAWakeOfAnIdleMachineLoads,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+func machineLoadsBeforeItThinks(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	c.Hint([]parley.Pending{row(1)})
+	want(t, &c, actors.Load, actors.Rest)
+	c.Loaded(parley.Loaded{Snapshot: version(4), Pending: []parley.Pending{row(1), row(2)}}, nil)
+	want(t, &c, actors.Think, actors.Rest)
+	s, rows, _ := c.Turn()
+	if s.Version.Number != 4 || !slices.Equal(seqs(rows), []parley.Seq{1, 2}) {
+		t.Fatalf("turn has version %d and rows %v", s.Version.Number, seqs(rows))
+	}
+}
+
+func machineHintsDuringACommitMakeTheNextTurn(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: []parley.Pending{row(1)}}, nil)
+	want(t, &c, actors.Think)
+	c.Hint([]parley.Pending{row(3)})
+	c.Hint([]parley.Pending{row(2), row(3)})
+	c.Committed(version(2), nil)
+	want(t, &c, actors.Think)
+	s, rows, _ := c.Turn()
+	if s.Version.Number != 2 || !slices.Equal(seqs(rows), []parley.Seq{2, 3}) {
+		t.Fatalf("turn has version %d and rows %v", s.Version.Number, seqs(rows))
+	}
+}
+
+func machineAConflictLoadsAgain(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: []parley.Pending{row(2)}}, nil)
+	want(t, &c, actors.Think)
+	if c.Committed(parley.Snapshot{}, parley.ErrConflict) {
+		t.Fatal("a conflict must not wait")
+	}
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: []parley.Pending{row(1), row(2)}}, nil)
+	want(t, &c, actors.Think)
+}
+
+func machineAnUnknownOutcomePausesThenLoads(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: []parley.Pending{row(1)}}, nil)
+	want(t, &c, actors.Think)
+	if !c.Committed(parley.Snapshot{}, errAway) {
+		t.Fatal("an unknown outcome must pause")
+	}
+	want(t, &c, actors.Rest)
+	c.Resume()
+	want(t, &c, actors.Load)
+}
+
+func machineFailingLoadsBackOff(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	last := c.Backoff()
+	for range 20 {
+		want(t, &c, actors.Load)
+		if !c.Loaded(parley.Loaded{}, errAway) {
+			t.Fatal("a failed load must pause")
+		}
+		if now := c.Backoff(); now < last || now.Seconds() > 2 {
+			t.Fatalf("back-off went from %s to %s", last, now)
+		} else {
+			last = now
+		}
+		c.Resume()
+	}
+}
+
+func machineMoreIsLoadedWhenTheQueueIsDone(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: []parley.Pending{row(1)}, More: true}, nil)
+	c.Hint([]parley.Pending{row(9)}) // would leave a gap
+	want(t, &c, actors.Think)
+	if c.Idle() {
+		t.Fatal("not idle: rows wait in the store")
+	}
+	c.Committed(version(2), nil)
+	want(t, &c, actors.Load)
+}
+
+func machineAWakeOfAnIdleMachineLoads(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1)}, nil)
+	want(t, &c, actors.Rest)
+	if !c.Idle() {
+		t.Fatal("nothing is to be done")
+	}
+	c.Wake()
+	want(t, &c, actors.Load)
+}
+
+// inboxModel is what a store does with one conversation, and a shell around the
+// machine that carries out what it wants.
+type inboxModel struct {
+	machine actors.Conversation
+	pending []parley.Pending
+	done    []parley.Seq
+	seq     parley.Seq
+	version uint64
+}
+
+// deal does what the machine wants next.
+func (m *inboxModel) deal(t *rapid.T) {
+	switch m.machine.Next() {
+	case actors.Rest:
+	case actors.Load:
+		if rapid.Bool().Draw(t, "load fails") {
+			m.machine.Loaded(parley.Loaded{}, errAway)
+			return
+		}
+		n := min(len(m.pending), parley.MaxPendingPerTurn)
+		m.machine.Loaded(parley.Loaded{
+			Snapshot: version(m.version), Pending: slices.Clone(m.pending[:n]), More: n < len(m.pending),
+		}, nil)
+	case actors.Think:
+		m.machine.Committed(version(m.version+1), m.commit(t))
+	case actors.Pause:
+		m.machine.Resume()
+	case actors.Ask:
+		t.Fatal("no key is old here")
+	}
+}
+
+// commit consumes what lies in the inbox up to the turn's last row, if that is
+// what the turn saw.
+func (m *inboxModel) commit(t *rapid.T) error {
+	s, rows, _ := m.machine.Turn()
+	n := 0
+	for n < len(m.pending) && m.pending[n].Seq <= rows[len(rows)-1].Seq {
+		n++
+	}
+	if s.Version.Number != m.version || !slices.Equal(seqs(m.pending[:n]), seqs(rows)) {
+		return parley.ErrConflict
+	}
+	fate := rapid.SampledFrom([]string{"ok", "ok", "before", "after"}).Draw(t, "commit")
+	if fate == "before" {
+		return errAway
+	}
+	m.done = append(m.done, seqs(rows)...)
+	m.pending = m.pending[n:]
+	m.version++
+	if fate == "after" {
+		return errAway
+	}
+	return nil
+}
+
+// happen lets one thing happen around the machine.
+func (m *inboxModel) happen(t *rapid.T) {
+	switch rapid.SampledFrom([]string{"arrive", "deal", "deal", "wake", "resume", "again"}).Draw(t, "step") {
+	case "arrive":
+		m.seq++
+		m.pending = append(m.pending, row(m.seq))
+		if rapid.Bool().Draw(t, "hint arrives") {
+			m.machine.Hint([]parley.Pending{row(m.seq)})
+		}
+	case "deal":
+		m.deal(t)
+	case "wake":
+		m.machine.Wake()
+	case "resume":
+		m.machine.Resume()
+	case "again":
+		if m.seq > 0 {
+			m.machine.Hint([]parley.Pending{row(parley.Seq(rapid.Uint64Range(1, uint64(m.seq)).Draw(t, "row")))})
+		}
+	}
+}
+
+// Whatever is hinted, lost or doubled, every row is committed once and in order.
 func TestConversationNeverLosesARow(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		var (
-			c       = actors.NewConversation(parley.Conversation{})
-			inbox   []parley.Pending
-			done    []parley.Seq
-			seq     parley.Seq
-			version uint64
-		)
-		deal := func() {
-			switch c.Next() {
-			case actors.Rest:
-			case actors.Load:
-				if rapid.Bool().Draw(t, "load fails") {
-					c.Loaded(parley.Loaded{}, errAway)
-					return
-				}
-				n := min(len(inbox), parley.MaxPendingPerTurn)
-				c.Loaded(parley.Loaded{
-					Snapshot: parley.Snapshot{Version: parley.Version{Number: version}},
-					Pending:  slices.Clone(inbox[:n]), More: n < len(inbox),
-				}, nil)
-			case actors.Think:
-				s, rows, _ := c.Turn()
-				n := 0
-				for n < len(inbox) && inbox[n].Seq <= rows[len(rows)-1].Seq {
-					n++
-				}
-				if s.Version.Number != version || !slices.Equal(seqs(inbox[:n]), seqs(rows)) {
-					c.Committed(parley.Snapshot{}, parley.ErrConflict)
-					return
-				}
-				fate := rapid.SampledFrom([]string{"ok", "ok", "before", "after"}).Draw(t, "commit")
-				if fate == "before" {
-					c.Committed(parley.Snapshot{}, errAway)
-					return
-				}
-				done = append(done, seqs(inbox[:n])...)
-				inbox = inbox[n:]
-				version++
-				if fate == "after" {
-					c.Committed(parley.Snapshot{}, errAway)
-					return
-				}
-				c.Committed(parley.Snapshot{Version: parley.Version{Number: version}}, nil)
-			case actors.Pause:
-				c.Resume()
-			case actors.Ask:
-				t.Fatal("no key is old here")
-			}
-		}
+		m := inboxModel{machine: actors.NewConversation(someone())}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			switch rapid.SampledFrom([]string{"arrive", "deal", "deal", "wake", "resume", "again"}).Draw(t, "step") {
-			case "arrive":
-				seq++
-				inbox = append(inbox, row(seq))
-				if rapid.Bool().Draw(t, "hint arrives") {
-					c.Hint([]parley.Pending{row(seq)})
-				}
-			case "deal":
-				deal()
-			case "wake":
-				c.Wake()
-			case "resume":
-				c.Resume()
-			case "again":
-				if seq > 0 {
-					c.Hint([]parley.Pending{row(parley.Seq(rapid.Uint64Range(1, uint64(seq)).Draw(t, "row")))})
-				}
-			}
+			m.happen(t)
 		}
-		for i := 0; len(inbox) > 0; i++ { // a sweeper goes on waking it
+		for i := 0; len(m.pending) > 0; i++ { // a sweeper goes on waking it
 			if i > 10_000 {
-				t.Fatalf("%d rows never took effect", len(inbox))
+				t.Fatalf("%d rows never took effect", len(m.pending))
 			}
-			c.Wake()
-			c.Resume()
-			deal()
+			m.machine.Wake()
+			m.machine.Resume()
+			m.deal(t)
 		}
-		for i, s := range done {
+		for i, s := range m.done {
 			if s != parley.Seq(i+1) {
-				t.Fatalf("took effect in the order %v", done)
+				t.Fatalf("took effect in the order %v", m.done)
 			}
 		}
 	})

@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
-	"github.com/parleychat/parley/persistence/embedded"
+	"github.com/parleychat/parley/persistence/memory"
 )
 
 func TestMain(m *testing.M) {
@@ -68,7 +67,7 @@ func block(*parley.Turn) error { select {} }
 type rig struct {
 	*actors.Host
 	t     *testing.T
-	store *embedded.Store
+	store *memory.Store
 	stop  context.CancelFunc
 	ended chan error
 	n     int
@@ -77,18 +76,17 @@ type rig struct {
 
 func newRig(t *testing.T, adjust func(*actors.Config)) *rig {
 	t.Helper()
-	store, err := embedded.Open(embedded.Config{Dir: "store", FS: vfs.NewMem(), Free: func() (uint64, error) { return 1 << 40, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := memory.New(memory.Config{})
 	r := &rig{t: t, store: store, ended: make(chan error, 1)}
 	cfg := actors.Config{Store: store, Agenda: store, Bot: func(parley.Channel) *parley.Bot { return counting() }}
 	if adjust != nil {
 		adjust(&cfg)
 	}
-	if r.Host, err = actors.New(cfg); err != nil {
+	host, err := actors.New(cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
+	r.Host = host
 	ctx, stop := context.WithCancel(t.Context())
 	r.stop = stop
 	go func(ended chan<- error) { ended <- r.Run(ctx) }(r.ended)
@@ -171,81 +169,94 @@ func (r *rig) dead() []parley.DeadLetter {
 
 func TestHost(t *testing.T) {
 	t.Parallel()
+	for name, test := range map[string]func(*testing.T){
+		"EachEventTakesEffectOnce":                       hostEachEventTakesEffectOnce,
+		"AForgottenHintIsSwept":                          hostAForgottenHintIsSwept,
+		"ALostHintBeforeAHintedRowKeepsTheOrder":         hostALostHintBeforeAHintedRowKeepsTheOrder,
+		"FailingEventsBecomeDeadLettersAndTheRestGoesOn": hostFailingEventsBecomeDeadLettersAndTheRestGoesOn,
+		"TimersFire":                   hostTimersFire,
+		"IdleConversationsLeaveMemory": hostIdleConversationsLeaveMemory,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
 
-	t.Run("EachEventTakesEffectOnce", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t, nil)
-		for i := range 50 {
-			for range 10 {
-				r.message(talk(i), "hi", true)
-			}
-		}
-		for i := range 50 {
-			r.until(talk(i), "ten effects", state(10))
-		}
-	})
-
-	t.Run("AForgottenHintIsSwept", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t, func(c *actors.Config) { c.SweepEvery = 50 * time.Millisecond })
-		r.message(talk(1), "hi", false)
-		r.until(talk(1), "effect", state(1))
-	})
-
-	t.Run("ALostHintBeforeAHintedRowKeepsTheOrder", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t, nil)
-		r.message(talk(1), "first", true)
-		r.until(talk(1), "effect", state(1))
-		r.message(talk(1), "second", false)
-		r.message(talk(1), "third", true)
-		l := r.until(talk(1), "effects", state(3))
-		if l.Snapshot.Ordinal != 3 {
-			t.Fatalf("%d replies, want 3", l.Snapshot.Ordinal)
-		}
-		h, err := r.store.History(t.Context(), talk(1), 1, 10)
-		if err != nil || len(h) != 1 {
-			t.Fatalf("want both rows in one turn: %d turns, %v", len(h), err)
-		}
-	})
-
-	t.Run("FailingEventsBecomeDeadLettersAndTheRestGoesOn", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t, nil)
-		for _, text := range []string{"a", "panic", "b", "error", "c"} {
-			r.message(talk(1), text, true)
-		}
-		r.until(talk(1), "three effects", state(3))
-		if dead := r.dead(); len(dead) != 2 {
-			t.Fatalf("%d dead letters, want 2", len(dead))
-		}
-	})
-
-	t.Run("TimersFire", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t, nil)
-		r.message(talk(1), "timer", true)
-		r.until(talk(1), "ring", func(l parley.Loaded) bool { return l.Snapshot.Ordinal == 2 })
-	})
-
-	t.Run("IdleConversationsLeaveMemory", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t, func(c *actors.Config) { c.SweepEvery, c.PassivateIn = 5*time.Millisecond, 10*time.Millisecond })
-		for i := range 100 {
+func hostEachEventTakesEffectOnce(t *testing.T) {
+	t.Helper()
+	r := newRig(t, nil)
+	for i := range 50 {
+		for range 10 {
 			r.message(talk(i), "hi", true)
 		}
-		for i := range 100 {
-			r.until(talk(i), "effect", state(1))
+	}
+	for i := range 50 {
+		r.until(talk(i), "ten effects", state(10))
+	}
+}
+
+func hostAForgottenHintIsSwept(t *testing.T) {
+	t.Helper()
+	r := newRig(t, func(c *actors.Config) { c.SweepEvery = 50 * time.Millisecond })
+	r.message(talk(1), "hi", false)
+	r.until(talk(1), "effect", state(1))
+}
+
+func hostALostHintBeforeAHintedRowKeepsTheOrder(t *testing.T) {
+	t.Helper()
+	r := newRig(t, nil)
+	r.message(talk(1), "first", true)
+	r.until(talk(1), "effect", state(1))
+	r.message(talk(1), "second", false)
+	r.message(talk(1), "third", true)
+	l := r.until(talk(1), "effects", state(3))
+	if l.Snapshot.Ordinal != 3 {
+		t.Fatalf("%d replies, want 3", l.Snapshot.Ordinal)
+	}
+	h, err := r.store.History(t.Context(), talk(1), 1, 10)
+	if err != nil || len(h) != 1 {
+		t.Fatalf("want both rows in one turn: %d turns, %v", len(h), err)
+	}
+}
+
+func hostFailingEventsBecomeDeadLettersAndTheRestGoesOn(t *testing.T) {
+	t.Helper()
+	r := newRig(t, nil)
+	for _, text := range []string{"a", "panic", "b", "error", "c"} {
+		r.message(talk(1), text, true)
+	}
+	r.until(talk(1), "three effects", state(3))
+	if dead := r.dead(); len(dead) != 2 {
+		t.Fatalf("%d dead letters, want 2", len(dead))
+	}
+}
+
+func hostTimersFire(t *testing.T) {
+	t.Helper()
+	r := newRig(t, nil)
+	r.message(talk(1), "timer", true)
+	r.until(talk(1), "ring", func(l parley.Loaded) bool { return l.Snapshot.Ordinal == 2 })
+}
+
+func hostIdleConversationsLeaveMemory(t *testing.T) {
+	t.Helper()
+	r := newRig(t, func(c *actors.Config) { c.SweepEvery, c.PassivateIn = 5*time.Millisecond, 10*time.Millisecond })
+	for i := range 100 {
+		r.message(talk(i), "hi", true)
+	}
+	for i := range 100 {
+		r.until(talk(i), "effect", state(1))
+	}
+	for deadline := time.Now().Add(15 * time.Second); r.Live() > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d conversations still in memory", r.Live())
 		}
-		for deadline := time.Now().Add(15 * time.Second); r.Live() > 0; {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d conversations still in memory", r.Live())
-			}
-			time.Sleep(time.Millisecond)
-		}
-		r.message(talk(7), "again", true)
-		r.until(talk(7), "effect after passivation", state(2))
-	})
+		time.Sleep(time.Millisecond)
+	}
+	r.message(talk(7), "again", true)
+	r.until(talk(7), "effect after passivation", state(2))
 }
 
 func TestEndlessTurn(t *testing.T) {
