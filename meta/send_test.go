@@ -45,15 +45,12 @@ func TestEncodeSend(t *testing.T) {
 		body string
 	}{
 		"messenger": {
-			outgoing(t, parley.Messenger, "user:5", "h\u00e9<i>"),
-			meta.Sending{},
-			"77/messages",
+			outgoing(t, parley.Messenger, "user:5", "h\u00e9<i>"), meta.Sending{}, "77/messages",
 			`{"recipient":{"id":"5"},"messaging_type":"RESPONSE","message":{"text":"hé<i>","metadata":"` + rowText + `"}}`,
 		},
 		"messenger, quick replies": {
 			outgoing(t, parley.Messenger, "userref:r", "hi", parley.QuickReply{Title: "Yes"}, parley.QuickReply{Title: "No", Payload: "N"}),
-			meta.Sending{},
-			"77/messages",
+			meta.Sending{}, "77/messages",
 			`{"recipient":{"user_ref":"r"},"messaging_type":"RESPONSE","message":{"text":"hi","quick_replies":[` +
 				`{"content_type":"text","title":"Yes","payload":"Yes"},{"content_type":"text","title":"No","payload":"N"}],` +
 				`"metadata":"` + rowText + `"}}`,
@@ -66,26 +63,22 @@ func TestEncodeSend(t *testing.T) {
 		},
 		"whatsapp, phone": {
 			outgoing(t, parley.WhatsApp, "phone:491", "hi"),
-			meta.Sending{},
-			"77/messages",
+			meta.Sending{}, "77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","to":"491","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, user id": {
 			outgoing(t, parley.WhatsApp, "bsuid:US.1", "hi"),
-			meta.Sending{},
-			"77/messages",
+			meta.Sending{}, "77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","recipient":"US.1","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, group": {
 			outgoing(t, parley.WhatsApp, "group:1@g.us", "hi"),
-			meta.Sending{},
-			"77/messages",
+			meta.Sending{}, "77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"group","to":"1@g.us","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, buttons": {
 			outgoing(t, parley.WhatsApp, "phone:491", "hi", replies(2)...),
-			meta.Sending{},
-			"77/messages",
+			meta.Sending{}, "77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","to":"491","type":"interactive","interactive":` +
 				`{"type":"button","body":{"text":"hi"},"action":{"buttons":[{"type":"reply","reply":{"id":"P0","title":"T0"}},` +
 				`{"type":"reply","reply":{"id":"P1","title":"T1"}}]}},` + opaque + `}`,
