@@ -26,7 +26,7 @@ func (d *Decoded) Summaries() []Summary {
 	for i := range d.Events {
 		e := &d.Events[i]
 		out = append(out, Summary{
-			Platform: string(e.Channel.Kind), Kind: e.Input.Kind(), Channel: e.Channel.ID, Contact: e.Contacts[0],
+			Platform: d.platform(e), Kind: e.Input.Kind(), Channel: e.Channel.ID, Contact: e.Contacts[0],
 			Key: e.Key.String(), Time: known(e.Time),
 		})
 	}
@@ -46,6 +46,16 @@ func (d *Decoded) Summaries() []Summary {
 		out = append(out, Summary{Platform: platform, Kind: "quarantined", Channel: q.ChannelID, Cause: q.Cause})
 	}
 	return out
+}
+
+// platform is the kind of the event's channel, or the object if it isn't one of
+// the three that are about channels: its channel is then only a fallback.
+func (d *Decoded) platform(e *parley.Event) string {
+	switch d.Object {
+	case objectPage, objectInstagram, objectWhatsApp:
+		return string(e.Channel.Kind)
+	}
+	return d.Object
 }
 
 func known(t time.Time) *time.Time {
