@@ -20,7 +20,8 @@ import (
 //
 // At start the rows that were being run become suspects with one more attempt.
 // Many of them are innocent, having merely run when the process was killed; so
-// suspects run one at a time, and only the second attempt condemns.
+// suspects run one at a time, and only the second attempt condemns. A row whose
+// turn never came to an end is condemned at once.
 //
 // Layout: a header, slots for running turns, then suspects; each entry is
 // seq, token, attempts (three words of 8 bytes; seq 0 is empty). The file is
@@ -137,6 +138,21 @@ func (n *notes) any() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.suspects) > 0
+}
+
+// condemn notes that row must not be run again, neither by this process nor by
+// the one that replaces it: of turns that never end only the process's end rids
+// the machine, and its successor would begin them anew.
+func (n *notes) condemn(row parley.Row) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.suspects[row] = maxAttempts
+	for i := runningSlots; i < runningSlots+suspectSlots; i++ {
+		if noted, _ := getNote(entry(n.file, i)); noted == row || noted.Seq == 0 {
+			putNote(entry(n.file, i), row, maxAttempts)
+			return
+		}
+	}
 }
 
 // settled forgets rows that have taken effect.

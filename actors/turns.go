@@ -102,7 +102,9 @@ func (t *turns) judge(rows []parley.Pending) (condemned map[parley.Row]string, s
 			if condemned == nil {
 				condemned = map[parley.Row]string{}
 			}
-			condemned[rows[i].Row] = fmt.Sprintf("the process died %d times while it ran", n)
+			if condemned[rows[i].Row] == "" {
+				condemned[rows[i].Row] = "it did not come to an end, or the process died each time it ran"
+			}
 		case n > 0:
 			suspect = true
 		}
@@ -196,6 +198,7 @@ func (t *turns) abandon(r *running, now int64) {
 	t.notes.running(r.slot, parley.Row{})
 	t.circuits[r.bot] = now + circuitTicks
 	if r.row != (parley.Row{}) {
+		t.notes.condemn(r.row)
 		t.condemned[r.row] = fmt.Sprintf("it did not come to an end within %s", time.Duration(t.deadline)*watchEvery)
 	}
 	if r.alone {
