@@ -45,6 +45,25 @@ type AppConfig struct {
 	Secrets      []Secret        `yaml:"secrets"`     // app secrets: the current, the next, Instagram's own
 	VerifyTokens []Secret        `yaml:"verify_tokens"`
 	Channels     []ChannelConfig `yaml:"channels"`
+	Fallback     *Fallback       `yaml:"fallback"`
+}
+
+// Fallback is the channel that takes the events of objects other than page,
+// instagram and whatsapp_business_account. Without one they are quarantined. If
+// it is not one of the channels, its events are kept in the history and nobody
+// answers.
+type Fallback struct {
+	Brand string `yaml:"brand"`
+	Kind  string `yaml:"kind"`
+	ID    string `yaml:"id"` // a name of your own, or the id of one of the channels
+}
+
+// channel is the fallback's identity, the zero Channel if there is none.
+func (f *Fallback) channel() parley.Channel {
+	if f == nil {
+		return parley.Channel{}
+	}
+	return parley.Channel{Brand: parley.Brand(f.Brand), Kind: parley.ChannelKind(f.Kind), ID: f.ID}
 }
 
 // ChannelConfig is a channel that is served through an app.
@@ -145,6 +164,11 @@ func (c Config) Validate(bots []parley.Bot) error {
 		names[app.Name] = true
 		if len(app.Secrets) == 0 || len(app.VerifyTokens) == 0 {
 			complain("%s: at least one of secrets and of verify_tokens is needed", at)
+		}
+		if app.Fallback != nil {
+			if err := app.Fallback.channel().Validate(); err != nil {
+				complain("%s: fallback: %w", at, err)
+			}
 		}
 		for j, ch := range app.Channels {
 			if err := ch.validate(bots); err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,13 +53,19 @@ func sendTimes(doubtful time.Duration) (lease, timeout time.Duration) {
 	return lease, min(meta.DefaultTimeout, (doubtful-lease/2)*9/10)
 }
 
-// sending are the channels that may have something to send or to fold.
+// sending are the channels that may have something to send or to fold: all of
+// them, since receipts come for channels without a token too.
 func (s *served) sending() []parley.Channel {
-	channels := make([]parley.Channel, 0, len(s.accounts))
-	for ch := range s.accounts {
-		channels = append(channels, ch)
+	seen := map[parley.Channel]bool{}
+	for _, app := range s.apps {
+		for _, ch := range s.channels[app.Name] {
+			seen[ch] = true
+		}
+		if app.Fallback != (parley.Channel{}) {
+			seen[app.Fallback] = true
+		}
 	}
-	return channels
+	return slices.Collect(maps.Keys(seen))
 }
 
 // clients are the Graph API's hosts.

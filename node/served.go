@@ -64,6 +64,7 @@ func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
 			Name: parley.App(a.Name), MetaAppID: a.MetaAppID,
 			Secrets:      read("app "+a.Name+": secrets", a.Secrets...),
 			VerifyTokens: read("app "+a.Name+": verify_tokens", a.VerifyTokens...),
+			Fallback:     a.Fallback.channel(),
 		}
 		for _, c := range a.Channels {
 			ch := c.Channel()
