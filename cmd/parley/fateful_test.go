@@ -1,0 +1,52 @@
+package main_test
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/parleychat/parley"
+)
+
+// told is the state of a conversation with the fateful bot.
+type told struct{ Said int }
+
+// fateful does as it is told, however bad for its process:
+//
+//	panic     panics
+//	fall      recurses until the stack is used up, which no Go program survives
+//	loop      never returns
+//	say X     answers "said X #N", N being the number of such messages so far
+func fateful() parley.Bot {
+	return parley.Bot{Name: "fateful", Version: 1, Behavior: parley.Stateful(obey)}
+}
+
+func obey(t *parley.Turn, s *told) error {
+	m, ok := t.Input().(parley.Message)
+	if !ok {
+		return nil
+	}
+	word, rest, _ := strings.Cut(m.Text, " ")
+	switch word {
+	case "panic":
+		panic("told to")
+	case "fall":
+		return fmt.Errorf("came back from depth %d", fall(0))
+	case "loop":
+		for n := 0; ; n++ {
+			if n < 0 {
+				n = 0
+			}
+		}
+	case "say":
+		s.Said++
+		t.Say(fmt.Sprintf("said %s #%d", rest, s.Said))
+	}
+	return nil
+}
+
+func fall(n int) int {
+	if n < 0 {
+		return n
+	}
+	return fall(n+1) + 1
+}

@@ -1,0 +1,73 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// graph is a Graph API that takes every message and remembers it.
+type graph struct {
+	*httptest.Server
+
+	mu   sync.Mutex
+	sent []sent
+}
+
+type sent struct{ channel, to, text string }
+
+func newGraph(t *testing.T) *graph {
+	t.Helper()
+	g := &graph{}
+	g.Server = httptest.NewServer(http.HandlerFunc(g.take))
+	t.Cleanup(g.Close)
+	return g
+}
+
+func (g *graph) take(w http.ResponseWriter, r *http.Request) {
+	var m struct {
+		To        string
+		Recipient struct{ ID string }
+		Text      struct{ Body string }
+		Message   struct{ Text string }
+	}
+	path := strings.Split(r.URL.Path, "/")
+	if err := json.NewDecoder(r.Body).Decode(&m); err != nil || len(path) < 3 {
+		http.Error(w, `{"error":{"code":100}}`, http.StatusBadRequest)
+		return
+	}
+	g.mu.Lock()
+	g.sent = append(g.sent, sent{channel: path[len(path)-2], to: m.To + m.Recipient.ID, text: m.Text.Body + m.Message.Text})
+	n := len(g.sent)
+	g.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	if m.To != "" {
+		_, _ = fmt.Fprintf(w, `{"messaging_product":"whatsapp","messages":[{"id":"wamid.%d"}]}`, n)
+		return
+	}
+	_, _ = fmt.Fprintf(w, `{"recipient_id":%q,"message_id":"m_out_%d"}`, m.Recipient.ID, n)
+}
+
+// texts is what a contact was told, in order.
+func (g *graph) texts(to string) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var texts []string
+	for _, s := range g.sent {
+		if s.to == to {
+			texts = append(texts, s.text)
+		}
+	}
+	return texts
+}
+
+// heard waits until a contact has been told something.
+func (g *graph) heard(t *testing.T, to, text string) {
+	t.Helper()
+	await(t, fmt.Sprintf("%s is told %q", to, text), func() bool { return slices.Contains(g.texts(to), text) })
+}
