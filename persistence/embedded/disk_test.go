@@ -109,7 +109,7 @@ func TestRoom(t *testing.T) {
 	if err := committed(); err != nil {
 		t.Fatalf("commit below the reserve: %v", err)
 	}
-	free.Store(reserve/4 - 1)
+	free.Store(reserve/2 - 1)
 	now = now.Add(time.Second)
 	if err := committed(); err == nil {
 		t.Fatal("commit below the hard reserve was taken")

@@ -19,10 +19,10 @@
 //
 // # What is in memory
 //
-// Each pending inbox row costs 40 bytes in the indexes, and a conversation that
-// has any about 200 more; each unsent message about 180 bytes, and up to
-// Config.OutboxCacheBytes of their contents for all together, and a conversation
-// that has any about 250 more. Two caches of a fixed number of entries hold the
+// A conversation with one pending row costs about 210 bytes in the indexes, each
+// further row 64 (measured); a conversation with an unsent message about 450,
+// plus up to Config.OutboxCacheBytes of contents for all messages together. Two
+// caches of a fixed number of entries, about 30 MB when they are full, hold the
 // versions of conversations and the aliases of contacts. A channel costs about
 // 1 KiB. Nothing else grows: idle conversations cost no memory, nor do timers,
 // history, receipts, deliveries, dead letters and quarantine. Open scans the
@@ -32,7 +32,7 @@
 // # When the disk fails
 //
 // Below Config.ReserveBytes of free space Append and Release answer
-// [parley.ErrFull], while what makes space goes on; below a quarter of that
+// [parley.ErrFull], while what makes space goes on; below half of that
 // nothing is written any more, with an error, so that Pebble itself keeps enough
 // room for its own files. As soon as there is room, everything works again.
 //

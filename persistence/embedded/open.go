@@ -139,16 +139,19 @@ func syncDir(fs vfs.FS, dir string) error {
 }
 
 // pebble is how Pebble is set up: few and large tables in memory, since most
-// rows live for milliseconds and should never reach a file; filters, since most
-// lookups are for keys that aren't there.
+// rows live for milliseconds and should never reach a file; files at level 0 are
+// left to gather, which saves a fifth of a turn's CPU against the defaults, since
+// little is looked up in files; filters, since most of that isn't there.
 func (c *Config) pebble(lock *pebble.Lock, s *Store) *pebble.Options {
 	o := &pebble.Options{
 		FS: c.FS, Lock: lock, Logger: pebbleLogger{log: c.Logger, store: s},
-		FormatMajorVersion:          pebble.FormatWALSyncChunks,
-		CacheSize:                   c.CacheBytes,
+		FormatMajorVersion: pebble.FormatWALSyncChunks,
+		// Pebble takes its tables in memory out of the cache's size: without this
+		// addition nothing would be left for blocks.
+		CacheSize:                   c.CacheBytes + memTables*int64(c.MemTableBytes),
 		MemTableSize:                c.MemTableBytes,
-		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		MemTableStopWritesThreshold: memTables,
+		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       24,
 		MaxOpenFiles:                500,
 		WALMinSyncInterval:          func() time.Duration { return c.SyncEvery },
@@ -180,10 +183,10 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.log.Error("pebble", "error", fmt.Sprintf(format, args...))
 }
 
-// Fatalf breaks the store. It is called with or without the store's mutex held,
+// Fatalf dooms the store. It is called with or without the store's mutex held,
 // so it must not take it.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.store.cfg.Fatal(fmt.Errorf("pebble: "+format, args...))
+	_ = l.store.doom(fmt.Errorf("pebble: "+format, args...))
 	runtime.Goexit()
 }
 

@@ -15,14 +15,14 @@ type writeKind uint8
 
 const (
 	bringsEvents writeKind = iota // refused below the reserve
-	makesSpace                    // goes on until a quarter of the reserve is left
+	makesSpace                    // goes on until half of the reserve is left
 )
 
 const (
 	// hardReserveShare is the part of the reserve that is kept for Pebble's own
 	// files: with the defaults twice the size of a table in memory, so that the
 	// next flush finds room.
-	hardReserveShare = 4
+	hardReserveShare = 2
 	roomEveryMS      = 100     // free space is asked for this often,
 	roomEveryBytes   = 4 << 20 // or after so many bytes have been written
 )

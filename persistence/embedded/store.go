@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -24,12 +25,13 @@ const (
 	DefaultReserveBytes     = 256 << 20
 	DefaultCacheBytes       = 64 << 20 // Pebble's blocks
 	DefaultOutboxCacheBytes = 32 << 20
-	DefaultMemTableBytes    = 32 << 20
+	DefaultMemTableBytes    = 64 << 20
 
 	// ExitBroken is the status with which a process ends whose store can't go on
 	// (EX_IOERR of sysexits.h).
 	ExitBroken = 74
 
+	memTables        = 3       // at most: one being written, the others waiting for their flush
 	versionCacheSize = 1 << 17 // conversations
 	aliasCacheSize   = 1 << 16 // contact keys
 	reserveNumbers   = 1 << 16 // numbers reserved at a time; the rest of a block is lost at a restart
@@ -54,7 +56,7 @@ type Config struct {
 	Now    func() time.Time
 	Logger *slog.Logger // nil logs nothing
 	// ReserveBytes is how much of the disk is kept free: below it new events are
-	// refused, below a quarter of it everything is.
+	// refused, below half of it everything is.
 	ReserveBytes uint64
 	// Free tells the bytes that are free for Dir; nil asks FS.
 	Free func() (uint64, error)
@@ -64,7 +66,7 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// CacheBytes bounds the memory for blocks of files, OutboxCacheBytes that for
 	// the contents of unsent messages, MemTableBytes each of Pebble's tables in
-	// memory (at most four).
+	// memory (there are at most three).
 	CacheBytes       int64
 	OutboxCacheBytes int
 	MemTableBytes    uint64
@@ -123,10 +125,11 @@ type Store struct {
 	lock    *pebble.Lock
 	metrics metrics
 
-	calls sync.WaitGroup // under way; Close waits for them
+	calls  sync.WaitGroup        // under way; Close waits for them
+	doomed atomic.Pointer[error] // set once, when the store can't go on
 
 	mu      sync.Mutex // orders all writes; guards everything below
-	broken  error      // set once; answers every call
+	broken  error      // doomed or closed; answers every call
 	tx      txn        // the scratch of the write under way
 	room    room
 	lastMS  int64  // latest time handed out
@@ -187,6 +190,9 @@ func (s *Store) enter(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p := s.doomed.Load(); p != nil && s.broken == nil {
+		s.broken = *p
+	}
 	if s.broken != nil {
 		return s.broken
 	}
@@ -226,10 +232,18 @@ func (s *Store) fail(err error) error {
 
 func (s *Store) failLocked(err error) error {
 	if s.broken == nil {
-		s.broken = fmt.Errorf("store is broken until the process starts anew: %w", err)
-		s.cfg.Fatal(s.broken)
+		s.broken = s.doom(err)
 	}
 	return s.broken
+}
+
+// doom says that the store can't go on, once.
+func (s *Store) doom(err error) error {
+	err = fmt.Errorf("store is broken until the process starts anew: %w", err)
+	if s.doomed.CompareAndSwap(nil, &err) {
+		s.cfg.Fatal(err)
+	}
+	return *s.doomed.Load()
 }
 
 // now is the store's clock in ms, which never goes back.
