@@ -18,6 +18,7 @@ type (
 		err error
 	}
 	older struct {
+		keys  []parley.EventKey // that were asked for
 		found map[parley.EventKey]bool
 		err   error
 	}
@@ -65,7 +66,7 @@ func (a *conversation) Receive(ctx actor.Context) {
 		}
 		a.pauseIf(ctx, a.machine.Loaded(m.Loaded, m.err))
 	case *older:
-		a.pauseIf(ctx, a.machine.Older(m.found, m.err))
+		a.pauseIf(ctx, a.machine.Older(m.keys, m.found, m.err))
 	case *committed:
 		a.pauseIf(ctx, a.machine.Committed(m.next, m.err))
 	case *resume:

@@ -20,14 +20,14 @@ import (
 // same conversation at once.
 type Conversation struct {
 	snapshot parley.Snapshot
-	queue    []parley.Pending // by Seq; the first inFlight of them are being committed
-	older    map[parley.EventKey]bool
+	queue    []parley.Pending         // by Seq; the first inFlight of them are being committed
+	older    map[parley.EventKey]bool // keys that were asked for: whether they took effect long ago
 	inFlight int
 	failures int
 	stage    stage
 	fresh    bool // the snapshot is the stored one, as far as is known here
 	more     bool // the inbox holds rows beyond the queue
-	asked    bool // older is the answer for the rows at the head of the queue
+	rested   bool // a Pause has ended since the last failure
 }
 
 type stage uint8
@@ -92,9 +92,6 @@ func (c *Conversation) insert(p parley.Pending) {
 		c.more = true
 		return
 	}
-	if at == c.inFlight {
-		c.asked = false // the head of the queue changes
-	}
 	c.queue = slices.Insert(c.queue, at, p)
 }
 
@@ -117,15 +114,15 @@ func (c *Conversation) Next() Action {
 	case c.stage != idle:
 		return Rest
 	case !c.fresh || len(c.queue) == 0 && c.more:
-		c.queue, c.more, c.asked, c.older = nil, false, false, nil
+		c.queue, c.more, c.older = nil, false, nil
 		c.stage = loading
 		return Load
-	case c.failures > calmConflicts:
+	case c.failures > calmConflicts && !c.rested:
 		c.stage = pausing
 		return Pause
 	case len(c.queue) == 0:
 		return Rest
-	case !c.asked && len(c.OlderKeys()) > 0:
+	case c.mustAsk():
 		c.stage = asking
 		return Ask
 	}
@@ -139,9 +136,7 @@ func (c *Conversation) Next() Action {
 func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
 	c.stage = idle
 	if err != nil {
-		c.failures++
-		c.stage = pausing
-		return true
+		return c.failed()
 	}
 	hinted := c.queue
 	c.snapshot, c.queue, c.more, c.fresh = l.Snapshot, l.Pending, l.More, true
@@ -157,27 +152,65 @@ func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
 	return false
 }
 
-// OlderKeys are the keys at the head of the queue of which the snapshot can't
-// tell whether they took effect long ago.
+// failed takes note of a failure after which the machine pauses.
+func (c *Conversation) failed() (paused bool) {
+	c.failures++
+	c.stage, c.rested = pausing, false
+	return true
+}
+
+// head is the rows that the next turn takes.
+func (c *Conversation) head() []parley.Pending {
+	return c.queue[:min(len(c.queue), parley.MaxPendingPerTurn)]
+}
+
+// unasked reports whether the store must be asked for the key of p. Rows may be
+// hinted at any time, also while others' keys are being looked up, so this is
+// known for each key and not for the queue.
+func (c *Conversation) unasked(p *parley.Pending) bool {
+	if !c.snapshot.NeedsOlder(*p) {
+		return false
+	}
+	_, known := c.older[p.Key]
+	return !known
+}
+
+func (c *Conversation) mustAsk() bool {
+	head := c.head()
+	for i := range head {
+		if c.unasked(&head[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// OlderKeys are the keys at the head of the queue of which neither the snapshot
+// nor an answer tells yet whether they took effect long ago.
 func (c *Conversation) OlderKeys() []parley.EventKey {
 	var keys []parley.EventKey
-	for _, p := range c.queue[:min(len(c.queue), parley.MaxPendingPerTurn)] {
-		if c.snapshot.NeedsOlder(p) {
-			keys = append(keys, p.Key)
+	head := c.head()
+	for i := range head {
+		if c.unasked(&head[i]) {
+			keys = append(keys, head[i].Key)
 		}
 	}
 	return keys
 }
 
-// Older reports which of OlderKeys took effect long ago.
-func (c *Conversation) Older(found map[parley.EventKey]bool, err error) (paused bool) {
+// Older reports which of keys, that OlderKeys named when Next said Ask, took
+// effect long ago.
+func (c *Conversation) Older(keys []parley.EventKey, found map[parley.EventKey]bool, err error) (paused bool) {
 	c.stage = idle
 	if err != nil {
-		c.failures++
-		c.stage = pausing
-		return true
+		return c.failed()
 	}
-	c.older, c.asked = found, true
+	if c.older == nil {
+		c.older = make(map[parley.EventKey]bool, len(keys))
+	}
+	for _, k := range keys {
+		c.older[k] = found[k]
+	}
 	return false
 }
 
@@ -196,15 +229,15 @@ func (c *Conversation) Committed(next parley.Snapshot, err error) (paused bool) 
 		if len(c.queue) == 0 {
 			c.queue = nil
 		}
-		c.inFlight, c.asked, c.older = 0, false, nil
+		c.inFlight, c.older = 0, nil
 		return false
 	}
 	c.inFlight, c.fresh = 0, false
-	c.failures++
 	if !errors.Is(err, parley.ErrConflict) {
-		c.stage = pausing
-		return true
+		return c.failed()
 	}
+	c.failures++
+	c.rested = false
 	return false
 }
 
@@ -219,7 +252,6 @@ func (c *Conversation) Backoff() time.Duration {
 // Resume ends a Pause.
 func (c *Conversation) Resume() {
 	if c.stage == pausing {
-		c.stage = idle
-		c.failures = min(c.failures, calmConflicts)
+		c.stage, c.rested = idle, true
 	}
 }

@@ -61,7 +61,7 @@ func (h *Host) read(ctx context.Context, r request) any {
 	defer cancel()
 	if len(r.keys) > 0 {
 		found, err := h.cfg.Store.Older(ctx, r.id, r.keys)
-		return &older{found: found, err: err}
+		return &older{keys: r.keys, found: found, err: err}
 	}
 	h.metrics.loads.Inc()
 	l, err := h.cfg.Store.Load(ctx, r.id, parley.MaxPendingPerTurn)

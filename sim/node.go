@@ -134,7 +134,7 @@ func (n *node) advance(ctx context.Context, c *actors.Conversation) {
 		keys := c.OlderKeys()
 		l.later(n, l.soon(hop), func() {
 			found, err := l.store.Older(ctx, c.ID(), keys)
-			l.later(n, l.soon(hop), func() { n.told(ctx, c, c.Older(found, err)) })
+			l.later(n, l.soon(hop), func() { n.told(ctx, c, c.Older(keys, found, err)) })
 		})
 	case actors.Think:
 		n.think(ctx, c)
