@@ -1,6 +1,7 @@
 // Command bench measures what Parley costs, in units of the CPU time that a bare
 // server needs for the same webhook in the same run (see bench/bare), and exits
-// with 1 if a figure breaks what is promised. A scenario is added in scenarios.
+// with 1 if a figure breaks what is promised. A scenario is added in scenarios;
+// what each of them measures is told in docs/benchmarks.md.
 package main
 
 import (
@@ -14,39 +15,67 @@ import (
 
 	"github.com/parleychat/parley/bench/bare"
 	"github.com/parleychat/parley/bench/rounds"
+	"github.com/parleychat/parley/examples/tally"
+	"github.com/parleychat/parley/node"
 )
 
 // runMax bounds the whole run; make bench promises ten minutes.
 const runMax = 10 * time.Minute
 
-// childArgument makes this program the bare server that it measures.
-const childArgument = "bare-server"
+// The first argument makes this program one of the processes that it measures.
+const (
+	bareArgument     = "bare-server"
+	entranceArgument = "entrance" // followed by the store's folder
+	actorsArgument   = "actors"   // as well
+	nodeArgument     = "serve"    // Parley itself, with its own flags
+)
 
 // config is what the scenarios have in common, so that they can be compared.
 type config struct {
-	rounds   int
-	rate     float64       // offered, per second
-	duration time.Duration // of what is measured in a round
-	warmup   time.Duration
-	folder   string // for stores
-	json     bool
+	rounds        int
+	rate          float64       // offered, per second
+	duration      time.Duration // of what is measured in a round
+	warmup        time.Duration
+	users         int    // who write in turn
+	conversations int    // that are idle at once
+	folder        string // for stores
+	profiles      string // folder for CPU profiles of the node; empty for none
+	json          bool
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == childArgument {
-		exit(bare.Child(os.Stdin, os.Stdout))
+	if len(os.Args) > 1 {
+		child(os.Args[1], os.Args[2:])
 	}
 	var c config
 	flag.IntVar(&c.rounds, "rounds", 5, "how many times each scenario is measured")
 	flag.Float64Var(&c.rate, "rate", 2000, "requests per second offered")
 	flag.DurationVar(&c.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&c.warmup, "warmup", time.Second, "time before it that isn't measured")
+	flag.IntVar(&c.users, "users", 5000, "users who write in turn")
+	flag.IntVar(&c.conversations, "conversations", 100_000, "idle conversations to hold in memory")
 	flag.StringVar(&c.folder, "folder", os.TempDir(), "where stores are made; its file system is part of the result")
+	flag.StringVar(&c.profiles, "profiles", "", "folder for CPU profiles of the node, which the figures of the turn then include")
 	flag.BoolVar(&c.json, "json", false, "print the report as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	exit(run(ctx, c))
+}
+
+// child is one of the measured processes if its name is known; then it doesn't
+// return.
+func child(name string, args []string) {
+	switch {
+	case name == bareArgument:
+		exit(bare.Child(os.Stdin, os.Stdout))
+	case name == entranceArgument && len(args) == 1:
+		exit(entrance{folder: args[0]}.run(context.Background(), os.Stdin, os.Stdout))
+	case name == actorsArgument && len(args) == 1:
+		exit(entrance{folder: args[0], actors: true}.run(context.Background(), os.Stdin, os.Stdout))
+	case name == nodeArgument:
+		node.Main(tally.Bot())
+	}
 }
 
 func exit(err error) {
@@ -82,7 +111,7 @@ func run(ctx context.Context, c config) error {
 
 // progress goes to standard error, so that -json stays one object.
 func progress(round int, scenario string, figures []rounds.Figure) {
-	fmt.Fprintf(os.Stderr, "round %d  %-16s", round, scenario)
+	fmt.Fprintf(os.Stderr, "round %d  %-18s", round, scenario)
 	for _, f := range figures {
 		fmt.Fprintf(os.Stderr, "  %s %.4g %s", f.Name, f.Value, f.Unit)
 	}

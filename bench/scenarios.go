@@ -18,6 +18,13 @@ const messageBytes = 450
 // them are offered.
 const baseScenario = "unit"
 
+// What is promised: ratios to the unit, and a conversation's memory.
+const (
+	ackUnitsMax  = 3
+	turnUnitsMax = 10
+	idleKiBMax   = 1.5
+)
+
 // A bare server costs several times as much per request when it is idle between
 // requests (it wakes up for each) than when it has always one to answer. The
 // second figure stands beside the unit, so that nobody takes one for the other.
@@ -34,27 +41,33 @@ func scenarios(c config) []rounds.Scenario {
 	return []rounds.Scenario{
 		{Name: baseScenario, Measure: c.unit},
 		{Name: fullScenario, Base: baseScenario, Measure: full.cpuOnly},
+		{Name: "ack", Base: baseScenario, AtMost: ackUnitsMax, Measure: c.ack},
+		{Name: "turn", Base: baseScenario, AtMost: turnUnitsMax, Measure: c.turn},
+		{Name: "turn with receipts", Base: baseScenario, Measure: c.turnWithReceipts},
+		{Name: "idle", AtMost: idleKiBMax, Measure: c.idle},
 	}
 }
 
 // unit is the bare server in a process of its own.
 func (c config) unit(ctx context.Context) ([]rounds.Figure, error) {
-	self, err := os.Executable()
+	child, err := self(ctx, bareArgument)
 	if err != nil {
-		return nil, fmt.Errorf("own name: %w", err)
+		return nil, err
 	}
-	child := exec.CommandContext(ctx, self, childArgument)
-	child.Stderr = os.Stderr
 	unit, err := bare.Measure(ctx, child, bare.MeasureConfig{Rate: c.rate, Duration: c.duration, Warmup: c.warmup, Bytes: messageBytes})
 	if err != nil {
 		return nil, err
 	}
+	return requestFigures(unit), nil
+}
+
+func requestFigures(unit bare.Unit) []rounds.Figure {
 	return []rounds.Figure{
 		{Name: "CPU", Unit: "µs/request", Value: micros(unit.PerRequest)},
 		{Name: "p50", Unit: "µs", Value: micros(unit.Load.P50)},
 		{Name: "p99", Unit: "µs", Value: micros(unit.Load.P99)},
 		{Name: "lag", Unit: "µs", Value: micros(unit.Load.LagMax)},
-	}, nil
+	}
 }
 
 // cpuOnly leaves out the latencies: they say nothing of a server that is offered
@@ -62,6 +75,26 @@ func (c config) unit(ctx context.Context) ([]rounds.Figure, error) {
 func (c config) cpuOnly(ctx context.Context) ([]rounds.Figure, error) {
 	figures, err := c.unit(ctx)
 	return figures[:min(1, len(figures))], err
+}
+
+// self is this program as a child.
+func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	child := exec.CommandContext(ctx, path, args...)
+	child.Stderr = os.Stderr
+	return child, nil
+}
+
+// tempFolder makes a folder for one measurement's store.
+func (c config) tempFolder() (folder string, remove func(), err error) {
+	folder, err = os.MkdirTemp(c.folder, "parley-bench-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a folder: %w", err)
+	}
+	return folder, func() { _ = os.RemoveAll(folder) }, nil // what stays is in a folder for what may go
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

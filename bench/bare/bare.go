@@ -63,14 +63,31 @@ func Sign(secret, body []byte) string {
 	return signaturePrefix + hex.EncodeToString(mac.Sum(nil))
 }
 
+// Page is the id of the Page that the messages are written to.
+const Page = "100200300400500"
+
 // Message returns a text message as Messenger posts it, padded to the given
-// number of bytes. The same n gives the same message.
-func Message(n uint64, bytes int) []byte {
-	const form = `{"object":"page","entry":[{"id":"100200300400500","time":1764000000000,"messaging":[{"sender":{"id":"%d"},` +
-		`"recipient":{"id":"100200300400500"},"timestamp":1764000000000,"message":{"mid":"m_%032x","text":"%s"}}]}]}`
-	body := fmt.Sprintf(form, 7_000_000_000_000_000+n, n, "%s")
-	pad := max(0, bytes-len(body)+len("%s"))
-	return []byte(strings.Replace(body, "%s", strings.Repeat("x", pad), 1))
+// number of bytes. The same n gives the same message, another n another user's.
+func Message(n uint64, bytes int) []byte { return Messages(n, n, 1, bytes) }
+
+// Messages returns one webhook with count messages: the n-th of all and the
+// following, each from the next user. Each is padded so that alone it would make
+// a webhook of the given number of bytes.
+func Messages(user, n uint64, count, bytes int) []byte {
+	const head, tail = `{"object":"page","entry":[{"id":"` + Page + `","time":1764000000000,"messaging":[`, `]}]}`
+	updates := make([]string, count)
+	for i := range updates {
+		updates[i] = update(user+uint64(i), n+uint64(i), bytes-len(head)-len(tail))
+	}
+	return []byte(head + strings.Join(updates, ",") + tail)
+}
+
+// update is one message among those of a webhook.
+func update(user, n uint64, bytes int) string {
+	const form = `{"sender":{"id":"%d"},"recipient":{"id":"` + Page + `"},"timestamp":1764000000000,"message":{"mid":"m_%032x","text":"%s"}}`
+	u := fmt.Sprintf(form, 7_000_000_000_000_000+user, n, "%s")
+	pad := max(0, bytes-len(u)+len("%s"))
+	return strings.Replace(u, "%s", strings.Repeat("x", pad), 1)
 }
 
 // Serve answers on ln until ln is closed.

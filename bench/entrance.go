@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/bench/bare"
+	"github.com/parleychat/parley/ingress"
+	"github.com/parleychat/parley/persistence/embedded"
+)
+
+const (
+	app  = "bench"
+	path = "/webhooks/" + app
+	// settleMax is how long the actors may take until nothing is pending.
+	settleMax = 2 * time.Minute
+)
+
+// channel is the one that bare's messages are written to.
+func channel() parley.Channel {
+	return parley.Channel{Brand: "bench", Kind: parley.Messenger, ID: bare.Page}
+}
+
+// entrance is the body of a process: the part of the line up to the answer, and
+// if wanted the actors behind it, on a store in a real folder. Nothing is sent.
+// It speaks with its parent as [bare.Child] does, and answers each further line
+// of its input with its memory, when nothing is pending.
+type entrance struct {
+	folder string
+	actors bool
+}
+
+// dropped is the Deliverer of an entrance without actors: the rows are durable
+// and stay where they are.
+type dropped struct{}
+
+// Deliver does nothing.
+func (dropped) Deliver([]parley.Pending) {}
+
+func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err error) {
+	lines := bufio.NewScanner(in)
+	if !lines.Scan() {
+		return errors.Join(errors.New("no secret"), lines.Err())
+	}
+	store, err := embedded.Open(embedded.Config{Dir: e.folder})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	ended := make(chan error, 2)
+	start := func(run func(context.Context) error) {
+		go func() {
+			err := run(ctx)
+			stop(err)
+			ended <- err
+		}()
+	}
+	var host *actors.Host
+	var deliverer ingress.Deliverer = dropped{}
+	parts := 1
+	if e.actors {
+		if host, err = newHost(store); err != nil {
+			return err
+		}
+		deliverer, parts = host, 2
+		start(host.Run)
+	}
+	server, addr, err := newIngress(ctx, store, deliverer, lines.Text())
+	if err != nil {
+		return err
+	}
+	start(server.Run)
+	_, err = fmt.Fprintln(out, addr)
+	for err == nil && lines.Scan() && ctx.Err() == nil {
+		err = tellMemory(ctx, store, host, out)
+	}
+	stop(nil)
+	for range parts {
+		err = errors.Join(err, <-ended)
+	}
+	return err
+}
+
+func newIngress(ctx context.Context, store *embedded.Store, deliverer ingress.Deliverer, secret string) (*ingress.Server, net.Addr, error) {
+	var listen net.ListenConfig
+	ln, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen: %w", err)
+	}
+	server, err := ingress.New(ingress.Config{
+		Listener: ln, Apps: []ingress.App{{Name: app, Secrets: []string{secret}}},
+		Inbox: store, Quarantine: store, Deliverer: deliverer,
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, ln.Close())
+	}
+	if err := server.Learn(ctx, app, []parley.Channel{channel()}); err != nil {
+		return nil, nil, errors.Join(err, ln.Close())
+	}
+	return server, ln.Addr(), nil
+}
+
+// counter is what the bot of an idle conversation remembers.
+type counter struct {
+	Messages int `json:"messages"`
+}
+
+// newHost makes actors of a bot that counts and says nothing: there is nobody to
+// send it.
+func newHost(store *embedded.Store) (*actors.Host, error) {
+	bot := &parley.Bot{Name: "counter", Behavior: parley.Stateful(func(_ *parley.Turn, c *counter) error {
+		c.Messages++
+		return nil
+	})}
+	return actors.New(actors.Config{Store: store, Agenda: store, Bot: func(parley.Channel) *parley.Bot { return bot }})
+}
+
+// memory is what a process holds.
+type memory struct {
+	Live    int    `json:"live"`    // conversations
+	Pending int    `json:"pending"` // rows that have not taken effect
+	Heap    uint64 `json:"heap"`    // bytes in use after a collection
+	Stacks  uint64 `json:"stacks"`  // bytes
+	RSS     uint64 `json:"rss"`     // bytes of the process in real memory; 0 where nothing tells it
+}
+
+func tellMemory(ctx context.Context, store *embedded.Store, host *actors.Host, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, settleMax)
+	defer cancel()
+	var m memory
+	for {
+		b, err := store.Backlog(ctx)
+		if err != nil {
+			return fmt.Errorf("backlog: %w", err)
+		}
+		m.Pending = b.Pending
+		if host == nil || m.Pending == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if host != nil {
+		m.Live = host.Live()
+	}
+	runtime.GC()         // empties the pools
+	debug.FreeOSMemory() // collects what was in them too
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	m.Heap, m.Stacks, m.RSS = stats.HeapAlloc, stats.StackInuse, residentBytes()
+	return json.NewEncoder(out).Encode(m)
+}
+
+// residentBytes reads what Linux says of this process.
+func residentBytes() uint64 {
+	text, _ := os.ReadFile("/proc/self/statm") // elsewhere there is none
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseUint(fields[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/parleychat/parley/bench/bare"
+	"github.com/parleychat/parley/meta/metatest"
+)
+
+const (
+	readyMax = 20 * time.Second // for a node to become ready
+	drainMax = 15 * time.Second // and to end
+	ownMode  = 0o600
+	logTail  = 2048 // bytes of a node's log that an error shows
+)
+
+// process is a whole node: Parley as it is run, with the tally bot.
+type process struct {
+	folder   string
+	webhooks string // host:port
+	admin    string
+	cmd      *exec.Cmd
+}
+
+// startNode starts a node for the simulator's channels and waits until it is ready.
+func startNode(ctx context.Context, folder string, simulator *metatest.Simulator) (*process, error) {
+	p := &process{folder: folder}
+	for _, addr := range []*string{&p.webhooks, &p.admin} {
+		free, err := freeAddress(ctx)
+		if err != nil {
+			return nil, err
+		}
+		*addr = free
+	}
+	if err := p.configure(simulator); err != nil {
+		return nil, err
+	}
+	cmd, err := self(ctx, nodeArgument, "--config", filepath.Join(folder, "parley.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(filepath.Join(folder, "node.log"), os.O_CREATE|os.O_WRONLY, ownMode)
+	if err != nil {
+		return nil, fmt.Errorf("open the node's log: %w", err)
+	}
+	defer func() { _ = log.Close() }() // the child has its own descriptor
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, drainMax
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the node: %w", err)
+	}
+	p.cmd = cmd
+	if err := p.await(ctx); err != nil {
+		return nil, errors.Join(err, p.stop())
+	}
+	return p, nil
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	var listen net.ListenConfig
+	ln, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
+// configure writes the node's configuration and its secrets.
+func (p *process) configure(simulator *metatest.Simulator) error {
+	cfg := simulator.Config()
+	files := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken}
+	var text strings.Builder
+	fmt.Fprintf(&text, "listen: %q\nadmin: %q\ndata: %q\ngraph: {url: %q}\n", p.webhooks, p.admin, filepath.Join(p.folder, "data"), simulator.GraphURL())
+	fmt.Fprintf(&text, "apps:\n- name: %q\n  meta_app_id: %q\n  secrets: [\"file:secret\"]\n  verify_tokens: [\"file:verify\"]\n  channels:\n", cfg.App, cfg.AppID)
+	for _, ch := range simulator.Channels() {
+		token := "token-" + ch.ID
+		files[token] = ch.Token
+		fmt.Fprintf(&text, "  - {brand: bench, kind: %q, id: %q, token: %q, bot: tally}\n", ch.Platform, ch.ID, "file:"+token)
+	}
+	files["parley.yaml"] = text.String()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(p.folder, name), []byte(content), ownMode); err != nil {
+			return fmt.Errorf("configure the node: %w", err)
+		}
+	}
+	return nil
+}
+
+// await polls until the node is ready.
+func (p *process) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyMax)
+	defer cancel()
+	for {
+		err := p.get(ctx, "/readyz", io.Discard)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the node: %w; %w\n%s", ctx.Err(), err, p.log())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// get reads from the admin listener.
+func (p *process) get(ctx context.Context, path string, to io.Writer) (err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+path, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("ask the node: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the node: %w", err)
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask the node: %s", response.Status)
+	}
+	_, err = io.Copy(to, response.Body)
+	return err
+}
+
+// profile takes a CPU profile while the measurement lasts. What it returns
+// yields once.
+func (p *process) profile(ctx context.Context, folder, name string, after, during time.Duration) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		select {
+		case <-ctx.Done():
+			done <- ctx.Err()
+		case <-time.After(after):
+			done <- p.writeProfile(ctx, filepath.Join(folder, name+".pprof"), max(1, int(during.Seconds())))
+		}
+	}()
+	return done
+}
+
+func (p *process) writeProfile(ctx context.Context, name string, seconds int) (err error) {
+	file, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return p.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds), file)
+}
+
+func (p *process) cpu() (time.Duration, error) { return bare.ProcessCPU(p.cmd.Process.Pid) }
+
+// stop lets the node drain.
+func (p *process) stop() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended; then Wait tells
+	killed := time.AfterFunc(drainMax, func() { _ = p.cmd.Process.Kill() })
+	defer killed.Stop()
+	if err := p.cmd.Wait(); err != nil {
+		return fmt.Errorf("node: %w\n%s", err, p.log())
+	}
+	return nil
+}
+
+// log is the end of what the node wrote.
+func (p *process) log() string {
+	text, _ := os.ReadFile(filepath.Join(p.folder, "node.log")) // without it the error is shorter
+	return string(text[max(0, len(text)-logTail):])
+}
