@@ -2,6 +2,7 @@ package meta
 
 import (
 	"fmt"
+	"net/url"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -91,7 +92,8 @@ func EncodeSend(o *parley.Outgoing, s Sending) (path string, body []byte, err er
 	if body, err = json.Marshal(request, jsontext.AllowInvalidUTF8(true)); err != nil {
 		return "", nil, fmt.Errorf("encode send: %w", shapeOf(err))
 	}
-	return from + "/messages", body, nil
+	// Meta's ids are digits. One that isn't must not name another place.
+	return url.PathEscape(from) + "/messages", body, nil
 }
 
 // notAddressable is a conversation of a sort to which nothing can be sent.
