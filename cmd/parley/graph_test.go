@@ -32,7 +32,7 @@ func newGraph(t *testing.T) *graph {
 func (g *graph) take(w http.ResponseWriter, r *http.Request) {
 	var m struct {
 		To        string
-		Recipient struct{ ID string }
+		Recipient json.RawMessage // an object on Messenger, a string on WhatsApp
 		Text      struct{ Body string }
 		Message   struct{ Text string }
 	}
@@ -41,16 +41,18 @@ func (g *graph) take(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":{"code":100}}`, http.StatusBadRequest)
 		return
 	}
+	var person struct{ ID string }
+	isPerson := json.Unmarshal(m.Recipient, &person) == nil && person.ID != ""
 	g.mu.Lock()
-	g.sent = append(g.sent, sent{channel: path[len(path)-2], to: m.To + m.Recipient.ID, text: m.Text.Body + m.Message.Text})
+	g.sent = append(g.sent, sent{channel: path[len(path)-2], to: m.To + person.ID, text: m.Text.Body + m.Message.Text})
 	n := len(g.sent)
 	g.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	if m.To != "" {
+	if !isPerson {
 		_, _ = fmt.Fprintf(w, `{"messaging_product":"whatsapp","messages":[{"id":"wamid.%d"}]}`, n)
 		return
 	}
-	_, _ = fmt.Fprintf(w, `{"recipient_id":%q,"message_id":"m_out_%d"}`, m.Recipient.ID, n)
+	_, _ = fmt.Fprintf(w, `{"recipient_id":%q,"message_id":"m_out_%d"}`, person.ID, n)
 }
 
 // texts is what a contact was told, in order.

@@ -345,18 +345,21 @@ func holds(series string, labels []string) bool {
 // drained waits until nothing waits in the store.
 func (n *instance) drained(t *testing.T) {
 	t.Helper()
-	await(t, "nothing is pending", func() bool {
-		status, text := n.look(t, "/metrics")
-		return status == http.StatusOK && sum(t, text, "parley_store_pending") == 0 &&
-			sum(t, text, "parley_store_receipts") == 0 && sum(t, text, "parley_store_unsent") == 0
-	})
+	await(t, "nothing is pending", func() bool { return n.quiet(t) })
+}
+
+func (n *instance) quiet(t *testing.T) bool {
+	t.Helper()
+	status, text := n.look(t, "/metrics")
+	return status == http.StatusOK && sum(t, text, "parley_store_pending") == 0 &&
+		sum(t, text, "parley_store_receipts") == 0 && sum(t, text, "parley_store_unsent") == 0
 }
 
 // await waits for a condition that must come true.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
+		if time.Now().After(end) || t.Context().Err() != nil {
 			t.Fatalf("waited %s in vain until %s", patience, what)
 		}
 	}
