@@ -35,22 +35,38 @@ func replies(n int) []parley.QuickReply {
 	return out
 }
 
+// encoded is a message and the request that it becomes.
+type encoded struct {
+	out  *parley.Outgoing
+	opts meta.Sending
+	path string
+	body string
+}
+
+func (c encoded) check(t *testing.T, name string) {
+	t.Helper()
+	path, body, err := meta.EncodeSend(c.out, c.opts)
+	if err != nil || path != c.path {
+		t.Errorf("%s: %s, %v", name, path, err)
+	}
+	if diff := cmp.Diff(c.body, string(body)); diff != "" {
+		t.Errorf("%s: %s", name, diff)
+	}
+}
+
 func TestEncodeSend(t *testing.T) {
 	t.Parallel()
-	const opaque = `"biz_opaque_callback_data":"` + rowText + `"`
-	for name, c := range map[string]struct {
-		out  *parley.Outgoing
-		opts meta.Sending
-		path string
-		body string
-	}{
+	for name, c := range map[string]encoded{
 		"messenger": {
-			outgoing(t, parley.Messenger, "user:5", "h\u00e9<i>"), meta.Sending{}, "77/messages",
+			outgoing(t, parley.Messenger, "user:5", "h\u00e9<i>"),
+			meta.Sending{},
+			"77/messages",
 			`{"recipient":{"id":"5"},"messaging_type":"RESPONSE","message":{"text":"hé<i>","metadata":"` + rowText + `"}}`,
 		},
 		"messenger, quick replies": {
 			outgoing(t, parley.Messenger, "userref:r", "hi", parley.QuickReply{Title: "Yes"}, parley.QuickReply{Title: "No", Payload: "N"}),
-			meta.Sending{}, "77/messages",
+			meta.Sending{},
+			"77/messages",
 			`{"recipient":{"user_ref":"r"},"messaging_type":"RESPONSE","message":{"text":"hi","quick_replies":[` +
 				`{"content_type":"text","title":"Yes","payload":"Yes"},{"content_type":"text","title":"No","payload":"N"}],` +
 				`"metadata":"` + rowText + `"}}`,
@@ -61,24 +77,37 @@ func TestEncodeSend(t *testing.T) {
 			"99/messages",
 			`{"recipient":{"id":"5"},"message":{"text":"hi","quick_replies":[{"content_type":"text","title":"T0","payload":"P0"}]}}`,
 		},
+	} {
+		c.check(t, name)
+	}
+}
+
+func TestEncodeSendWhatsApp(t *testing.T) {
+	t.Parallel()
+	const opaque = `"biz_opaque_callback_data":"` + rowText + `"`
+	for name, c := range map[string]encoded{
 		"whatsapp, phone": {
 			outgoing(t, parley.WhatsApp, "phone:491", "hi"),
-			meta.Sending{}, "77/messages",
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","to":"491","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, user id": {
 			outgoing(t, parley.WhatsApp, "bsuid:US.1", "hi"),
-			meta.Sending{}, "77/messages",
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","recipient":"US.1","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, group": {
 			outgoing(t, parley.WhatsApp, "group:1@g.us", "hi"),
-			meta.Sending{}, "77/messages",
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"group","to":"1@g.us","type":"text","text":{"body":"hi"},` + opaque + `}`,
 		},
 		"whatsapp, buttons": {
 			outgoing(t, parley.WhatsApp, "phone:491", "hi", replies(2)...),
-			meta.Sending{}, "77/messages",
+			meta.Sending{},
+			"77/messages",
 			`{"messaging_product":"whatsapp","recipient_type":"individual","to":"491","type":"interactive","interactive":` +
 				`{"type":"button","body":{"text":"hi"},"action":{"buttons":[{"type":"reply","reply":{"id":"P0","title":"T0"}},` +
 				`{"type":"reply","reply":{"id":"P1","title":"T1"}}]}},` + opaque + `}`,
@@ -92,13 +121,7 @@ func TestEncodeSend(t *testing.T) {
 				`{"id":"P1","title":"T1"},{"id":"P2","title":"T2"},{"id":"P3","title":"T3"}]}]}},` + opaque + `}`,
 		},
 	} {
-		path, body, err := meta.EncodeSend(c.out, c.opts)
-		if err != nil || path != c.path {
-			t.Errorf("%s: %s, %v", name, path, err)
-		}
-		if diff := cmp.Diff(c.body, string(body)); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
+		c.check(t, name)
 	}
 }
 
