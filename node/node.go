@@ -152,15 +152,26 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 // learn registers the channels, and lets what came for them before they were
 // known go first.
 func (n *Node) learn(ctx context.Context, s *served) error {
+	registered, err := n.store.Registered(ctx)
+	if err != nil {
+		return err
+	}
+	// Those that are known cost no write: a node of many channels starts
+	// quickly, and one whose disk is full starts at all.
+	known := make(map[parley.Registration]bool, len(registered))
+	for _, r := range registered {
+		known[r] = true
+	}
 	for app, channels := range s.channels {
 		for _, ch := range channels {
-			fresh, err := n.store.Register(ctx, parley.Registration{App: app, Channel: ch})
-			if err != nil {
+			r := parley.Registration{App: app, Channel: ch}
+			if known[r] {
+				continue
+			}
+			if _, err := n.store.Register(ctx, r); err != nil {
 				return fmt.Errorf("register channel %s: %w", ch, err)
 			}
-			if fresh {
-				n.log.InfoContext(ctx, "channel learned", slog.String("app", string(app)), slog.String("channel", ch.String()))
-			}
+			n.log.InfoContext(ctx, "channel learned", slog.String("app", string(app)), slog.String("channel", ch.String()))
 		}
 		if err := n.ingress.Learn(ctx, app, channels); err != nil {
 			return fmt.Errorf("learn the channels of app %s: %w", app, err)
