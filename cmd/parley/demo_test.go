@@ -13,8 +13,8 @@ type demoReport struct {
 	SendsRepeated            *int `json:"sends_repeated"`
 	SendsRepeatedUnexplained *int `json:"sends_repeated_unexplained"`
 
-	LagMS      *float64 `json:"lag_ms"`
-	CPUPerTurn *float64 `json:"cpu_us_per_turn"`
+	LagMS      *float64                         `json:"lag_ms"`
+	CPUPerTurn *float64                         `json:"cpu_us_per_turn"`
 	Ack        struct{ P50, P99, Max *float64 } `json:"ack_ms"`
 }
 
