@@ -145,43 +145,67 @@ func (c Config) withDefaults() Config {
 
 // Validate says everything that is wrong with c at once.
 func (c Config) Validate(bots []parley.Bot) error {
-	var errs []error
-	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	k := check{bots: bots, names: map[string]bool{}, entrances: map[string]bool{}, served: map[parley.Channel]bool{}}
+	k.checkBots()
 	if len(c.Apps) == 0 {
-		complain("apps: at least one app is needed")
+		k.complain("apps: at least one app is needed")
 	}
 	if c.DoubtfulWait < 0 || c.HistoryFor < 0 {
-		complain("doubtful_wait and history_for: a duration can't be negative")
+		k.complain("doubtful_wait and history_for: a duration can't be negative")
 	}
-	names := map[string]bool{}
-	served := map[parley.Channel]bool{}
-	entrances := map[string]bool{}
-	for i, app := range c.Apps {
-		at := fmt.Sprintf("apps[%d] %q", i, app.Name)
-		if app.Name == "" || strings.ContainsAny(app.Name, "/?# ") || names[app.Name] {
-			complain("%s: the name must be unique and fit into the path /webhooks/{name}", at)
+	for i := range c.Apps {
+		k.app(fmt.Sprintf("apps[%d] %q", i, c.Apps[i].Name), &c.Apps[i])
+	}
+	return errors.Join(k.errs...)
+}
+
+// check gathers what is wrong with a configuration.
+type check struct {
+	bots      []parley.Bot
+	errs      []error
+	names     map[string]bool // of apps
+	entrances map[string]bool // what an app calls its channels
+	served    map[parley.Channel]bool
+}
+
+func (k *check) complain(format string, args ...any) {
+	k.errs = append(k.errs, fmt.Errorf(format, args...))
+}
+
+// checkBots looks at the program's own bots: a mistake of its developer.
+func (k *check) checkBots() {
+	seen := map[string]bool{}
+	for _, b := range k.bots {
+		if b.Name == "" || b.Behavior == nil || seen[b.Name] {
+			k.complain("bot %q of this program: a bot needs a name of its own and a Behavior", b.Name)
 		}
-		names[app.Name] = true
-		if len(app.Secrets) == 0 || len(app.VerifyTokens) == 0 {
-			complain("%s: at least one of secrets and of verify_tokens is needed", at)
-		}
-		if app.Fallback != nil {
-			if err := app.Fallback.channel().Validate(); err != nil {
-				complain("%s: fallback: %w", at, err)
-			}
-		}
-		for j, ch := range app.Channels {
-			if err := ch.validate(bots); err != nil {
-				complain("%s: channels[%d]: %w", at, j, err)
-			}
-			entrance := app.Name + "/" + ch.Kind + "/" + ch.ID
-			if served[ch.Channel()] || entrances[entrance] {
-				complain("%s: channels[%d]: %s %s is there already", at, j, ch.Kind, ch.ID)
-			}
-			served[ch.Channel()], entrances[entrance] = true, true
+		seen[b.Name] = true
+	}
+}
+
+func (k *check) app(at string, app *AppConfig) {
+	if app.Name == "" || strings.ContainsAny(app.Name, "/?# ") || k.names[app.Name] {
+		k.complain("%s: the name must be unique and fit into the path /webhooks/{name}", at)
+	}
+	k.names[app.Name] = true
+	if len(app.Secrets) == 0 || len(app.VerifyTokens) == 0 {
+		k.complain("%s: at least one of secrets and of verify_tokens is needed", at)
+	}
+	if app.Fallback != nil {
+		if err := app.Fallback.channel().Validate(); err != nil {
+			k.complain("%s: fallback: %w", at, err)
 		}
 	}
-	return errors.Join(errs...)
+	for i, ch := range app.Channels {
+		if err := ch.validate(k.bots); err != nil {
+			k.complain("%s: channels[%d]: %w", at, i, err)
+		}
+		entrance := app.Name + "/" + ch.Kind + "/" + ch.ID
+		if k.served[ch.Channel()] || k.entrances[entrance] {
+			k.complain("%s: channels[%d]: %s %s is there already", at, i, ch.Kind, ch.ID)
+		}
+		k.served[ch.Channel()], k.entrances[entrance] = true, true
+	}
 }
 
 func (c ChannelConfig) validate(bots []parley.Bot) error {
