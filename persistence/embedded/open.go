@@ -140,8 +140,8 @@ func syncDir(fs vfs.FS, dir string) error {
 
 // pebble is how Pebble is set up: few and large tables in memory, since most
 // rows live for milliseconds and should never reach a file; files at level 0 are
-// left to gather, which saves a fifth of a turn's CPU against the defaults, since
-// little is looked up in files; filters, since most of that isn't there.
+// left to gather, since little is looked up in them (together about a tenth of a
+// turn's CPU); filters, since most of what is looked up isn't there.
 func (c *Config) pebble(lock *pebble.Lock, s *Store) *pebble.Options {
 	o := &pebble.Options{
 		FS: c.FS, Lock: lock, Logger: pebbleLogger{log: c.Logger, store: s},
