@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -36,8 +37,8 @@ func channel() parley.Channel {
 
 // entrance is the body of a process: the part of the line up to the answer, and
 // if wanted the actors behind it, on a store in a real folder. Nothing is sent.
-// It speaks with its parent as [bare.Child] does, and answers each further line
-// of its input with its memory, when nothing is pending.
+// It speaks with its parent as [bare.Child] does, and further lines of its input
+// are questions, see answer.
 type entrance struct {
 	folder string
 	actors bool
@@ -87,7 +88,7 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 	start(server.Run)
 	_, err = fmt.Fprintln(out, addr)
 	for err == nil && lines.Scan() && ctx.Err() == nil {
-		err = tellMemory(ctx, store, host, out)
+		err = answer(ctx, store, host, lines.Text(), out)
 	}
 	stop(nil)
 	for range parts {
@@ -132,37 +133,76 @@ func newHost(store *embedded.Store) (*actors.Host, error) {
 
 // memory is what a process holds.
 type memory struct {
-	Live    int    `json:"live"`    // conversations
-	Pending int    `json:"pending"` // rows that have not taken effect
-	Heap    uint64 `json:"heap"`    // bytes in use after a collection
-	Stacks  uint64 `json:"stacks"`  // bytes
-	RSS     uint64 `json:"rss"`     // bytes of the process in real memory; 0 where nothing tells it
+	Live   int    `json:"live"`   // conversations
+	Heap   uint64 `json:"heap"`   // bytes in use after a collection
+	Stacks uint64 `json:"stacks"` // bytes
+	RSS    uint64 `json:"rss"`    // bytes of the process in real memory; 0 where nothing tells it
 }
 
-func tellMemory(ctx context.Context, store *embedded.Store, host *actors.Host, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, settleMax)
-	defer cancel()
-	var m memory
-	for {
-		b, err := store.Backlog(ctx)
-		if err != nil {
-			return fmt.Errorf("backlog: %w", err)
-		}
-		m.Pending = b.Pending
-		if host == nil || m.Pending == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
+// The questions. Each is answered with one line, of JSON.
+const (
+	askSettled = "settled" // answered with true once nothing is pending
+	askMemory  = "memory"
+	askHeap    = "heap " // and a file: writes a profile, and answers with true
+)
+
+func answer(ctx context.Context, store *embedded.Store, host *actors.Host, question string, out io.Writer) error {
+	var told any = true
+	var err error
+	switch file, profile := strings.CutPrefix(question, askHeap); {
+	case profile:
+		err = writeHeap(file)
+	case question == askSettled:
+		err = settle(ctx, store)
+	case question == askMemory:
+		told = readMemory(host)
+	default:
+		err = fmt.Errorf("unknown question %q", question)
 	}
-	if host != nil {
-		m.Live = host.Live()
+	if err != nil {
+		return err
 	}
+	return json.NewEncoder(out).Encode(told)
+}
+
+func readMemory(host *actors.Host) (m memory) {
 	runtime.GC()         // empties the pools
 	debug.FreeOSMemory() // collects what was in them too
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	m.Heap, m.Stacks, m.RSS = stats.HeapAlloc, stats.StackInuse, residentBytes()
-	return json.NewEncoder(out).Encode(m)
+	if host != nil {
+		m.Live = host.Live()
+	}
+	return m
+}
+
+// settle waits until nothing is pending.
+func settle(ctx context.Context, store *embedded.Store) error {
+	ctx, cancel := context.WithTimeout(ctx, settleMax)
+	defer cancel()
+	for {
+		b, err := store.Backlog(ctx)
+		if err != nil {
+			return fmt.Errorf("backlog: %w", err)
+		}
+		if b.Pending == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d rows are still pending: %w", b.Pending, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func writeHeap(name string) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
+	return errors.Join(pprof.WriteHeapProfile(file), file.Close())
 }
 
 // residentBytes reads what Linux says of this process.

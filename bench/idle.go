@@ -12,17 +12,16 @@ import (
 )
 
 const (
-	idleMessages = 2   // that each conversation has had
-	idleBatch    = 100 // messages in a webhook
-	idleRate     = 200 // webhooks per second
-	idleSecret   = "the secret of a benchmark"
+	idleBatch  = 100  // messages in a webhook
+	idleUnrest = 1000 // messages before the next are held back until they have had their turns
+	idleSecret = "the secret of a benchmark"
 )
 
 // idle is the memory of conversations that have had their turns and wait for
 // the next: all that the process holds more than before the first of them.
 func (c config) idle(ctx context.Context) (figures []rounds.Figure, err error) {
-	if c.conversations < idleBatch || c.conversations%idleBatch != 0 {
-		return nil, fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleBatch)
+	if c.conversations < idleUnrest || c.conversations%idleUnrest != 0 {
+		return nil, fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleUnrest)
 	}
 	folder, remove, err := c.tempFolder()
 	if err != nil {
@@ -38,21 +37,33 @@ func (c config) idle(ctx context.Context) (figures []rounds.Figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, process.Stop()) }()
-	before, err := askMemory(process)
-	if err != nil {
+	var before, after memory
+	if err := ask(process, askMemory, &before); err != nil {
 		return nil, err
 	}
-	if err := c.visit(ctx, process.Addr); err != nil {
+	for visit := range c.messages {
+		if err := c.visit(ctx, process, visit); err != nil {
+			return nil, fmt.Errorf("write to all conversations: %w", err)
+		}
+	}
+	if err := ask(process, askMemory, &after); err != nil {
 		return nil, err
 	}
-	after, err := askMemory(process)
-	if err != nil {
-		return nil, err
+	if file := c.profileOf("idle"); file != "" {
+		if err := ask(process, askHeap+file, new(bool)); err != nil {
+			return nil, err
+		}
 	}
-	if after.Live != c.conversations || after.Pending != 0 {
-		return nil, fmt.Errorf("%d conversations live, %d rows pending: want %d and 0", after.Live, after.Pending, c.conversations)
+	return c.idleFigures(before, after)
+}
+
+func (c config) idleFigures(before, after memory) ([]rounds.Figure, error) {
+	if before.Live != 0 || after.Live != c.conversations {
+		return nil, fmt.Errorf("%d conversations in memory, before %d: want %d, before 0", after.Live, before.Live, c.conversations)
 	}
-	each := func(before, after uint64) float64 { return (float64(after) - float64(before)) / 1024 / float64(c.conversations) }
+	each := func(before, after uint64) float64 {
+		return (float64(after) - float64(before)) / 1024 / float64(c.conversations)
+	}
 	return []rounds.Figure{
 		{Name: "heap", Unit: "KiB/conversation", Value: each(before.Heap, after.Heap)},
 		{Name: "RSS", Unit: "KiB/conversation", Value: each(before.RSS, after.RSS)},
@@ -60,35 +71,42 @@ func (c config) idle(ctx context.Context) (figures []rounds.Figure, err error) {
 	}, nil
 }
 
-// visit writes to all conversations, as often as they are to be visited. The
-// second message comes when the first has usually had its turn.
-func (c config) visit(ctx context.Context, addr string) error {
-	perVisit := c.conversations / idleBatch
-	posts := make([]bare.Post, perVisit*idleMessages)
-	for k := range posts {
-		body := bare.Messages(uint64(k%perVisit*idleBatch), uint64(k*idleBatch), idleBatch, messageBytes)
-		posts[k] = bare.Post{Body: body, Signature: bare.Sign([]byte(idleSecret), body)}
-	}
-	result, err := bare.Load(ctx, bare.LoadConfig{
-		Addr: addr, Path: path, Rate: idleRate, Duration: time.Duration(len(posts)) * time.Second / idleRate,
-		Post: func(k uint64) bare.Post { return posts[k] },
-	})
-	if err == nil && result.Accepted != len(posts) {
-		err = fmt.Errorf("%d of %d webhooks were accepted", result.Accepted, len(posts))
-	}
-	if err != nil {
-		return fmt.Errorf("visit conversations: %w", err)
+// visit sends each conversation one message. It never lets many of them be busy
+// at once: what is measured is what the idle ones hold, not what was needed at
+// the height of a rush.
+func (c config) visit(ctx context.Context, process *bare.Process, visit int) error {
+	for from := 0; from < c.conversations; from += idleUnrest {
+		posts := make([]bare.Post, idleUnrest/idleBatch)
+		for i := range posts {
+			user := uint64(from + i*idleBatch)
+			body := bare.Messages(user, uint64(visit*c.conversations)+user, idleBatch, messageBytes)
+			posts[i] = bare.Post{Body: body, Signature: bare.Sign([]byte(idleSecret), body)}
+		}
+		result, err := bare.Load(ctx, bare.LoadConfig{
+			Addr: process.Addr, Path: path, Rate: 1000 * float64(len(posts)), Duration: time.Millisecond, Connections: 1,
+			Post: func(k uint64) bare.Post { return posts[k] },
+		})
+		if err == nil && result.Accepted != len(posts) {
+			err = fmt.Errorf("%d of %d webhooks were accepted", result.Accepted, len(posts))
+		}
+		if err == nil {
+			err = ask(process, askSettled, new(bool))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func askMemory(process *bare.Process) (m memory, err error) {
-	answer, err := process.Ask("memory")
+// ask puts a question to an entrance.
+func ask(process *bare.Process, question string, told any) error {
+	answer, err := process.Ask(question)
 	if err == nil {
-		err = json.Unmarshal([]byte(answer), &m)
+		err = json.Unmarshal([]byte(answer), told)
 	}
 	if err != nil {
-		return m, fmt.Errorf("ask for the memory: %w", err)
+		return fmt.Errorf("ask for %s: %w", question, err)
 	}
-	return m, nil
+	return nil
 }

@@ -38,8 +38,10 @@ type config struct {
 	warmup        time.Duration
 	users         int    // who write in turn
 	conversations int    // that are idle at once
+	messages      int    // that each of them has had
 	folder        string // for stores
-	profiles      string // folder for CPU profiles of the node; empty for none
+	profiles      string // folder for profiles; empty for none
+	only          string // beginning of the names of the scenarios to measure beside the unit
 	json          bool
 }
 
@@ -54,8 +56,10 @@ func main() {
 	flag.DurationVar(&c.warmup, "warmup", time.Second, "time before it that isn't measured")
 	flag.IntVar(&c.users, "users", 5000, "users who write in turn")
 	flag.IntVar(&c.conversations, "conversations", 100_000, "idle conversations to hold in memory")
+	flag.IntVar(&c.messages, "messages", 2, "messages that each idle conversation has had")
 	flag.StringVar(&c.folder, "folder", os.TempDir(), "where stores are made; its file system is part of the result")
-	flag.StringVar(&c.profiles, "profiles", "", "folder for CPU profiles of the node, which the figures of the turn then include")
+	flag.StringVar(&c.profiles, "profiles", "", "folder for profiles: of the node's CPU, which the figures of the turn then include, and of the idle heap")
+	flag.StringVar(&c.only, "only", "", "measure only the unit and the scenarios whose name begins like this")
 	flag.BoolVar(&c.json, "json", false, "print the report as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -134,14 +134,14 @@ func (p *process) get(ctx context.Context, path string, to io.Writer) (err error
 
 // profile takes a CPU profile while the measurement lasts. What it returns
 // yields once.
-func (p *process) profile(ctx context.Context, folder, name string, after, during time.Duration) <-chan error {
+func (p *process) profile(ctx context.Context, name string, after, during time.Duration) <-chan error {
 	done := make(chan error, 1)
 	go func() {
 		select {
 		case <-ctx.Done():
 			done <- ctx.Err()
 		case <-time.After(after):
-			done <- p.writeProfile(ctx, filepath.Join(folder, name+".pprof"), max(1, int(during.Seconds())))
+			done <- p.writeProfile(ctx, name, max(1, int(during.Seconds())))
 		}
 	}()
 	return done

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/parleychat/parley/bench/bare"
@@ -38,7 +41,7 @@ const (
 func scenarios(c config) []rounds.Scenario {
 	full := c
 	full.rate, full.duration, full.warmup = fullRate, fullDuration, fullDuration/4
-	return []rounds.Scenario{
+	all := []rounds.Scenario{
 		{Name: baseScenario, Measure: c.unit},
 		{Name: fullScenario, Base: baseScenario, Measure: full.cpuOnly},
 		{Name: "ack", Base: baseScenario, AtMost: ackUnitsMax, Measure: c.ack},
@@ -46,6 +49,9 @@ func scenarios(c config) []rounds.Scenario {
 		{Name: "turn with receipts", Base: baseScenario, Measure: c.turnWithReceipts},
 		{Name: "idle", AtMost: idleKiBMax, Measure: c.idle},
 	}
+	return slices.DeleteFunc(all, func(s rounds.Scenario) bool {
+		return s.Name != baseScenario && !strings.HasPrefix(s.Name, c.only)
+	})
 }
 
 // unit is the bare server in a process of its own.
@@ -95,6 +101,14 @@ func (c config) tempFolder() (folder string, remove func(), err error) {
 		return "", nil, fmt.Errorf("make a folder: %w", err)
 	}
 	return folder, func() { _ = os.RemoveAll(folder) }, nil // what stays is in a folder for what may go
+}
+
+// profileOf is the file for a profile; empty if none is wanted.
+func (c config) profileOf(name string) string {
+	if c.profiles == "" {
+		return ""
+	}
+	return filepath.Join(c.profiles, name+".pprof")
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

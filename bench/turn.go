@@ -71,8 +71,8 @@ func (c config) turnOf(ctx context.Context, name string, simulation metatest.Con
 	}
 	defer func() { err = errors.Join(err, parley.stop()) }()
 	simulator.SetTarget("http://" + parley.webhooks)
-	if c.profiles != "" {
-		profiled := parley.profile(ctx, c.profiles, name, c.firstTurns(), c.duration)
+	if file := c.profileOf(name); file != "" {
+		profiled := parley.profile(ctx, file, c.firstTurns(), c.duration)
 		defer func() { err = errors.Join(err, <-profiled) }()
 	}
 	return c.play(ctx, simulator, parley)
