@@ -152,7 +152,7 @@ func (w *World) Killed(at time.Time) {
 	w.tick(at)
 	kill := at.UnixNano() - w.start.UnixNano()
 	w.lastKill = max(w.lastKill, kill)
-	since := kill - int64(w.cfg.KillGrace)
+	since := kill - int64(w.cfg.KillGrace) - w.stall(kill)
 	for i := range w.records {
 		if r := &w.records[i]; r.answered() && r.written > since {
 			r.doubtful = true
@@ -163,6 +163,19 @@ func (w *World) Killed(at time.Time) {
 			t.doubtful = true
 		}
 	}
+}
+
+// stall is how long, at the instant of a kill, the node had owed the answer to a
+// post: what it can't acknowledge for want of a disk or a processor, it can't
+// have noted of its sends either.
+func (w *World) stall(kill int64) int64 {
+	oldest := kill
+	for _, p := range w.posts {
+		if p.out && p.handed < oldest {
+			oldest = p.handed
+		}
+	}
+	return kill - oldest
 }
 
 // Progress is a snapshot for a live display; cheap.
