@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -119,6 +121,8 @@ func (c *child) start(ctx context.Context) error {
 	// Not CommandContext: the end of ctx must drain the node, not kill it.
 	c.cmd = exec.Command(self, "serve", "--config", filepath.Join(c.dir, "parley.yaml")) //nolint:noctx // see above
 	c.cmd.Stdout, c.cmd.Stderr = log, log
+	// What the environment sets for a real node is not for this one.
+	c.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, envPrefix+"_") })
 	c.cmd.SysProcAttr = childAttributes()
 	if err := c.cmd.Start(); err != nil {
 		return fmt.Errorf("start the node: %w", err)

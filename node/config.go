@@ -114,8 +114,8 @@ func (s Secret) Resolve(dir string) (string, error) {
 	return "", errors.New("a secret is written as env:NAME or file:PATH, not as the secret itself")
 }
 
-// ReadConfig reads a file strictly and checks it. Errors of form have line,
-// column and an excerpt that is free of secrets, as secrets aren't in the file.
+// ReadConfig reads a file strictly and checks it. Errors of form have line and
+// column, but no excerpt: a secret that stands there by mistake would be in it.
 func ReadConfig(path string, bots []parley.Bot) (Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -123,13 +123,37 @@ func ReadConfig(path string, bots []parley.Bot) (Config, error) {
 	}
 	var cfg Config
 	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+		return Config{}, fmt.Errorf("configuration %s:\n%s", path, misform(b, err))
 	}
 	cfg = cfg.withDefaults()
 	if err := cfg.Validate(bots); err != nil {
 		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
 	}
 	return cfg, nil
+}
+
+// misform says what is wrong with the form of a file, and where.
+func misform(file []byte, err error) string {
+	var placed yaml.Error
+	if errors.As(err, &placed) {
+		return yaml.FormatError(err, false, false)
+	}
+	// The library doesn't say where a duration is that it can't read.
+	for _, key := range []string{"doubtful_wait", "history_for"} {
+		path, notPath := yaml.PathString("$." + key)
+		if notPath != nil {
+			continue
+		}
+		node, missing := path.ReadNode(bytes.NewReader(file))
+		if missing != nil || node == nil {
+			continue
+		}
+		at := node.GetToken()
+		if _, wrong := time.ParseDuration(at.Value); wrong != nil {
+			return fmt.Sprintf("[%d:%d] %s: want a duration such as 30s", at.Position.Line, at.Position.Column, key)
+		}
+	}
+	return err.Error()
 }
 
 func (c Config) withDefaults() Config {

@@ -26,6 +26,7 @@ const (
 	exitFailed  = 1 // a broken promise, a body that isn't JSON, a configuration that is wrong
 	exitUsage   = 2
 	maxTurnRAM  = 64 << 20 // of one goroutine's stack: an endless recursion ends here, not at 1 GB
+	envPrefix   = "PARLEY" // of the environment variables that stand for flags
 	description = `Parley runs chat conversations at webhook scale: it verifies Meta's webhooks
 (Messenger, Instagram, WhatsApp), makes them durable before it acknowledges them,
 lets your bot handle each conversation's events once and in order, and sends the
@@ -69,7 +70,7 @@ func run(ctx context.Context, sys system, args []string) (code int) {
 	var cmd command
 	parser, err := kong.New(&cmd,
 		kong.Name("parley"), kong.Description(description), kong.UsageOnError(),
-		kong.Writers(sys.out, sys.errors), kong.DefaultEnvars("PARLEY"),
+		kong.Writers(sys.out, sys.errors), kong.DefaultEnvars(envPrefix),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Exit(func(c int) { panic(exitError{code: c}) }),
 	)
