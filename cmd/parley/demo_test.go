@@ -30,7 +30,9 @@ func TestDemo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := run(t, "", append([]string{"demo", "--json", "--doubtful-wait", "2s", "--dir", t.TempDir()}, row.args...)...)
+			// An operator's own settings are not for the node of the demonstration.
+			env := []string{"PARLEY_LISTEN=203.0.113.1:1", "PARLEY_LOG_FORMAT=nonsense"}
+			e := runIn(t, env, "", append([]string{"demo", "--json", "--doubtful-wait", "2s", "--dir", t.TempDir()}, row.args...)...)
 			e.want(t, 0)
 			var r demoReport
 			if err := json.Unmarshal([]byte(e.out), &r); err != nil {

@@ -79,9 +79,16 @@ type ended struct {
 // run runs the command to its end.
 func run(t *testing.T, input string, args ...string) ended {
 	t.Helper()
+	return runIn(t, nil, input, args...)
+}
+
+// runIn is run with more in the environment.
+func runIn(t *testing.T, env []string, input string, args ...string) ended {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()
 	cmd := command(ctx, t, asItself, args...)
+	cmd.Env = append(cmd.Env, env...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
 	err := cmd.Run()

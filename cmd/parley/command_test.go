@@ -1,0 +1,123 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		args   []string
+		code   int
+		out    string // in standard output
+		errors string // in standard error
+	}{
+		"Version":        {[]string{"version"}, 0, "parley ", ""},
+		"Help":           {[]string{"--help"}, 0, "decode", ""},
+		"HelpOfServe":    {[]string{"serve", "--help"}, 0, "Run a node", ""},
+		"HelpOfDemo":     {[]string{"demo", "--help"}, 0, "check every promise", ""},
+		"HelpOfDecode":   {[]string{"decode", "--help"}, 0, "standard input", ""},
+		"HelpOfVersion":  {[]string{"version", "--help"}, 0, "Print the version", ""},
+		"Nothing":        {nil, 2, "", "expected one of"},
+		"UnknownCommand": {[]string{"dance"}, 2, "", "dance"},
+		"UnknownFlag":    {[]string{"serve", "--dance"}, 2, "", "--dance"},
+		"WrongValue":     {[]string{"demo", "--duration", "soon"}, 2, "", "duration"},
+		"NoFile":         {[]string{"serve", "--config", filepath.Join("testdata", "none.yaml")}, 1, "", "none.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := run(t, "", row.args...)
+			e.want(t, row.code, row.errors)
+			if !strings.Contains(e.out, row.out) {
+				t.Errorf("standard output lacks %q:\n%s", row.out, e.out)
+			}
+			if row.code != 0 && e.out != "" {
+				t.Errorf("a failure writes to standard output: %q", e.out)
+			}
+		})
+	}
+}
+
+// Every flag has words of help: beside it, or on the next line if it is long.
+func TestHelpIsWhole(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"serve", "demo", "decode"} {
+		lines := strings.Split(run(t, "", name, "--help").out, "\n")
+		flags := 0
+		for i, line := range lines {
+			flag := strings.TrimSpace(line)
+			if !strings.HasPrefix(flag, "-") {
+				continue
+			}
+			flags++
+			_, beside, _ := strings.Cut(flag, "  ")
+			below := i+1 < len(lines) && strings.HasPrefix(lines[i+1], strings.Repeat(" ", 16))
+			if strings.TrimSpace(beside) == "" && !below {
+				t.Errorf("parley %s: no help for %s", name, flag)
+			}
+		}
+		if flags < 2 {
+			t.Errorf("parley %s --help shows %d flags", name, flags)
+		}
+	}
+}
+
+// secretWords stand in the texts of the bodies under testdata/decode, and must
+// not be shown.
+const secretWords = "zanzibar"
+
+// decode shows what each body would become. Golden files hold exit code,
+// standard output and standard error; -update rewrites them.
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	bodies, err := filepath.Glob("testdata/decode/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(bodies) < 6 {
+		t.Fatalf("only %d bodies", len(bodies))
+	}
+	for _, path := range bodies {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := run(t, string(text), "decode", "--app-id", "9001")
+			code := 0
+			if strings.Contains(path, "not_json") {
+				code = 1
+			}
+			e.want(t, code)
+			if !strings.Contains(string(text), secretWords) {
+				t.Errorf("the body holds no %q to be kept back", secretWords)
+			}
+			if strings.Contains(e.out+e.errors, secretWords) {
+				t.Errorf("the text of a message is shown:\n%s%s", e.out, e.errors)
+			}
+			golden(t, strings.TrimSuffix(path, ".json")+".golden", e.out+e.errors)
+		})
+	}
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
