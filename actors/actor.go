@@ -48,6 +48,8 @@ type conversation struct {
 	host    *Host
 	machine Conversation
 	hints   uint32 // messages received from the shard
+	load    *load
+	held    int // rows of load that the machine holds; the others are on their way
 }
 
 // Receive takes one message and does what the machine then wants.
@@ -55,8 +57,8 @@ func (a *conversation) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *hint:
 		a.hints++
-		a.host.hinted.Add(-int64(len(m.rows)))
 		a.machine.Hint(m.rows)
+		a.load.add(-len(m.rows))
 	case *wake:
 		a.hints++
 		a.machine.Wake()
@@ -80,6 +82,15 @@ func (a *conversation) Receive(ctx actor.Context) {
 		return
 	}
 	a.advance(ctx)
+	a.weigh()
+}
+
+// weigh tells how many rows are held here now.
+func (a *conversation) weigh() {
+	if n := a.machine.Held(); n != a.held {
+		a.load.add(n - a.held)
+		a.held = n
+	}
 }
 
 func (a *conversation) advance(ctx actor.Context) {
@@ -91,6 +102,7 @@ func (a *conversation) advance(ctx actor.Context) {
 	case Ask:
 		a.host.ask(request{pid: ctx.Self(), id: id, keys: a.machine.OlderKeys()})
 	case Think:
+		a.weigh() // a turn may last, and wait before it begins
 		a.think(ctx)
 	case Pause:
 		a.pauseIf(ctx, true)
@@ -108,7 +120,7 @@ func (a *conversation) think(ctx actor.Context) {
 	}
 	s, rows, older := a.machine.Turn()
 	commit, ok := a.host.turns.step(bot, s, rows, older)
-	if !ok { // abandoned: another actor has this conversation
+	if !ok { // another actor has this conversation, or will have
 		ctx.Stop(ctx.Self())
 		return
 	}
@@ -132,6 +144,7 @@ type shard struct {
 
 type child struct {
 	pid   *actor.PID
+	load  *load
 	hints uint32 // messages sent to it
 	used  int64  // tick of the last
 }
@@ -141,6 +154,7 @@ func (s *shard) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *hint:
 		s.forward(ctx, m.rows)
+		s.host.hinted.Add(-int64(len(m.rows)))
 	case *wake:
 		s.tell(ctx, m.id, m)
 	case *sweepIdle:
@@ -150,12 +164,25 @@ func (s *shard) Receive(ctx actor.Context) {
 			s.drop(ctx, m.id, c)
 		}
 	case *replace:
-		if _, ok := s.children[m.id]; ok {
+		if c, ok := s.children[m.id]; ok {
 			// Its goroutine never comes back; it must not be waited for.
-			delete(s.children, m.id)
-			s.host.live.Add(-1)
+			s.forget(m.id, c)
 		}
 		s.tell(ctx, m.id, &wake{id: m.id})
+	case *actor.Terminated:
+		s.fell(ctx, m.Who)
+	}
+}
+
+// fell deals with a conversation that has stopped and wasn't told to: there was
+// a panic outside of the bot's code. It goes on after a while, as a new actor.
+func (s *shard) fell(ctx actor.Context, who *actor.PID) {
+	for id, c := range s.children {
+		if c.pid.Equal(who) {
+			s.forget(id, c)
+			s.host.later(s.host.cfg.SweepEvery, ctx.Self(), &wake{id: id})
+			return
+		}
 	}
 }
 
@@ -166,21 +193,29 @@ func (s *shard) forward(ctx actor.Context, rows []parley.Pending) {
 		for n < len(rows) && rows[n].Conversation == rows[0].Conversation {
 			n++
 		}
-		s.tell(ctx, rows[0].Conversation, &hint{rows: rows[:n:n]})
+		c := s.child(ctx, rows[0].Conversation)
+		c.load.take(n)
+		ctx.Send(c.pid, &hint{rows: rows[:n:n]})
 		rows = rows[n:]
 	}
 }
 
 func (s *shard) tell(ctx actor.Context, id parley.Conversation, message any) {
+	ctx.Send(s.child(ctx, id).pid, message)
+}
+
+// child is the actor of a conversation, which is about to be sent a message.
+func (s *shard) child(ctx actor.Context, id parley.Conversation) child {
 	c, ok := s.children[id]
 	if !ok {
-		c.pid = ctx.Spawn(s.host.conversationProps(id))
+		c.load = s.host.crowd.load(id.Channel.Brand)
+		c.pid = ctx.Spawn(s.host.conversationProps(id, c.load))
 		s.host.live.Add(1)
 	}
 	c.hints++
 	c.used = s.host.tick.Load()
 	s.children[id] = c
-	ctx.Send(c.pid, message)
+	return c
 }
 
 func (s *shard) askIdle(ctx actor.Context, before int64) {
@@ -192,7 +227,14 @@ func (s *shard) askIdle(ctx actor.Context, before int64) {
 }
 
 func (s *shard) drop(ctx actor.Context, id parley.Conversation, c child) {
-	delete(s.children, id)
-	s.host.live.Add(-1)
+	s.forget(id, c)
 	ctx.Stop(c.pid)
+}
+
+// forget takes a conversation off the list, with the rows that are on their way
+// to it: nobody will report those any more.
+func (s *shard) forget(id parley.Conversation, c child) {
+	delete(s.children, id)
+	c.load.drop()
+	s.host.live.Add(-1)
 }

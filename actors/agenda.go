@@ -7,7 +7,10 @@ import (
 )
 
 const (
-	sweepLimit   = 1024                   // conversations woken by one look
+	sweepLeast   = 1024                   // conversations woken by one look, if they are not more
+	sweepMost    = 16 * sweepLeast        // and at most
+	sweepParts   = 16                     // of the shards, looked at in turn if there are even more
+	hurry        = 8                      // so many looks take the time of one, while there are more
 	timerLimit   = 1024                   // timers moved by one look
 	timerHorizon = 200 * time.Millisecond // longest wait between two looks for due timers
 )
@@ -18,34 +21,75 @@ func all(uint16) bool { return true }
 // sweep wakes the conversations whose rows were forgotten, and lets idle ones
 // leave memory, until ctx ends.
 func (h *Host) sweep(ctx context.Context) {
-	tick := time.NewTicker(h.cfg.SweepEvery) //nolint:forbidigo // the sweeper's one clock
+	tick := time.NewTicker(h.cfg.SweepEvery / hurry) //nolint:forbidigo // the sweeper's one clock
 	defer tick.Stop()
-	h.wakeOverdue(ctx, 0) // at start everything that waits is overdue
-	for {
+	s := sweeper{limit: sweepLeast}
+	s.looked(h.wakeOverdue(ctx, 0, s)) // at start everything that waits is overdue
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			h.wakeOverdue(ctx, h.cfg.SweepEvery)
+		}
+		// In a hurry it wakes no more than can be loaded and kept.
+		if n%hurry == 0 || s.more && h.busy.Load() < sweepLeast && h.crowd.rows.Load() < h.crowd.most {
+			s.looked(h.wakeOverdue(ctx, h.cfg.SweepEvery, s))
+		}
+		if n%hurry == 0 {
 			h.passivate(h.tick.Add(1))
 		}
 	}
 }
 
-func (h *Host) wakeOverdue(ctx context.Context, age time.Duration) {
+// sweeper decides how much a look covers. Looks return the oldest first, and
+// some of these may be stuck for long, so that a look at ever the same number of
+// conversations could hide the others for ever. While looks come back full, they
+// follow each other faster and get larger; from a size on, they look at one part
+// of the shards after another.
+type sweeper struct {
+	limit int
+	part  uint16
+	parts bool // look at a part of the shards only
+	more  bool // the last look came back full
+}
+
+func (s *sweeper) looked(n int) {
+	s.more = n >= s.limit
+	s.part = (s.part + 1) % sweepParts
+	switch {
+	case s.more:
+		s.parts = s.parts || s.limit == sweepMost
+		s.limit = min(2*s.limit, sweepMost)
+	case s.part == 0 || !s.parts: // a whole round
+		s.limit, s.parts = max(s.limit/2, sweepLeast), false
+	}
+	s.more = s.more || s.parts
+}
+
+func (s *sweeper) owned() func(uint16) bool {
+	if !s.parts {
+		return all
+	}
+	part := s.part
+	return func(shard uint16) bool { return shard%sweepParts == part }
+}
+
+// wakeOverdue wakes conversations and returns how many.
+func (h *Host) wakeOverdue(ctx context.Context, age time.Duration, s sweeper) int {
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
 	defer cancel()
-	ids, err := h.cfg.Agenda.Overdue(ctx, all, age, sweepLimit)
+	ids, err := h.cfg.Agenda.Overdue(ctx, s.owned(), age, s.limit)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.log.ErrorContext(ctx, "look for overdue conversations", slog.Any("error", err))
 		}
-		return
+		return 0
 	}
 	h.metrics.woken.Add(float64(len(ids)))
 	for _, id := range ids {
 		h.system.Root.Send(h.shard(id.Shard()), &wake{id: id})
 	}
+	return len(ids)
 }
 
 // passivate asks the idle conversations to leave: those that have been idle for

@@ -108,6 +108,9 @@ func (c *Conversation) Idle() bool {
 	return c.stage == idle && len(c.queue) == 0 && !c.more
 }
 
+// Held is the number of rows in memory.
+func (c *Conversation) Held() int { return len(c.queue) }
+
 // Next says what to do now.
 func (c *Conversation) Next() Action {
 	switch {

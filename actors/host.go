@@ -18,7 +18,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,7 +53,7 @@ type Config struct {
 	SweepEvery   time.Duration // and the age at which a row counts as forgotten; default 1 s
 	PassivateIn  time.Duration // idle time after which a conversation leaves memory; default 10 min
 	MaxLive      int           // conversations in memory; beyond, idle ones leave after SweepEvery; default 200 000
-	MaxHinted    int           // rows on their way to actors; beyond, they wait for the sweeper; default 65 536
+	MaxHinted    int           // rows in memory, a quarter of them of one brand; beyond, they wait for the sweeper; default 65 536
 	DrainTimeout time.Duration // for turns and commits under way; default 5 s
 }
 
@@ -95,7 +97,8 @@ type Host struct {
 	shards [parley.Shards]atomic.Pointer[actor.PID]
 	mu     sync.Mutex // over the creation of shards
 
-	hinted   atomic.Int64 // rows on their way
+	crowd    crowd        // rows with actors
+	hinted   atomic.Int64 // rows on their way to shards
 	live     atomic.Int64 // conversations in memory
 	busy     atomic.Int64 // works submitted and not reported
 	tick     atomic.Int64 // of the sweeper
@@ -123,6 +126,7 @@ func New(cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger, notes: n, turns: newTurns(n, cfg),
 		requests: make(chan request, requestQueue), works: make(chan work, workQueue), done: make(chan struct{}),
 	}
+	h.crowd.most = int64(cfg.MaxHinted)
 	h.metrics = newMetrics(cfg.Registerer, h)
 	h.turns.abandoned = h.abandoned
 	quiet := slog.New(slog.DiscardHandler) // the library logs whole messages
@@ -139,17 +143,17 @@ func (h *Host) Deliver(rows []parley.Pending) {
 	if len(rows) == 0 || h.draining.Load() {
 		return
 	}
-	if h.hinted.Add(int64(len(rows))) > int64(h.cfg.MaxHinted) {
-		h.hinted.Add(-int64(len(rows)))
-		h.metrics.dropped.Add(float64(len(rows)))
-		return
-	}
 	for len(rows) > 0 {
-		n, s := 1, rows[0].Conversation.Shard()
-		for n < len(rows) && rows[n].Conversation.Shard() == s {
+		n, s, brand := 1, rows[0].Conversation.Shard(), rows[0].Conversation.Channel.Brand
+		for n < len(rows) && rows[n].Conversation.Shard() == s && rows[n].Conversation.Channel.Brand == brand {
 			n++
 		}
-		h.system.Root.Send(h.shard(s), &hint{rows: rows[:n:n]})
+		if h.crowd.admit(brand, n) {
+			h.hinted.Add(int64(n))
+			h.system.Root.Send(h.shard(s), &hint{rows: rows[:n:n]})
+		} else {
+			h.metrics.dropped.Add(float64(n))
+		}
 		rows = rows[n:]
 	}
 }
@@ -168,16 +172,28 @@ func (h *Host) shard(s uint16) *actor.PID {
 	}
 	pid := h.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor {
 		return &shard{host: h, children: map[parley.Conversation]child{}}
-	}))
+	}, actor.WithSupervisor(actor.NewOneForOneStrategy(0, 0, h.panicked))))
 	h.shards[s].Store(pid)
 	return pid
 }
 
-func (h *Host) conversationProps(id parley.Conversation) *actor.Props {
+func (h *Host) conversationProps(id parley.Conversation, l *load) *actor.Props {
 	return actor.PropsFromProducer(
-		func() actor.Actor { return &conversation{host: h, machine: NewConversation(id)} },
+		func() actor.Actor { return &conversation{host: h, machine: NewConversation(id), load: l} },
 		actor.WithMailbox(actor.UnboundedLockfree()),
 	)
+}
+
+// panicked decides about an actor that panicked: it is stopped, and its shard
+// makes another. The library would start it anew at once, with its mailbox but
+// without what it knew, and give it up for good the eleventh time.
+func (h *Host) panicked(reason any) actor.Directive {
+	cause := fmt.Sprintf("%T", reason) // the value may hold a message
+	if err, ok := reason.(runtime.Error); ok {
+		cause = err.Error()
+	}
+	h.log.Error("panic outside of a bot's code", slog.String("cause", cause))
+	return actor.StopDirective
 }
 
 // abandoned replaces the actor whose turn never came to an end.
@@ -231,7 +247,7 @@ func (h *Host) Run(ctx context.Context) error {
 	if errors.Is(cause, ErrAbandoned) {
 		return cause
 	}
-	return h.notes.close(h.cfg.Notes != "" && h.turns.lost.Load() == 0)
+	return h.turns.close()
 }
 
 // drain waits until no turn or commit is under way.

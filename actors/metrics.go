@@ -21,7 +21,7 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "parley", Subsystem: "actors", Name: name, Help: help}, value)
 	}
 	gauge("live_conversations", "Conversations in memory.", func() float64 { return float64(h.live.Load()) })
-	gauge("hinted_rows", "Inbox rows on their way to actors.", func() float64 { return float64(h.hinted.Load()) })
+	gauge("hinted_rows", "Inbox rows in memory, on their way to actors or with them.", func() float64 { return float64(h.crowd.rows.Load()) })
 	gauge("endless_turns", "Abandoned turns that still run.", func() float64 { return float64(h.turns.lost.Load()) })
 	return &metrics{
 		turns:     counter("turns_total", "Turns committed."),

@@ -29,6 +29,7 @@ import (
 type notes struct {
 	mu       sync.Mutex
 	file     []byte
+	mapped   bool
 	suspects map[parley.Row]int
 }
 
@@ -72,6 +73,7 @@ func openNotes(path string) (*notes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map notes of running turns: %w", err)
 	}
+	n.mapped = true
 	return n, nil
 }
 
@@ -175,9 +177,13 @@ func (n *notes) settled(rows []parley.Row) {
 	}
 }
 
-func (n *notes) close(mapped bool) error {
-	if !mapped {
+// close unmaps the file: nothing may be noted any more.
+func (n *notes) close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.mapped {
 		return nil
 	}
+	n.mapped, n.suspects = false, nil // what settles from now on is told to the next process by the inbox
 	return unix.Munmap(n.file)
 }

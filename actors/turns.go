@@ -37,6 +37,7 @@ type turns struct {
 
 	mu        sync.Mutex
 	running   map[*running]struct{}
+	closed    bool             // no turn begins any more
 	circuits  map[string]int64 // bot -> tick at which it closes again
 	condemned map[parley.Row]string
 }
@@ -71,18 +72,28 @@ func newTurns(n *notes, cfg Config) *turns {
 	return t
 }
 
-// step takes one turn. False: it was abandoned, and nothing of it may be used.
-func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, older map[parley.EventKey]bool) (parley.Commit, bool) {
+// step takes one turn. False: it was abandoned or not begun, and nothing of it
+// may be used.
+func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, older map[parley.EventKey]bool) (commit parley.Commit, ok bool) {
 	condemned, suspect := t.judge(rows)
 	if suspect {
 		t.alone <- struct{}{}
 	}
 	r := t.begin(s.Conversation, bot.Name, suspect)
-	commit := parley.Step(bot, s, rows, parley.Circumstance{
+	if r == nil {
+		return parley.Commit{}, false
+	}
+	defer func() {
+		if !ok {
+			t.fell(r)
+		}
+		ok = t.end(r) && ok
+	}()
+	commit = parley.Step(bot, s, rows, parley.Circumstance{
 		Nonce: t.random(), Older: older, Condemned: condemned,
 		Begin: func(row parley.Row) { t.note(r, row) },
 	})
-	return commit, t.end(r)
+	return commit, true
 }
 
 // judge says which rows must not be run, and whether one may be what an earlier
@@ -112,15 +123,40 @@ func (t *turns) judge(rows []parley.Pending) (condemned map[parley.Row]string, s
 	return condemned, suspect
 }
 
+// begin takes a place for a turn; nil if no turn is to begin any more.
 func (t *turns) begin(id parley.Conversation, bot string, alone bool) *running {
 	r := <-t.free
 	r.mu.Lock()
 	r.id, r.bot, r.row, r.started, r.alone = id, bot, parley.Row{}, t.ticks.Load(), alone
 	r.mu.Unlock()
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		t.release(r)
+		return nil
+	}
 	t.running[r] = struct{}{}
-	t.mu.Unlock()
 	return r
+}
+
+func (t *turns) release(r *running) {
+	if r.alone {
+		<-t.alone
+	}
+	t.free <- r
+}
+
+// close lets no turn begin any more, and closes the notes unless a turn is still
+// under way that may write into them.
+func (t *turns) close() error {
+	t.mu.Lock()
+	t.closed = true
+	quiet := len(t.running) == 0
+	t.mu.Unlock()
+	if !quiet {
+		return nil
+	}
+	return t.notes.close()
 }
 
 func (t *turns) note(r *running, row parley.Row) {
@@ -134,25 +170,30 @@ func (t *turns) note(r *running, row parley.Row) {
 	t.notes.running(r.slot, row)
 }
 
+// end clears the note of r. It holds t.mu all the while: the notes stay open as
+// long as a turn is among the running.
 func (t *turns) end(r *running) bool {
 	t.mu.Lock()
-	delete(t.running, r)
-	t.mu.Unlock()
+	defer t.mu.Unlock()
 	r.mu.Lock()
-	gone := r.gone
-	if !gone {
-		t.notes.running(r.slot, parley.Row{})
-	}
-	r.mu.Unlock()
-	if gone {
+	defer r.mu.Unlock()
+	if r.gone {
 		t.lost.Add(-1)
 		return false
 	}
-	if r.alone {
-		<-t.alone
-	}
-	t.free <- r
+	delete(t.running, r)
+	t.notes.running(r.slot, parley.Row{})
+	t.release(r)
 	return true
+}
+
+// fell condemns the row at which Step itself panicked: it would again.
+func (t *turns) fell(r *running) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.row != (parley.Row{}) {
+		t.condemned[r.row] = "panic outside of the bot's code"
+	}
 }
 
 // watch abandons the turns that are over their deadline, until ctx ends.
