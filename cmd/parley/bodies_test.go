@@ -33,7 +33,7 @@ func TestPublishedBodies(t *testing.T) {
 	g := newGraph(t)
 	h := newHouse(t)
 	n := h.start(t, asItself, servingAll(g.URL, bodies))
-	total, others, so := 0, map[string]int{}, tally{}
+	total, others, so := 0, map[string]int{}, became{}
 	for _, b := range bodies {
 		total += b.rows
 		so = postBody(t, n, b, so)
@@ -118,26 +118,26 @@ func servingAll(graphURL string, bodies []body) configuration {
 	return c
 }
 
-// tally is what has become of updates so far.
-type tally struct{ rows, quarantined int }
+// became is what has become of updates so far.
+type became struct{ rows, quarantined int }
 
-func (n *instance) tally(t *testing.T) tally {
+func (n *instance) became(t *testing.T) became {
 	t.Helper()
 	_, text := n.look(t, "/metrics")
 	q := sum(t, text, "parley_ingress_quarantined_total")
-	return tally{
+	return became{
 		rows:        q + sum(t, text, "parley_ingress_events_total") + sum(t, text, "parley_ingress_receipts_total"),
 		quarantined: q,
 	}
 }
 
 // postBody posts a body and counts what became of it.
-func postBody(t *testing.T, n *instance, b body, before tally) (after tally) {
+func postBody(t *testing.T, n *instance, b body, before became) (after became) {
 	t.Helper()
 	if a := n.post(t, b.text); a.status != http.StatusOK {
 		t.Errorf("%s: status %d", b.name, a.status)
 	}
-	after = n.tally(t)
+	after = n.became(t)
 	if got := after.rows - before.rows; got != b.rows {
 		t.Errorf("%s: %d updates became %d rows", b.name, b.rows, got)
 	}

@@ -1,0 +1,150 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/examples/greeter"
+	"github.com/parleychat/parley/examples/pizza"
+	"github.com/parleychat/parley/examples/tally"
+	"github.com/parleychat/parley/node"
+)
+
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func operations(t *testing.T) string {
+	t.Helper()
+	return read(t, "..", "..", "docs", "operations.md")
+}
+
+// The example configuration is one that this program takes.
+func TestExampleConfiguration(t *testing.T) {
+	t.Parallel()
+	bots := []parley.Bot{greeter.Bot(), pizza.Bot(), tally.Bot()}
+	cfg, err := node.ReadConfig(filepath.Join("..", "..", "deployments", "parley.yaml"), bots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]bool{}
+	for _, ch := range cfg.Apps[0].Channels {
+		kinds[ch.Kind] = true
+	}
+	if len(kinds) != 4 {
+		t.Errorf("the example shows the kinds %v, want all four", kinds)
+	}
+}
+
+// What is commented out in the example is taken too: its defaults are real.
+func TestExampleDefaults(t *testing.T) {
+	t.Parallel()
+	const dir = "../../deployments/parley.yaml"
+	bots := []parley.Bot{greeter.Bot(), pizza.Bot(), tally.Bot()}
+	as, err := node.ReadConfig(dir, bots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := regexp.MustCompile(`(?m)^# ((?:  )?[a-z_]+:.*)$`).ReplaceAllString(read(t, dir), "$1")
+	path := newHouse(t).write(t, "parley.yaml", text)
+	spelled, err := node.ReadConfig(path, bots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if spelled.ReserveBytes == 0 {
+		t.Fatal("the defaults were not put in")
+	}
+	spelled.ReserveBytes = as.ReserveBytes // its default is the store's
+	if !reflect.DeepEqual(as, spelled) {
+		t.Errorf("a default that the example names is another:\n%+v\n%+v", as, spelled)
+	}
+}
+
+// Each key of the configuration is in the reference and in the example.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	t.Parallel()
+	doc, example := operations(t), read(t, "..", "..", "deployments", "parley.yaml")
+	keys := keysOf(reflect.TypeFor[node.Config](), "")
+	if len(keys) < 20 {
+		t.Fatalf("only %d keys found: %q", len(keys), keys)
+	}
+	for _, key := range keys {
+		if !strings.Contains(doc, "`"+key+"`") {
+			t.Errorf("docs/operations.md lacks `%s`", key)
+		}
+		last := key[strings.LastIndex(key, ".")+1:]
+		if !regexp.MustCompile(`(?m)(^|[\s{#-])` + last + `:`).MatchString(example) {
+			t.Errorf("deployments/parley.yaml doesn't show %s", key)
+		}
+	}
+}
+
+// keysOf are the keys of a type as they are written in the reference.
+func keysOf(typ reflect.Type, prefix string) []string {
+	var keys []string
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		name := f.Tag.Get("yaml")
+		switch inner := f.Type; {
+		case inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Struct:
+			keys = append(keys, keysOf(inner.Elem(), name+"[].")...)
+		case inner.Kind() == reflect.Pointer:
+			keys = append(keys, keysOf(inner.Elem(), name+".")...)
+		case inner.Kind() == reflect.Struct:
+			keys = append(keys, keysOf(inner, name+".")...)
+		default:
+			keys = append(keys, prefix+name)
+		}
+	}
+	return keys
+}
+
+// Each metric that the reference names is one of a running node, and each of a
+// running node is named.
+func TestEveryMetricIsDocumented(t *testing.T) {
+	t.Parallel()
+	g := newGraph(t)
+	n := newHouse(t).start(t, asFateful, configured(g.URL, channel("messenger", pageID, "fateful")))
+	n.tell(t, "u1", "1", "say a")
+	n.tell(t, "u1", "2", "panic")
+	g.heard(t, "u1", "said a #1")
+	n.drained(t)
+	_, text := n.look(t, "/metrics")
+	n.stop(t)
+	shown := names(text, `(?m)^# TYPE (parley_\w+) `)
+	named := names(operations(t), `\b(parley_[a-z]+_\w+)`)
+	if len(shown) < 30 {
+		t.Fatalf("only %d metrics: %q", len(shown), shown)
+	}
+	for _, name := range named {
+		if !slices.Contains(shown, name) {
+			t.Errorf("docs/operations.md names %s, which a node doesn't show", name)
+		}
+	}
+	for _, name := range shown {
+		if !slices.Contains(named, name) {
+			t.Errorf("docs/operations.md doesn't name %s", name)
+		}
+	}
+}
+
+func names(text, pattern string) []string {
+	var found []string
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(found, m[1]) {
+			found = append(found, m[1])
+		}
+	}
+	return found
+}
