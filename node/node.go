@@ -22,10 +22,15 @@ import (
 
 const (
 	pruneEvery = time.Hour
-	// drainLimit is the time in which a node told to stop has stopped: ingress,
-	// actors and egress take at most 5, 5 and 5 s one after another in the worst
-	// case, a few milliseconds in the usual.
-	drainLimit = 10 * time.Second
+	// drainLimit is the time in which a node told to stop has stopped. The parts
+	// drain one after another, in the usual case within a few milliseconds. In the
+	// worst, their times add up to less than the limit (ingress and admin take a
+	// second more each to break off what is left): a slow sender of webhooks, an
+	// endless turn and a Graph API that hangs may come together.
+	drainLimit   = 10 * time.Second
+	ingressDrain = 2 * time.Second
+	actorsDrain  = 2 * time.Second
+	egressDrain  = 3 * time.Second
 )
 
 // Node is one running Parley.
@@ -128,8 +133,9 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	n.host, err = actors.New(actors.Config{
 		Store: n.store, Agenda: n.store, Bot: s.bot, Notes: filepath.Join(n.cfg.Data, "running"),
 		// The egress is made after the host, and runs only once both are there.
-		Committed: func(ch parley.Channel) { n.egress.Wake(ch) },
-		Logger:    n.log.With(slog.String("part", "actors")), Registerer: registry,
+		Committed:    func(ch parley.Channel) { n.egress.Wake(ch) },
+		DrainTimeout: actorsDrain,
+		Logger:       n.log.With(slog.String("part", "actors")), Registerer: registry,
 	})
 	if err != nil {
 		return err
@@ -140,6 +146,7 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	}
 	n.ingress, err = ingress.New(ingress.Config{
 		Listener: n.webhooks, Apps: s.apps, Inbox: inbox{Store: n.store, wake: n.egress.Wake}, Quarantine: n.store, Deliverer: n.host,
+		Limits: ingress.Limits{DrainTimeout: ingressDrain},
 		Logger: n.log.With(slog.String("part", "ingress")), Registerer: registry,
 	})
 	if err != nil {
@@ -223,11 +230,20 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(append(errs, n.close())...)
 }
 
+// close lets go of what Open took. Listeners that served are closed already.
 func (n *Node) close() error {
-	if n.store == nil {
-		return nil
+	var errs []error
+	for _, ln := range []net.Listener{n.webhooks, n.adminLn} {
+		if ln == nil {
+			continue
+		}
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close listener: %w", err))
+		}
 	}
-	err := n.store.Close()
-	n.store = nil
-	return err
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+		n.store = nil
+	}
+	return errors.Join(errs...)
 }

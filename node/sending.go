@@ -41,6 +41,7 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 		Provider: router{accounts: s.accounts, clients: clients},
 		Channels: func(context.Context) ([]parley.Channel, error) { return s.sending(), nil },
 		Holder:   fmt.Sprintf("%s-%d-%s", holder, os.Getpid(), parley.NewID(n.now(), n.random())),
+		Drain:    egressDrain,
 		Policy:   egress.Policy{DoubtfulWait: n.cfg.DoubtfulWait, LeaseTTL: lease},
 		Logger:   n.log.With(slog.String("part", "egress")), Registerer: registry,
 	})
