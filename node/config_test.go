@@ -1,0 +1,102 @@
+package node_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/node"
+)
+
+func mute(name string) parley.Bot {
+	return parley.Bot{Name: name, Behavior: parley.BehaviorFunc(func(*parley.Turn) error { return nil })}
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestReadConfig(t *testing.T) {
+	t.Parallel()
+	t.Run("FillsInDefaults", func(t *testing.T) {
+		t.Parallel()
+		path := write(t, t.TempDir(), "parley.yaml", `apps: [{name: shop, secrets: ["env:A"], verify_tokens: ["env:B"]}]`)
+		cfg, err := node.ReadConfig(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.Listen != "127.0.0.1:8080" || cfg.Admin != "127.0.0.1:9090" || cfg.Data != "parley-data" ||
+			cfg.DoubtfulWait != 30*time.Second || cfg.HistoryFor != parley.HistoryFor ||
+			cfg.Graph != (node.Graph{URL: "https://graph.facebook.com", Version: "v26.0"}) {
+			t.Errorf("defaults: %+v", cfg)
+		}
+	})
+	t.Run("SaysAllThatIsWrong", func(t *testing.T) {
+		t.Parallel()
+		path := write(t, t.TempDir(), "parley.yaml", `
+apps:
+  - {name: a, secrets: [], verify_tokens: ["env:B"]}
+  - {name: a, secrets: ["env:A"], verify_tokens: ["env:B"], channels: [
+      {brand: x, kind: fax, id: "1", token: "env:T"}, {brand: x, kind: messenger, id: "2", token: "env:T", bot: nobody},
+      {brand: x, kind: messenger, id: "3", token: "env:T"}, {brand: y, kind: messenger, id: "3", token: "env:T"}]}
+`)
+		_, err := node.ReadConfig(path, []parley.Bot{mute("one"), mute("two")})
+		if err == nil {
+			t.Fatal("taken")
+		}
+		for _, want := range []string{"apps[0]", "secrets", "unique", `"fax"`, `"nobody"`, "one, two", "messenger 3 is there already"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("the error lacks %q: %v", want, err)
+			}
+		}
+	})
+	t.Run("RefusesAnEmptyFile", func(t *testing.T) {
+		t.Parallel()
+		if _, err := node.ReadConfig(write(t, t.TempDir(), "parley.yaml", ""), nil); err == nil {
+			t.Error("taken")
+		}
+	})
+}
+
+func TestSecret(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("NODE_TEST_SECRET", "s3cret")
+	t.Setenv("NODE_TEST_EMPTY", "")
+	write(t, dir, "here", "  s3cret\n")
+	write(t, dir, "empty", "\n")
+	for name, row := range map[string]struct {
+		secret node.Secret
+		err    string // none: it is s3cret
+	}{
+		"Variable":      {"env:NODE_TEST_SECRET", ""},
+		"UnsetVariable": {"env:NODE_TEST_UNSET", "NODE_TEST_UNSET"},
+		"EmptyVariable": {"env:NODE_TEST_EMPTY", "NODE_TEST_EMPTY"},
+		"File":          {"file:here", ""},
+		"AbsoluteFile":  {node.Secret("file:" + filepath.Join(dir, "here")), ""},
+		"MissingFile":   {"file:there", "there"},
+		"EmptyFile":     {"file:empty", "empty"},
+		"Literal":       {"s3cret", "env:NAME or file:PATH"},
+		"Nothing":       {"", "env:NAME or file:PATH"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := row.secret.Resolve(dir)
+			if row.err == "" {
+				if err != nil || got != "s3cret" {
+					t.Errorf("%q, %v", got, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), row.err) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("error %v, want one with %q and without the secret", err, row.err)
+			}
+		})
+	}
+}
