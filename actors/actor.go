@@ -2,6 +2,7 @@ package actors
 
 import (
 	"log/slog"
+	"unique"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -137,16 +138,45 @@ func (a *conversation) name() string { return a.machine.ID().String() }
 
 // shard is the actor of one shard: the only one that creates, addresses and
 // stops the conversations in it.
+//
+// Idle conversations are many, so what is kept for each is small: the map's keys
+// hold the channel as a handle, and all actors are made from the same Props,
+// whose producer takes the one that child has just put into newborn.
 type shard struct {
 	host     *Host
-	children map[parley.Conversation]child
+	children map[name]child
+	props    *actor.Props
+	newborn  *conversation
+}
+
+// name is a conversation's, in 24 bytes instead of 64.
+type name struct {
+	channel unique.Handle[parley.Channel]
+	contact parley.Contact
+}
+
+func nameOf(id parley.Conversation) name {
+	return name{channel: unique.Make(id.Channel), contact: id.Contact}
+}
+
+func (n name) conversation() parley.Conversation {
+	return parley.Conversation{Channel: n.channel.Value(), Contact: n.contact}
+}
+
+func newShard(h *Host) *shard {
+	s := &shard{host: h, children: map[name]child{}}
+	s.props = actor.PropsFromProducer(
+		func() actor.Actor { return s.newborn },
+		actor.WithMailbox(actor.UnboundedLockfree()),
+	)
+	return s
 }
 
 type child struct {
 	pid   *actor.PID
 	load  *load
 	hints uint32 // messages sent to it
-	used  int64  // tick of the last
+	used  int32  // tick of the last; there is one a second
 }
 
 // Receive takes one message.
@@ -160,13 +190,13 @@ func (s *shard) Receive(ctx actor.Context) {
 	case *sweepIdle:
 		s.askIdle(ctx, m.before)
 	case *retiring:
-		if c, ok := s.children[m.id]; ok && c.hints == m.hints {
-			s.drop(ctx, m.id, c)
+		if c, ok := s.children[nameOf(m.id)]; ok && c.hints == m.hints {
+			s.drop(ctx, nameOf(m.id), c)
 		}
 	case *replace:
-		if c, ok := s.children[m.id]; ok {
+		if c, ok := s.children[nameOf(m.id)]; ok {
 			// Its goroutine never comes back; it must not be waited for.
-			s.forget(m.id, c)
+			s.forget(nameOf(m.id), c)
 		}
 		s.tell(ctx, m.id, &wake{id: m.id})
 	case *actor.Terminated:
@@ -177,10 +207,10 @@ func (s *shard) Receive(ctx actor.Context) {
 // fell deals with a conversation that has stopped and wasn't told to: there was
 // a panic outside of the bot's code. It goes on after a while, as a new actor.
 func (s *shard) fell(ctx actor.Context, who *actor.PID) {
-	for id, c := range s.children {
+	for n, c := range s.children {
 		if c.pid.Equal(who) {
-			s.forget(id, c)
-			s.host.later(s.host.cfg.SweepEvery, ctx.Self(), &wake{id: id})
+			s.forget(n, c)
+			s.host.later(s.host.cfg.SweepEvery, ctx.Self(), &wake{id: n.conversation()})
 			return
 		}
 	}
@@ -206,35 +236,38 @@ func (s *shard) tell(ctx actor.Context, id parley.Conversation, message any) {
 
 // child is the actor of a conversation, which is about to be sent a message.
 func (s *shard) child(ctx actor.Context, id parley.Conversation) child {
-	c, ok := s.children[id]
+	n := nameOf(id)
+	c, ok := s.children[n]
 	if !ok {
 		c.load = s.host.crowd.load(id.Channel.Brand)
-		c.pid = ctx.Spawn(s.host.conversationProps(id, c.load))
+		s.newborn = &conversation{host: s.host, machine: NewConversation(id), load: c.load}
+		c.pid = ctx.Spawn(s.props)
+		s.newborn = nil
 		s.host.live.Add(1)
 	}
 	c.hints++
-	c.used = s.host.tick.Load()
-	s.children[id] = c
+	c.used = int32(s.host.tick.Load())
+	s.children[n] = c
 	return c
 }
 
 func (s *shard) askIdle(ctx actor.Context, before int64) {
 	for _, c := range s.children {
-		if c.used < before {
+		if int64(c.used) < before {
 			ctx.Send(c.pid, &retire{})
 		}
 	}
 }
 
-func (s *shard) drop(ctx actor.Context, id parley.Conversation, c child) {
-	s.forget(id, c)
+func (s *shard) drop(ctx actor.Context, n name, c child) {
+	s.forget(n, c)
 	ctx.Stop(c.pid)
 }
 
 // forget takes a conversation off the list, with the rows that are on their way
 // to it: nobody will report those any more.
-func (s *shard) forget(id parley.Conversation, c child) {
-	delete(s.children, id)
+func (s *shard) forget(n name, c child) {
+	delete(s.children, n)
 	c.load.drop()
 	s.host.live.Add(-1)
 }

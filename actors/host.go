@@ -94,8 +94,9 @@ type Host struct {
 	works    chan work
 	done     chan struct{} // closed when loaders and committer have ended
 
-	shards [parley.Shards]atomic.Pointer[actor.PID]
-	mu     sync.Mutex // over the creation of shards
+	shards     [parley.Shards]atomic.Pointer[actor.PID]
+	shardProps *actor.Props
+	mu         sync.Mutex // over the creation of shards
 
 	crowd    crowd        // rows with actors
 	hinted   atomic.Int64 // rows on their way to shards
@@ -134,6 +135,10 @@ func New(cfg Config) (*Host, error) {
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }),
 		actor.WithDeadLetterRequestLogging(false),
 	)
+	h.shardProps = actor.PropsFromProducer(
+		func() actor.Actor { return newShard(h) },
+		actor.WithSupervisor(actor.NewOneForOneStrategy(0, 0, h.panicked)),
+	)
 	return h, nil
 }
 
@@ -170,18 +175,9 @@ func (h *Host) shard(s uint16) *actor.PID {
 	if pid := h.shards[s].Load(); pid != nil {
 		return pid
 	}
-	pid := h.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor {
-		return &shard{host: h, children: map[parley.Conversation]child{}}
-	}, actor.WithSupervisor(actor.NewOneForOneStrategy(0, 0, h.panicked))))
+	pid := h.system.Root.Spawn(h.shardProps)
 	h.shards[s].Store(pid)
 	return pid
-}
-
-func (h *Host) conversationProps(id parley.Conversation, l *load) *actor.Props {
-	return actor.PropsFromProducer(
-		func() actor.Actor { return &conversation{host: h, machine: NewConversation(id), load: l} },
-		actor.WithMailbox(actor.UnboundedLockfree()),
-	)
 }
 
 // panicked decides about an actor that panicked: it is stopped, and its shard
