@@ -134,8 +134,7 @@ func ReadConfig(path string, bots []parley.Bot) (Config, error) {
 
 // misform says what is wrong with the form of a file, and where.
 func misform(file []byte, err error) string {
-	var placed yaml.Error
-	if errors.As(err, &placed) {
+	if _, placed := errors.AsType[yaml.Error](err); placed {
 		return yaml.FormatError(err, false, false)
 	}
 	// The library doesn't say where a duration is that it can't read.

@@ -67,34 +67,35 @@ apps:
 }
 
 func TestSecret(t *testing.T) {
+	t.Parallel()
+	const value = "s3cret"
 	dir := t.TempDir()
-	t.Setenv("NODE_TEST_SECRET", "s3cret")
-	t.Setenv("NODE_TEST_EMPTY", "")
-	write(t, dir, "here", "  s3cret\n")
+	write(t, dir, "here", "  "+value+"\n")
 	write(t, dir, "empty", "\n")
 	for name, row := range map[string]struct {
-		secret node.Secret
-		err    string // none: it is s3cret
+		secret    node.Secret
+		want, err string
 	}{
-		"Variable":      {"env:NODE_TEST_SECRET", ""},
-		"UnsetVariable": {"env:NODE_TEST_UNSET", "NODE_TEST_UNSET"},
-		"EmptyVariable": {"env:NODE_TEST_EMPTY", "NODE_TEST_EMPTY"},
-		"File":          {"file:here", ""},
-		"AbsoluteFile":  {node.Secret("file:" + filepath.Join(dir, "here")), ""},
-		"MissingFile":   {"file:there", "there"},
-		"EmptyFile":     {"file:empty", "empty"},
-		"Literal":       {"s3cret", "env:NAME or file:PATH"},
-		"Nothing":       {"", "env:NAME or file:PATH"},
+		"Variable":      {"env:PATH", os.Getenv("PATH"), ""}, // one that is always set
+		"UnsetVariable": {"env:NODE_TEST_UNSET", "", "NODE_TEST_UNSET"},
+		"File":          {"file:here", value, ""},
+		"AbsoluteFile":  {node.Secret("file:" + filepath.Join(dir, "here")), value, ""},
+		"MissingFile":   {"file:there", "", "there"},
+		"EmptyFile":     {"file:empty", "", "empty"},
+		"Literal":       {value, "", "env:NAME or file:PATH"},
+		"Nothing":       {"", "", "env:NAME or file:PATH"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			got, err := row.secret.Resolve(dir)
-			if row.err == "" {
-				if err != nil || got != "s3cret" {
-					t.Errorf("%q, %v", got, err)
-				}
-				return
+			if got != row.want {
+				t.Errorf("read %d bytes, want %d", len(got), len(row.want))
 			}
-			if err == nil || !strings.Contains(err.Error(), row.err) || strings.Contains(err.Error(), "s3cret") {
+			switch {
+			case row.err == "" && err != nil:
+				t.Error(err)
+			case row.err == "":
+			case err == nil || !strings.Contains(err.Error(), row.err) || strings.Contains(err.Error(), value):
 				t.Errorf("error %v, want one with %q and without the secret", err, row.err)
 			}
 		})

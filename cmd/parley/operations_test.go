@@ -93,8 +93,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 // keysOf are the keys of a type as they are written in the reference.
 func keysOf(typ reflect.Type, prefix string) []string {
 	var keys []string
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range typ.Fields() {
 		name := f.Tag.Get("yaml")
 		switch inner := f.Type; {
 		case inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Struct:

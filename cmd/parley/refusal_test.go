@@ -7,11 +7,13 @@ import (
 	"testing"
 )
 
-// valid is a configuration that only lacks what a test takes away.
-const valid = `listen: 127.0.0.1:0
+const validHead = `listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 data: data
-apps:
+`
+
+// valid is a configuration that only lacks what a test takes away.
+const valid = validHead + `apps:
   - name: shop
     secrets: [file:secret]
     verify_tokens: [file:verify]
@@ -49,7 +51,7 @@ func TestWrongConfiguration(t *testing.T) {
 		"NoSecrets":           {"[file:secret]", "[]", []string{"secrets"}},
 		"SlashInName":         {"name: shop", "name: shop/2", []string{"shop/2"}},
 		"WrongFallback":       {"    channels:", "    fallback: {brand: acme, kind: messenger}\n    channels:", []string{"fallback"}},
-		"NoApps":              {valid[strings.Index(valid, "apps:"):], "", []string{"at least one app"}},
+		"NoApps":              {valid[len(validHead):], "", []string{"at least one app"}},
 		"AddressTaken":        {"listen: 127.0.0.1:0", "listen: 203.0.113.1:1", []string{"listen for webhooks", "203.0.113.1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
