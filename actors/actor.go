@@ -48,9 +48,9 @@ type (
 type conversation struct {
 	host    *Host
 	machine Conversation
+	load    load
 	hints   uint32 // messages received from the shard
-	load    *load
-	held    int // rows of load that the machine holds; the others are on their way
+	held    int32  // rows of load that the machine holds; the others are on their way
 }
 
 // Receive takes one message and does what the machine then wants.
@@ -88,8 +88,8 @@ func (a *conversation) Receive(ctx actor.Context) {
 
 // weigh tells how many rows are held here now.
 func (a *conversation) weigh() {
-	if n := a.machine.Held(); n != a.held {
-		a.load.add(n - a.held)
+	if n := int32(a.machine.Held()); n != a.held {
+		a.load.add(int(n - a.held))
 		a.held = n
 	}
 }
@@ -174,7 +174,7 @@ func newShard(h *Host) *shard {
 
 type child struct {
 	pid   *actor.PID
-	load  *load
+	load  *load  // the actor's own
 	hints uint32 // messages sent to it
 	used  int32  // tick of the last; there is one a second
 }
@@ -239,8 +239,8 @@ func (s *shard) child(ctx actor.Context, id parley.Conversation) child {
 	n := nameOf(id)
 	c, ok := s.children[n]
 	if !ok {
-		c.load = s.host.crowd.load(id.Channel.Brand)
-		s.newborn = &conversation{host: s.host, machine: NewConversation(id), load: c.load}
+		s.newborn = &conversation{host: s.host, machine: NewConversation(id), load: load{of: s.host.crowd.brand(id.Channel.Brand)}}
+		c.load = &s.newborn.load
 		c.pid = ctx.Spawn(s.props)
 		s.newborn = nil
 		s.host.live.Add(1)

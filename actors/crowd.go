@@ -17,42 +17,49 @@ import (
 type crowd struct {
 	most   int64
 	rows   atomic.Int64
-	brands sync.Map // parley.Brand -> *atomic.Int64; as many as there are brands
+	brands sync.Map // parley.Brand -> *part; as many as there are brands
+}
+
+// part is a brand's.
+type part struct {
+	crowd *crowd
+	rows  atomic.Int64
+}
+
+func (p *part) add(n int64) {
+	p.rows.Add(n)
+	p.crowd.rows.Add(n)
 }
 
 // brandShare is the part of all rows that one brand may have in memory: 1/4.
 const brandShare = 4
 
-func (c *crowd) brand(b parley.Brand) *atomic.Int64 {
-	if n, ok := c.brands.Load(b); ok {
-		return n.(*atomic.Int64) //nolint:forcetypeassert // the map holds nothing else
+func (c *crowd) brand(b parley.Brand) *part {
+	if p, ok := c.brands.Load(b); ok {
+		return p.(*part) //nolint:forcetypeassert,errcheck // the map holds nothing else
 	}
-	n, _ := c.brands.LoadOrStore(b, new(atomic.Int64))
-	return n.(*atomic.Int64) //nolint:forcetypeassert // the map holds nothing else
+	p, _ := c.brands.LoadOrStore(b, &part{crowd: c})
+	return p.(*part) //nolint:forcetypeassert,errcheck // the map holds nothing else
 }
 
 // admit counts n rows of a brand in, unless there are enough already.
 func (c *crowd) admit(b parley.Brand, n int) bool {
-	of := c.brand(b)
-	if c.rows.Load() >= c.most || of.Load() >= c.most/brandShare {
+	p := c.brand(b)
+	if c.rows.Load() >= c.most || p.rows.Load() >= c.most/brandShare {
 		return false
 	}
-	of.Add(int64(n))
-	c.rows.Add(int64(n))
+	p.add(int64(n))
 	return true
 }
 
 // load is the part of a crowd that one actor has. An actor that is abandoned
 // may come back long after its part was taken off; then it counts no more.
 type load struct {
-	crowd *crowd
-	brand *atomic.Int64
-	mu    sync.Mutex
-	rows  int
-	gone  bool
+	of   *part
+	mu   sync.Mutex
+	rows int32
+	gone bool
 }
-
-func (c *crowd) load(b parley.Brand) *load { return &load{crowd: c, brand: c.brand(b)} }
 
 func (l *load) add(n int) {
 	l.mu.Lock()
@@ -60,23 +67,21 @@ func (l *load) add(n int) {
 	if l.gone {
 		return
 	}
-	l.rows += n
-	l.brand.Add(int64(n))
-	l.crowd.rows.Add(int64(n))
+	l.rows += int32(n)
+	l.of.add(int64(n))
 }
 
 // take makes n rows, which were admitted, those of l.
 func (l *load) take(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rows += n
+	l.rows += int32(n)
 }
 
 // drop takes off whatever l has, for ever.
 func (l *load) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.brand.Add(-int64(l.rows))
-	l.crowd.rows.Add(-int64(l.rows))
+	l.of.add(-int64(l.rows))
 	l.rows, l.gone = 0, true
 }
