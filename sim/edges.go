@@ -13,11 +13,14 @@ import (
 	"github.com/parleychat/parley/persistence/memory"
 )
 
+// brand is the one that is simulated.
+const brand = parley.Brand("sim")
+
 // channels are the channels of the simulated brand.
 func (l *line) channels() []parley.Channel {
 	out := make([]parley.Channel, 0, len(l.world.Channels()))
 	for _, c := range l.world.Channels() {
-		out = append(out, parley.Channel{Brand: "sim", Kind: parley.ChannelKind(c.Platform), ID: c.ID})
+		out = append(out, parley.Channel{Brand: brand, Kind: parley.ChannelKind(c.Platform), ID: c.ID})
 	}
 	return out
 }
@@ -48,6 +51,23 @@ func (l *line) post(ctx context.Context) {
 	}
 }
 
+// comeAgain lets what was acknowledged come once more, if the seed will: Meta does
+// that for up to a week.
+func (l *line) comeAgain(ctx context.Context, got meta.Decoded) {
+	if !l.chance(0.1) {
+		return
+	}
+	l.again++
+	l.later(nil, l.soon(againMax), func() {
+		l.again--
+		l.tally.Again++
+		rows, err := l.store.Append(ctx, parley.Arrivals{Events: got.Events, Receipts: got.Receipts})
+		if err == nil {
+			l.hint(ctx, rows)
+		}
+	})
+}
+
 // arrive is the ingress: decode, append, then answer.
 func (l *line) arrive(ctx context.Context, n *node, p metatest.Post) {
 	if n.dead {
@@ -73,7 +93,12 @@ func (l *line) append(ctx context.Context, n *node, post uint64, got meta.Decode
 	if n.dead {
 		status = 0 // nobody is left to answer
 	}
-	l.later(nil, l.soon(hop), func() { l.world.Posted(post, status, l.now) })
+	l.later(nil, l.soon(hop), func() {
+		l.world.Posted(post, status, l.now)
+		if status == http.StatusOK {
+			l.comeAgain(ctx, got)
+		}
+	})
 }
 
 // desk is the shell around a Sender, in operations.
@@ -84,7 +109,7 @@ type desk struct {
 
 func (l *line) wakeSender(ctx context.Context, n *node, ch parley.Channel) {
 	l.later(n, l.soon(hop), func() {
-		n.desks[ch].sender.Wake(l.clock())
+		n.desks[ch].sender.Wake(n.clock())
 		n.look(ctx, ch)
 	})
 }
@@ -92,9 +117,9 @@ func (l *line) wakeSender(ctx context.Context, n *node, ch parley.Channel) {
 // look does what the Sender of a channel wants.
 func (n *node) look(ctx context.Context, ch parley.Channel) {
 	l, d := n.line, n.desks[ch]
-	a := d.sender.Next(l.clock())
+	a := d.sender.Next(n.clock())
 	if a.Kind == egress.Rest {
-		if wait := a.Until - l.clock(); !a.Idle && wait < time.Hour && !d.armed {
+		if wait := a.Until - n.clock(); !a.Idle && wait < time.Hour && !d.armed {
 			d.armed = true
 			l.later(n, max(wait, time.Millisecond), func() {
 				d.armed = false
@@ -123,8 +148,11 @@ func (n *node) send(ctx context.Context, ch parley.Channel, h egress.Handover) {
 		l.tally.Doubtful++
 	}
 	answer := n.gate.Pass(ctx, h)
+	if answer.Kind == egress.Withheld {
+		l.tally.Withheld++
+	}
 	l.later(n, l.soon(hop), func() {
-		n.desks[ch].sender.Answered(answer, l.clock())
+		n.desks[ch].sender.Answered(answer, n.clock())
 		n.look(ctx, ch)
 	})
 }

@@ -16,13 +16,15 @@ var errTrouble = errors.New("the store is in trouble")
 
 // node is one incarnation of a node: what it knows dies with it.
 type node struct {
-	line  *line
-	name  string
-	dead  bool
-	talks map[parley.Conversation]*actors.Conversation
-	desks map[parley.Channel]*desk
-	clerk egress.Clerk
-	gate  egress.Gate
+	line   *line
+	name   string
+	dead   bool
+	rate   float64   // of its clock
+	asleep time.Time // until then
+	talks  map[parley.Conversation]*actors.Conversation
+	desks  map[parley.Channel]*desk
+	clerk  egress.Clerk
+	gate   egress.Gate
 }
 
 const (
@@ -36,12 +38,12 @@ const (
 // boot starts a new incarnation of a node.
 func (l *line) boot(ctx context.Context, i int) {
 	n := &node{
-		line: l, name: fmt.Sprintf("node-%d-%d", i, l.tally.Steps),
+		line: l, name: fmt.Sprintf("node-%d-%d", i, l.tally.Steps), rate: 0.8 + 0.4*l.rng.Float64(),
 		talks: map[parley.Conversation]*actors.Conversation{}, desks: map[parley.Channel]*desk{},
 	}
 	faulty := faultyOutbox{store: l.store, line: l}
-	n.clerk = egress.Clerk{Outbox: faulty, Receipts: faulty, Clock: l.clock}
-	n.gate = egress.Gate{Provider: egress.Graph{Client: graphAPI{line: l}, Account: l.account}, Clock: l.clock, Now: func() time.Time { return l.now }}
+	n.clerk = egress.Clerk{Outbox: faulty, Receipts: faulty, Clock: n.clock}
+	n.gate = egress.Gate{Provider: egress.Graph{Client: graphAPI{line: l}, Account: l.account}, Clock: n.clock, Now: func() time.Time { return l.now }}
 	l.nodes[i] = n
 	for _, ch := range l.channels() {
 		n.desks[ch] = &desk{sender: egress.NewSender(ch, n.name, egress.Policy{
@@ -54,7 +56,10 @@ func (l *line) boot(ctx context.Context, i int) {
 	n.every(sweepEvery, n.forget)
 }
 
-func (l *line) clock() time.Duration { return l.now.Sub(l.start) + time.Hour }
+// clock is the node's: it doesn't run at quite the speed of the others'.
+func (n *node) clock() time.Duration {
+	return time.Hour + time.Duration(n.rate*float64(n.line.now.Sub(n.line.start)))
+}
 
 func (n *node) every(d time.Duration, do func()) {
 	n.line.later(n, n.line.soon(d), func() {
@@ -68,7 +73,7 @@ func (n *node) every(d time.Duration, do func()) {
 func (l *line) hint(ctx context.Context, rows []parley.Pending) {
 	for _, n := range l.nodes {
 		for l.chance(0.55) {
-			l.later(n, l.soon(hop), func() { n.hinted(ctx, rows) })
+			l.later(n, l.answer(), func() { n.hinted(ctx, rows) })
 		}
 	}
 }
@@ -131,10 +136,14 @@ func (n *node) advance(ctx context.Context, c *actors.Conversation) {
 		l.tally.Loads++
 		l.later(n, l.soon(hop), func() { n.load(ctx, c) })
 	case actors.Ask:
+		l.tally.Asked++
 		keys := c.OlderKeys()
 		l.later(n, l.soon(hop), func() {
 			found, err := l.store.Older(ctx, c.ID(), keys)
-			l.later(n, l.soon(hop), func() { n.told(ctx, c, c.Older(keys, found, err)) })
+			if l.chance(l.cfg.Trouble) {
+				found, err = nil, errTrouble
+			}
+			l.later(n, l.answer(), func() { n.told(ctx, c, c.Older(keys, found, err)) })
 		})
 	case actors.Think:
 		n.think(ctx, c)
@@ -160,7 +169,7 @@ func (n *node) load(ctx context.Context, c *actors.Conversation) {
 	if l.chance(l.cfg.Trouble) {
 		got, err = parley.Loaded{}, errTrouble
 	}
-	l.later(n, l.soon(hop), func() { n.told(ctx, c, c.Loaded(got, err)) })
+	l.later(n, l.answer(), func() { n.told(ctx, c, c.Loaded(got, err)) })
 }
 
 func (n *node) think(ctx context.Context, c *actors.Conversation) {
@@ -169,7 +178,7 @@ func (n *node) think(ctx context.Context, c *actors.Conversation) {
 	commit := parley.Step(&l.cfg.Bot, s, rows, parley.Circumstance{Nonce: l.random(), Older: older})
 	l.sent(n, l.soon(hop), func() {
 		errs, err := l.commit(ctx, commit)
-		l.later(n, l.soon(hop), func() {
+		l.later(n, l.answer(), func() {
 			if err == nil {
 				err = errs[0]
 			}
@@ -228,9 +237,13 @@ func (n *node) sweep(ctx context.Context) {
 }
 
 func (n *node) fire(ctx context.Context) {
-	rows, _, err := n.line.store.FireTimers(ctx, everywhere, 16, timersEvery)
+	l := n.line
+	rows, err := troubled(l, func() ([]parley.Pending, error) {
+		rows, _, err := l.store.FireTimers(ctx, everywhere, 16, timersEvery)
+		return rows, err
+	})
 	if err == nil && len(rows) > 0 {
-		n.line.hint(ctx, rows)
+		l.hint(ctx, rows)
 	}
 }
 

@@ -7,13 +7,16 @@
 // between them: the store is the one in memory, and every step between two parts
 // is an operation of its own that happens at a time drawn from the seed. Others
 // act between a read and the write that rests on it; commits fail before they
-// take hold, after, or with their answer lost; hints get lost, doubled, or reach
-// a node that shouldn't have them; nodes die with operations under way that may
-// still take hold after their death. Two nodes run at once, and both believe
-// that they own every conversation: whatever the membership says, the promises
-// must hold.
+// take hold, after, or with their answer lost, and some answers come seconds
+// late; hints get lost, doubled, or reach a node that shouldn't have them; Meta
+// posts again what was acknowledged long ago; nodes die with operations under
+// way that may still take hold after their death, or sleep for longer than a
+// lease and go on as if nothing had been, and their clocks run at different
+// speeds. Two nodes run at once, and both believe that they own every
+// conversation: whatever the membership says, the promises must hold.
 //
 // The verdict is computed by the simulated Meta, from what it sent and received.
+// At the end the store must be empty, too: nothing pending, unsent or owed.
 package sim
 
 import (
@@ -31,10 +34,11 @@ import (
 type Config struct {
 	Seed     uint64
 	Bot      parley.Bot    // one that speaks the simulator's protocol
-	Messages int           // default 60
-	Users    int           // default 6: few, so that a conversation has many events
+	Messages int           // default 60, of some seeds 288
+	Users    int           // default 6, of some seeds 3: few, so that a conversation has many events
 	Rate     float64       // messages per second of virtual time; default 20
 	Crashes  int           // of nodes; default 3
+	Sleeps   int           // of nodes; default 3
 	Trouble  float64       // chance that an operation of the store goes wrong; default 0.05
 	Patience time.Duration // virtual time for what is owed at the end; default 3 min
 }
@@ -45,9 +49,14 @@ func (c Config) withDefaults() Config {
 			*v = d
 		}
 	}
+	if c.Messages == 0 && c.Users == 0 && c.Seed%8 == 0 {
+		// More events of a conversation than its snapshot remembers the keys of.
+		c.Users, c.Messages = 3, 3*(parley.InlineSeen+parley.InlineSeen/2)
+	}
 	def(&c.Messages, 60)
 	def(&c.Users, 6)
 	def(&c.Crashes, 3)
+	def(&c.Sleeps, 3)
 	if c.Rate == 0 {
 		c.Rate = 20
 	}
@@ -63,6 +72,13 @@ func (c Config) withDefaults() Config {
 const (
 	nodes    = 2
 	maxSteps = 400_000 // operations of one run; more is a livelock
+	sleepMax = 8 * time.Second
+	lateMax  = 4 * time.Second  // of an answer that comes late
+	againMax = 20 * time.Second // of a post that comes again although it was acknowledged
+	// noteGrace is how long before a node's end an answer of the Graph API may have
+	// come and still not be noted: settling is tried for so long while the store is
+	// in trouble.
+	noteGrace = 2 * time.Second
 )
 
 // line is a run under way.
@@ -75,12 +91,14 @@ type line struct {
 	store *memory.Store
 	nodes [nodes]*node
 	ops   []op
+	again int // acknowledged posts that will come again
 	tally Tally
 }
 
 // Tally counts what a run went through, to see that it is not too kind.
 type Tally struct {
-	Steps, Loads, Commits, Conflicts, Failed, LostAnswers, Crashes, Claims, Sends, Doubtful, Woken int
+	Steps, Loads, Asked, Commits, Conflicts, Failed, LostAnswers, Crashes, Sleeps, Again int
+	Claims, Sends, Withheld, Doubtful, Woken                                             int
 }
 
 // op is something that happens at a time. It belongs to an incarnation of a
@@ -103,8 +121,12 @@ func Run(ctx context.Context, cfg Config) (metatest.Verdict, Tally, error) {
 		l.boot(ctx, i)
 	}
 	l.planCrashes(ctx)
+	l.planSleeps()
 	end := l.start.Add(l.world.Config().Duration + cfg.Patience)
-	for !l.world.Settled(l.now) && l.now.Before(end) {
+	for l.now.Before(end) {
+		if l.world.Settled(l.now) && l.nothingLeft(ctx) {
+			return l.world.Verdict(), l.tally, l.buried(ctx)
+		}
 		l.post(ctx)
 		if l.tally.Steps++; l.tally.Steps > maxSteps {
 			return l.world.Verdict(), l.tally, fmt.Errorf("seed %d: more than %d steps", cfg.Seed, maxSteps)
@@ -114,7 +136,27 @@ func Run(ctx context.Context, cfg Config) (metatest.Verdict, Tally, error) {
 			return l.world.Verdict(), l.tally, err
 		}
 	}
-	return l.world.Verdict(), l.tally, nil
+	left, err := l.store.Backlog(ctx)
+	if err == nil && l.world.Verdict().Clean() {
+		err = fmt.Errorf("left in the store: %+v", left)
+	}
+	return l.world.Verdict(), l.tally, err
+}
+
+// nothingLeft reports whether the store owes nothing and Meta posts nothing again.
+func (l *line) nothingLeft(ctx context.Context) bool {
+	left, err := l.store.Backlog(ctx)
+	return err == nil && left.Pending == 0 && left.Unsent == 0 && left.Timers == 0 && left.Receipts == 0 && l.again == 0
+}
+
+// buried is an error if anything became a dead letter: no event of a run is at
+// fault, and no message.
+func (l *line) buried(ctx context.Context) error {
+	dead, err := l.store.DeadLetters(ctx, brand, parley.ID{}, 1)
+	if err != nil || len(dead) == 0 {
+		return err
+	}
+	return fmt.Errorf("dead letter: %s", dead[0].Cause)
 }
 
 func newLine(cfg Config) *line {
@@ -129,6 +171,7 @@ func newLine(cfg Config) *line {
 	w.Channels = metatest.Counts{Messenger: 1, Instagram: 1, WhatsApp: 1}
 	w.Duplicates, w.Delayed, w.Shuffled, w.Timers = 0.3, 0.1, 0.3, 0.3
 	w.Faults.Transient, w.Faults.Withheld = 0.05, 0.05
+	w.KillGrace = noteGrace
 	l.world = metatest.NewWorld(w)
 	l.store = memory.New(memory.Config{Now: func() time.Time { return l.now }, Random: seeded{l.rng}})
 	return l
@@ -155,6 +198,14 @@ func (l *line) chance(p float64) bool { return l.rng.Float64() < p }
 
 // soon is a duration up to d.
 func (l *line) soon(d time.Duration) time.Duration { return time.Duration(l.rng.Int64N(int64(d))) }
+
+// answer is how long the answer of a store, or a hint, is on its way.
+func (l *line) answer() time.Duration {
+	if l.chance(0.02) {
+		return l.soon(lateMax)
+	}
+	return l.soon(hop)
+}
 
 // later puts an operation on the agenda.
 func (l *line) later(n *node, d time.Duration, do func()) {
@@ -183,6 +234,11 @@ func (l *line) step() {
 	l.ops[i] = l.ops[len(l.ops)-1]
 	l.ops = l.ops[:len(l.ops)-1]
 	if o.node != nil && o.node.dead && (o.alive || l.chance(0.5)) {
+		return
+	}
+	if o.alive && o.node != nil && l.now.Before(o.node.asleep) {
+		o.at = o.node.asleep.Add(l.soon(hop))
+		l.ops = append(l.ops, o)
 		return
 	}
 	o.do()
@@ -226,6 +282,20 @@ func (l *line) planCrashes(ctx context.Context) {
 			l.nodes[i].dead = true
 			l.world.Killed(l.now)
 			l.later(nil, l.soon(2*time.Second), func() { l.boot(ctx, i) })
+		})
+	}
+}
+
+// planSleeps draws when which node stops for a while and then goes on, knowing
+// nothing of it.
+func (l *line) planSleeps() {
+	for range l.cfg.Sleeps {
+		i := l.rng.IntN(nodes)
+		at := l.soon(l.world.Config().Duration + 5*time.Second)
+		l.later(nil, at, func() {
+			l.tally.Sleeps++
+			l.nodes[i].asleep = l.now.Add(l.soon(sleepMax))
+			l.world.Killed(l.now) // as far as others can tell
 		})
 	}
 }
