@@ -20,9 +20,6 @@ const (
 // idle is the memory of conversations that have had their turns and wait for
 // the next: all that the process holds more than before the first of them.
 func (c config) idle(ctx context.Context) (figures []rounds.Figure, err error) {
-	if c.conversations < idleUnrest || c.conversations%idleUnrest != 0 {
-		return nil, fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleUnrest)
-	}
 	folder, remove, err := c.tempFolder()
 	if err != nil {
 		return nil, err

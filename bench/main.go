@@ -82,6 +82,19 @@ func child(name string, args []string) {
 	}
 }
 
+// check finds what would fail only after minutes.
+func (c config) check() error {
+	switch {
+	case c.rate <= 0 || c.duration <= 0 || c.warmup <= 0:
+		return fmt.Errorf("rate %v, duration %s, warm-up %s: want more than 0", c.rate, c.duration, c.warmup)
+	case c.users < 1 || c.messages < 1:
+		return fmt.Errorf("%d users, %d messages: want at least 1", c.users, c.messages)
+	case c.conversations < idleUnrest || c.conversations%idleUnrest != 0:
+		return fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleUnrest)
+	}
+	return nil
+}
+
 func exit(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -93,6 +106,9 @@ func exit(err error) {
 func run(ctx context.Context, c config) error {
 	ctx, cancel := context.WithTimeout(ctx, runMax)
 	defer cancel()
+	if err := c.check(); err != nil {
+		return err
+	}
 	report := rounds.Report{Before: rounds.ReadConditions(c.folder), Rounds: c.rounds}
 	var err error
 	report.Results, err = rounds.Run(ctx, scenarios(c), c.rounds, progress)

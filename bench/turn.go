@@ -60,7 +60,7 @@ func (c config) turnOf(ctx context.Context, name string, simulation metatest.Con
 		return nil, err
 	}
 	defer remove()
-	simulator, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: simulation, Grace: owedMax})
+	simulator, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: simulation, Grace: owedMax}) //nolint:contextcheck // its Run has the context
 	if err != nil {
 		return nil, err
 	}
