@@ -115,9 +115,9 @@ func TestRowsOfAnAbandonedActorAreNotCountedForEver(t *testing.T) {
 	defer close(gate)
 	r := newRig(t, func(c *actors.Config) {
 		c.TurnDeadline, c.Registerer = 300*time.Millisecond, registry
-		c.Bot = func(parley.Channel) *parley.Bot { return waiting("spin", gate) }
+		c.Bot = func(parley.Channel) *parley.Bot { return waiting("slow", gate) }
 	})
-	r.message(talk(1), "spin", true)
+	r.message(talk(1), "slow", true)
 	eventually(t, "the turn begins", func() bool { return r.Live() == 1 })
 	for range 5 {
 		r.message(talk(1), "hi", true)
@@ -191,4 +191,31 @@ func TestATurnMayOutliveTheHost(t *testing.T) {
 	r.ended <- <-r.ended
 	close(gate)
 	<-ran
+}
+
+// moodyStore refuses every other group of commits.
+type moodyStore struct {
+	actors.Store
+	calls *atomic.Int64
+}
+
+// Commit fails or commits.
+func (s moodyStore) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
+	if s.calls.Add(1)%2 == 1 {
+		return nil, errAway
+	}
+	return s.Store.Commit(ctx, commits)
+}
+
+// A commit that fails is tried again, by the actor itself.
+func TestAFailedCommitIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *actors.Config) {
+		c.SweepEvery = time.Hour
+		c.Store = moodyStore{Store: c.Store, calls: new(atomic.Int64)}
+	})
+	for n := range 3 {
+		r.message(talk(1), "hi", true)
+		r.until(talk(1), "effect", state(n+1))
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,8 +26,11 @@ const appSecret = "a secret of the tests"
 // page is the configuration of a node with one Page, whose bot is named bot.
 func page(t *testing.T, graph string) node.Config {
 	t.Helper()
-	t.Setenv("PARLEY_TEST_SECRET", appSecret)
-	const secret = node.Secret("env:PARLEY_TEST_SECRET")
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(appSecret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secret := node.Secret("file:" + path)
 	return node.Config{
 		Listen: free(t), Admin: free(t), Data: filepath.Join(t.TempDir(), "data"),
 		Graph: node.Graph{URL: graph, Version: "v26.0"}, DoubtfulWait: 30 * time.Second, HistoryFor: time.Hour,
@@ -88,8 +92,9 @@ func run(t *testing.T, cfg node.Config, bot parley.Behavior) (stop context.Cance
 }
 
 // A node that is told to stop has stopped within 10 s, whatever hangs: a sender
-// of webhooks, a turn and the Graph API at once. (No t.Parallel: t.Setenv.)
+// of webhooks, a turn and the Graph API at once.
 func TestStopsInTimeWhateverHangs(t *testing.T) {
+	t.Parallel()
 	gate, called, began := make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
 	graph := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		called <- struct{}{}
@@ -130,6 +135,7 @@ func TestStopsInTimeWhateverHangs(t *testing.T) {
 
 // A node that can't start leaves nothing behind: the next attempt succeeds.
 func TestAFailedStartLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	cfg := page(t, "http://127.0.0.1:1")
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", cfg.Admin)
 	if err != nil {
