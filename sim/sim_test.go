@@ -19,6 +19,9 @@ var (
 	first = flag.Uint64("seed", 0, "the first seed; 0 takes one from the clock")
 )
 
+// enough seeds meet everything that can happen.
+const enough = 100
+
 // TestSeeds plays many seeds; each failure names the seed that replays it.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
@@ -51,7 +54,7 @@ func TestSeeds(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d seeds: %+v", *seeds, total)
-	if missing := kind(total); *seeds >= 20 && len(missing) > 0 {
+	if missing := kind(total); *seeds >= enough && len(missing) > 0 {
 		t.Errorf("the simulation is too kind: no %v", missing)
 	}
 }
