@@ -24,13 +24,13 @@ func (c config) ack(ctx context.Context) (figures []rounds.Figure, err error) {
 	}
 	users := uint64(c.users)
 	unit, err := bare.Measure(ctx, child, bare.MeasureConfig{
-		Rate: c.rate, Duration: c.duration, Warmup: c.warmup, Path: path,
+		Rate: c.rate, Duration: c.duration, Warmup: c.warmup, Path: path, Connections: c.connections,
 		Body: func(k uint64) []byte { return bare.Messages(k%users, k, 1, messageBytes) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	return requestFigures(unit), holds(ctx, folder, unit.Warmup.Accepted+unit.Load.Accepted)
+	return c.requestFigures(unit), holds(ctx, folder, unit.Warmup.Accepted+unit.Load.Accepted)
 }
 
 // holds looks at what a process that has ended left in its store.

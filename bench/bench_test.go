@@ -44,7 +44,7 @@ func TestScenarios(t *testing.T) {
 			t.Errorf("%s: at most %v is promised of %s, want %v", r.Scenario, r.AtMost, r.Figure, want)
 		}
 	}
-	want := []string{"unit", "unit, full speed", "ack", "turn", "turn with receipts", "idle"}
+	want := []string{"unit", "unit, full speed", "ack", "ack, full speed", "turn", "turn with receipts", "idle"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("scenarios (-want +got):\n%s", diff)
 	}

@@ -36,6 +36,7 @@ type config struct {
 	rate          float64       // offered, per second
 	duration      time.Duration // of what is measured in a round
 	warmup        time.Duration
+	connections   int    // of the client; 0 for its default
 	users         int    // who write in turn
 	conversations int    // that are idle at once
 	messages      int    // that each of them has had

@@ -28,29 +28,32 @@ const (
 	idleKiBMax   = 1.5
 )
 
-// A bare server costs several times as much per request when it is idle between
-// requests (it wakes up for each) than when it has always one to answer. The
-// second figure stands beside the unit, so that nobody takes one for the other.
+// A server costs several times as much per request when it is idle between
+// requests (it wakes up for each) than when it has always one to answer. So the
+// figures at full speed stand beside those at the rate, and nobody takes one for
+// the other; each is held to the bare server's of its kind.
 const (
-	fullScenario = "unit, full speed"
-	fullTimes    = 25 // the rate: more than it can answer
-	fullDuration = time.Second
+	fullScenario    = "unit, full speed"
+	fullTimes       = 25 // the rate: more than it can answer
+	fullDuration    = 600 * time.Millisecond
+	fullConnections = 128 // many must wait for the same fsync
 )
 
 // scenarios are measured in this order, in turn.
 func scenarios(c config) []rounds.Scenario {
 	full := c
-	full.rate, full.duration, full.warmup = fullTimes*c.rate, fullDuration, fullDuration/4
+	full.rate, full.duration, full.warmup, full.connections = fullTimes*c.rate, fullDuration, fullDuration/4, fullConnections
 	all := []rounds.Scenario{
 		{Name: baseScenario, Measure: c.unit},
-		{Name: fullScenario, Base: baseScenario, Measure: full.cpuOnly},
+		{Name: fullScenario, Base: baseScenario, Measure: full.unit},
 		{Name: "ack", Base: baseScenario, AtMost: ackUnitsMax, Measure: c.ack},
+		{Name: "ack, full speed", Base: fullScenario, Measure: full.ack},
 		{Name: "turn", Base: baseScenario, AtMost: turnUnitsMax, Measure: c.turn},
 		{Name: "turn with receipts", Base: baseScenario, Measure: c.turnWithReceipts},
 		{Name: "idle", AtMost: idleKiBMax, Measure: c.idle},
 	}
 	return slices.DeleteFunc(all, func(s rounds.Scenario) bool {
-		return s.Name != baseScenario && !strings.HasPrefix(s.Name, c.only)
+		return s.Name != baseScenario && s.Name != fullScenario && !strings.HasPrefix(s.Name, c.only)
 	})
 }
 
@@ -60,27 +63,26 @@ func (c config) unit(ctx context.Context) ([]rounds.Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	unit, err := bare.Measure(ctx, child, bare.MeasureConfig{Rate: c.rate, Duration: c.duration, Warmup: c.warmup, Bytes: messageBytes})
+	unit, err := bare.Measure(ctx, child, bare.MeasureConfig{Rate: c.rate, Duration: c.duration, Warmup: c.warmup, Bytes: messageBytes, Connections: c.connections})
 	if err != nil {
 		return nil, err
 	}
-	return requestFigures(unit), nil
+	return c.requestFigures(unit), nil
 }
 
-func requestFigures(unit bare.Unit) []rounds.Figure {
+// requestFigures leaves out the latencies at full speed: they say nothing of a
+// server that is offered more than it can answer.
+func (c config) requestFigures(unit bare.Unit) []rounds.Figure {
+	cpu := rounds.Figure{Name: "CPU", Unit: "µs/request", Value: micros(unit.PerRequest)}
+	if c.connections == fullConnections {
+		return []rounds.Figure{cpu}
+	}
 	return []rounds.Figure{
-		{Name: "CPU", Unit: "µs/request", Value: micros(unit.PerRequest)},
+		cpu,
 		{Name: "p50", Unit: "µs", Value: micros(unit.Load.P50)},
 		{Name: "p99", Unit: "µs", Value: micros(unit.Load.P99)},
 		{Name: "lag", Unit: "µs", Value: micros(unit.Load.LagMax)},
 	}
-}
-
-// cpuOnly leaves out the latencies: they say nothing of a server that is offered
-// more than it can answer.
-func (c config) cpuOnly(ctx context.Context) ([]rounds.Figure, error) {
-	figures, err := c.unit(ctx)
-	return figures[:min(1, len(figures))], err
 }
 
 // self is this program as a child.

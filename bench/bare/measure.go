@@ -22,6 +22,8 @@ type MeasureConfig struct {
 	Bytes    int           // of a message; default 450
 	Path     string        // default /
 
+	Connections int // default that of LoadConfig
+
 	// Body returns the k-th body, from 0, warm-up included. It is called once for
 	// each, before the load begins. By default a few messages come again and again.
 	Body func(k uint64) []byte
@@ -55,7 +57,7 @@ func Measure(ctx context.Context, child *exec.Cmd, cfg MeasureConfig) (unit Unit
 	}
 	defer func() { err = errors.Join(err, process.Stop()) }()
 	post := cfg.posts(secret)
-	load := LoadConfig{Addr: process.Addr, Path: cfg.Path, Rate: cfg.Rate, Duration: cfg.Warmup, Post: post}
+	load := LoadConfig{Addr: process.Addr, Path: cfg.Path, Rate: cfg.Rate, Duration: cfg.Warmup, Connections: cfg.Connections, Post: post}
 	if unit.Warmup, err = loadAll(ctx, load); err != nil {
 		return Unit{}, fmt.Errorf("warm up: %w", err)
 	}
