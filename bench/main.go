@@ -51,7 +51,7 @@ func main() {
 		child(os.Args[1], os.Args[2:])
 	}
 	var c config
-	flag.IntVar(&c.rounds, "rounds", 5, "how many times each scenario is measured")
+	flag.IntVar(&c.rounds, "rounds", 3, "how many times each scenario is measured")
 	flag.Float64Var(&c.rate, "rate", 2000, "requests per second offered")
 	flag.DurationVar(&c.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&c.warmup, "warmup", time.Second, "time before it that isn't measured")
