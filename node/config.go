@@ -166,6 +166,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// minDoubtfulWait leaves time for a lease and a call within it: see sendTimes.
+const minDoubtfulWait = 100 * time.Millisecond
+
 // Validate says everything that is wrong with c at once.
 func (c Config) Validate(bots []parley.Bot) error {
 	k := check{bots: bots, names: map[string]bool{}, entrances: map[string]bool{}, served: map[parley.Channel]bool{}}
@@ -173,8 +176,11 @@ func (c Config) Validate(bots []parley.Bot) error {
 	if len(c.Apps) == 0 {
 		k.complain("apps: at least one app is needed")
 	}
-	if c.DoubtfulWait < 0 || c.HistoryFor < 0 {
-		k.complain("doubtful_wait and history_for: a duration can't be negative")
+	if c.HistoryFor < 0 {
+		k.complain("history_for: a duration can't be negative")
+	}
+	if c.DoubtfulWait < minDoubtfulWait {
+		k.complain("doubtful_wait: at least %s", minDoubtfulWait)
 	}
 	for i := range c.Apps {
 		k.app(fmt.Sprintf("apps[%d] %q", i, c.Apps[i].Name), &c.Apps[i])

@@ -31,6 +31,9 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 		return err
 	}
 	cfg = c.override(cfg)
+	if err := cfg.Validate(sys.bots); err != nil {
+		return fmt.Errorf("flags: %w", err)
+	}
 	node, err := Open(ctx, cfg, sys.bots, filepath.Dir(c.Config), c.logger(sys.errors))
 	if err != nil {
 		return err
@@ -52,7 +55,7 @@ func (c serveCommand) override(cfg Config) Config {
 	if c.Data != "" {
 		cfg.Data = c.Data
 	}
-	if c.DoubtfulWait > 0 {
+	if c.DoubtfulWait != 0 {
 		cfg.DoubtfulWait = c.DoubtfulWait
 	}
 	return cfg
