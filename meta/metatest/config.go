@@ -86,8 +86,8 @@ type Config struct {
 	InFlight    int           // posts handed out and not yet answered, at most; 0 = no limit
 	// KillGrace is how long before a kill an answer may have been written and
 	// still not have been taken note of by the node; 250 ms by default (a
-	// simulation in which nothing takes time sets a nanosecond). As long as the
-	// node had owed the answer to a post at that instant is added.
+	// simulation in which nothing takes time sets a nanosecond). Three
+	// times what the node took about then to acknowledge a post is added.
 	KillGrace time.Duration
 	// RequireProof demands a right appsecret_proof with each send. Without it a
 	// proof is checked only when there is one.

@@ -278,6 +278,7 @@ func (w *World) Posted(id uint64, status int, now time.Time) {
 	}
 	switch status {
 	case 200:
+		w.pace.note(at, at-p.handed)
 		w.acknowledged(p, at)
 		return
 	case Refused:

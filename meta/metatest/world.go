@@ -48,6 +48,7 @@ type World struct {
 	batches  [platforms][classes]batch
 	sent     uint64 // accepted sends: numbers their ids
 	lastKill int64
+	pace     pace
 	extras   []extra // second effects that a reply showed
 	known    map[extraKey]bool
 	live     Verdict // the counters that grow as things happen
@@ -165,17 +166,47 @@ func (w *World) Killed(at time.Time) {
 	}
 }
 
-// stall is how long, at the instant of a kill, the node had owed the answer to a
-// post: what it can't acknowledge for want of a disk or a processor, it can't
-// have noted of its sends either.
+// stall is how long the node took, about the instant of a kill, to make
+// something durable: the age of the oldest post that it owed an answer to, or
+// the longest that one of the last seconds had waited for it. An answer of the
+// Graph API waits for the store as long as a post does, and longer: for the call
+// of its channel that is under way, for its own, and for a processor before.
 func (w *World) stall(kill int64) int64 {
-	oldest := kill
+	const calls = 3
+	longest := w.pace.longest(kill)
 	for _, p := range w.posts {
-		if p.out && p.handed < oldest {
-			oldest = p.handed
+		if p.out {
+			longest = max(longest, kill-p.handed)
 		}
 	}
-	return kill - oldest
+	return calls * longest
+}
+
+// pace is the longest wait for an acknowledgement in this second and in the one
+// before.
+type pace struct {
+	second       int64
+	this, before int64 // ns
+}
+
+func (p *pace) turn(at int64) {
+	switch second := at / int64(time.Second); {
+	case second == p.second:
+	case second == p.second+1:
+		p.second, p.before, p.this = second, p.this, 0
+	default:
+		*p = pace{second: second}
+	}
+}
+
+func (p *pace) note(at, took int64) {
+	p.turn(at)
+	p.this = max(p.this, took)
+}
+
+func (p *pace) longest(at int64) int64 {
+	p.turn(at)
+	return max(p.this, p.before)
 }
 
 // Progress is a snapshot for a live display; cheap.
