@@ -167,6 +167,10 @@ func (g graphAPI) Send(_ context.Context, a meta.Account, o *parley.Outgoing) (s
 	if err != nil {
 		return "", err
 	}
+	if g.line.chance(0.03) { // the connection breaks before Meta has the message
+		g.line.tally.Broken++
+		return "", &meta.GraphError{Class: meta.ClassUnknown, Message: "connection closed"}
+	}
 	answer := g.line.world.Graph(metatest.GraphRequest{
 		Method: http.MethodPost, Path: "/v26.0/" + path, Token: a.Token, Body: body,
 	}, g.line.now)

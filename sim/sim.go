@@ -98,7 +98,7 @@ type line struct {
 // Tally counts what a run went through, to see that it is not too kind.
 type Tally struct {
 	Steps, Loads, Asked, Commits, Conflicts, Failed, LostAnswers, Crashes, Sleeps, Again int
-	Claims, Sends, Withheld, Doubtful, Woken                                             int
+	Claims, Sends, Broken, Withheld, Doubtful, Woken                                     int
 }
 
 // op is something that happens at a time. It belongs to an incarnation of a

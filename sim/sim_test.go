@@ -20,7 +20,7 @@ var (
 )
 
 // enough seeds meet everything that can happen.
-const enough = 100
+const enough = 200
 
 // TestSeeds plays many seeds; each failure names the seed that replays it.
 func TestSeeds(t *testing.T) {
