@@ -190,9 +190,9 @@ type pace struct {
 }
 
 func (p *pace) turn(at int64) {
-	switch second := at / int64(time.Second); {
-	case second == p.second:
-	case second == p.second+1:
+	switch second := at / int64(time.Second); second {
+	case p.second:
+	case p.second + 1:
 		p.second, p.before, p.this = second, p.this, 0
 	default:
 		*p = pace{second: second}
