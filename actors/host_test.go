@@ -309,9 +309,6 @@ func TestNotesCondemnTheSecondTime(t *testing.T) {
 
 func TestManyEndlessTurnsAskForANewProcess(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("uses every processor for a while")
-	}
 	r := newRig(t, func(c *actors.Config) {
 		c.TurnDeadline, c.DrainTimeout = 200*time.Millisecond, time.Second
 		c.Bot = func(parley.Channel) *parley.Bot {
