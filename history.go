@@ -61,13 +61,28 @@ func separator(i int, first string) string {
 }
 
 func (h *history) end(next Snapshot, bot string) []byte {
-	b := make([]byte, 0, len(h.rows)+96)
-	b = append(b, `{"version":`...)
-	b = strconv.AppendUint(b, next.Version.Number, 10)
-	b = append(b, `,"at":"`...)
-	b = next.Last.AppendFormat(b, time.RFC3339Nano)
-	b = append(b, `","bot":`...)
-	b = append(b, quoted(bot)...)
+	b := recordHead(make([]byte, 0, len(h.rows)+96), next.Version, next.Last, bot)
 	b = append(append(b, `,"turn":[`...), h.rows...)
 	return append(b, `]}`...)
+}
+
+// recordHead appends the beginning of every record.
+func recordHead(b []byte, v Version, at time.Time, bot string) []byte {
+	b = append(b, `{"version":`...)
+	b = strconv.AppendUint(b, v.Number, 10)
+	b = append(b, `,"at":"`...)
+	b = at.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","bot":`...)
+	return append(b, quoted(bot)...)
+}
+
+// mergeRecord is what a merge leaves in the history of the survivor:
+//
+//	{"version":7,"at":"…","bot":"pizza","merged":"phone:491700000"}
+//
+// and in that of the younger, with "merged_into".
+func mergeRecord(next *Snapshot, at time.Time, bot, what string, other Contact) []byte {
+	b := append(recordHead(nil, next.Version, at, bot), `,"`...)
+	b = append(append(b, what...), `":`...)
+	return append(append(b, quoted(string(other))...), '}')
 }

@@ -33,6 +33,9 @@ const (
 	// MaxPendingPerTurn is the number of inbox rows that one turn takes; more
 	// wait for the next.
 	MaxPendingPerTurn = 64
+	// MaxAbsorbed is the number of conversations that may be merged into one. It
+	// bounds what loading one costs; beyond it, conversations stay apart.
+	MaxAbsorbed = 64
 	// InlineSeen is the number of event keys that a snapshot itself remembers;
 	// older ones move to the store's chunks by day.
 	InlineSeen = 64

@@ -32,6 +32,14 @@ type Snapshot struct {
 	// Ahead is the latest provider's time of an event that claimed to have
 	// happened more than ClockSkew after it was received; zero if none ever did.
 	Ahead time.Time
+	// MergedInto, if not empty, is the contact of the same channel into whose
+	// conversation this one has been merged. It has no turns any more, and
+	// nothing else is left here.
+	MergedInto Contact
+	// Absorbed are the contacts of the conversations that were merged into this
+	// one, oldest merge first: their pending rows, their older keys and their
+	// unsent messages are this one's too. At most MaxAbsorbed.
+	Absorbed []Contact
 }
 
 // Timer is a live timer of a conversation. A due entry whose generation isn't
@@ -93,14 +101,19 @@ func (s *Snapshot) timer(name string) int {
 	return -1
 }
 
-// snapshotFormat is the first byte of an encoded snapshot. It is raised only
-// when older programs could not read the new form.
-const snapshotFormat = 1
+// The first byte of an encoded snapshot is its format. It is raised only when
+// older programs could not read the new form, and only the snapshots that need
+// the new form are written in it: the rest stays readable for them.
+const (
+	snapshotPlain  = 1
+	snapshotMerged = 2 // ends with MergedInto and Absorbed
+)
 
 // AppendBinary appends the stored form of s without its conversation, which is
 // the key it is stored under. It never fails.
 func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, snapshotFormat)
+	format := s.format()
+	b = append(b, format)
 	b = binary.AppendUvarint(b, s.Version.Number)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.Version.Token))
 	b = appendString(b, s.Bot)
@@ -123,17 +136,32 @@ func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {
 		b = append(b, k.Key[:]...)
 		b = appendTime(b, k.At)
 	}
+	if format == snapshotMerged {
+		b = appendString(b, string(s.MergedInto))
+		b = binary.AppendUvarint(b, uint64(len(s.Absorbed)))
+		for _, c := range s.Absorbed {
+			b = appendString(b, string(c))
+		}
+	}
 	return b, nil
+}
+
+func (s *Snapshot) format() byte {
+	if s.MergedInto != "" || len(s.Absorbed) > 0 {
+		return snapshotMerged
+	}
+	return snapshotPlain
 }
 
 // UnmarshalBinary reads what AppendBinary wrote, into everything but
 // Conversation. It copies; b may be reused. A newer format wraps ErrFormat.
 func (s *Snapshot) UnmarshalBinary(b []byte) error {
 	r := reader{b: b}
-	if f := r.byte(); f > snapshotFormat {
-		return fmt.Errorf("snapshot format %d: %w", f, ErrFormat)
-	} else if f != snapshotFormat {
-		return fmt.Errorf("snapshot format %d: not one that was ever written", f)
+	format := r.byte()
+	if format > snapshotMerged {
+		return fmt.Errorf("snapshot format %d: %w", format, ErrFormat)
+	} else if format < snapshotPlain {
+		return fmt.Errorf("snapshot format %d: not one that was ever written", format)
 	}
 	out := Snapshot{Conversation: s.Conversation}
 	out.Version.Number = r.uvarint()
@@ -153,6 +181,12 @@ func (s *Snapshot) UnmarshalBinary(b []byte) error {
 		out.Seen = make([]SeenKey, n)
 		for i := range out.Seen {
 			out.Seen[i] = SeenKey{Key: EventKey(r.fixed(16)), At: r.time()}
+		}
+	}
+	if format == snapshotMerged {
+		out.MergedInto = Contact(r.string())
+		for n := r.count(1); n > 0; n-- {
+			out.Absorbed = append(out.Absorbed, Contact(r.string()))
 		}
 	}
 	if err := r.end(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,12 @@ func snapshots() *rapid.Generator[parley.Snapshot] {
 			key := parley.SeenKey{At: moment.Draw(t, "at")}
 			invent(t, reflect.ValueOf(&key.Key).Elem())
 			s.Seen = append(s.Seen, key)
+		}
+		if rapid.Bool().Draw(t, "merged") {
+			invent(t, reflect.ValueOf(&s.MergedInto).Elem())
+		}
+		if rapid.Bool().Draw(t, "absorbed") {
+			invent(t, reflect.ValueOf(&s.Absorbed).Elem())
 		}
 		return s
 	})
@@ -120,9 +127,34 @@ func TestSnapshotStoredFormat(t *testing.T) {
 	diff(t, "stored", want, hex.EncodeToString(data))
 }
 
+// What tells of a merge is stored in the second format, the rest stays in the
+// first, which older programs read.
+func TestSnapshotStoredFormatOfMerged(t *testing.T) {
+	t.Parallel()
+	s, plain := storedSnapshot()
+	s.MergedInto, s.Absorbed = "user:1", []parley.Contact{"user:2", "phone:3"}
+	data, err := s.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contact := func(c string) string { return "0" + strconv.Itoa(len(c)) + hex.EncodeToString([]byte(c)) }
+	want := "02" + plain[2:] + contact("user:1") + "02" + contact("user:2") + contact("phone:3")
+	diff(t, "stored", want, hex.EncodeToString(data))
+}
+
 func TestUnmarshalSnapshotRefuses(t *testing.T) {
 	t.Parallel()
-	s, _ := storedSnapshot()
+	plain, _ := storedSnapshot()
+	merged := plain
+	merged.Absorbed = []parley.Contact{"user:2"}
+	refusesSpoiled(t, plain, 23)
+	refusesSpoiled(t, merged, 8)
+}
+
+// refusesSpoiled spoils the stored form of s, which has a count that many bytes
+// before its end.
+func refusesSpoiled(t *testing.T, s parley.Snapshot, behind int) {
+	t.Helper()
 	good, err := s.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -140,16 +172,18 @@ func TestUnmarshalSnapshotRefuses(t *testing.T) {
 	}
 	refuse("with more behind", append(slices.Clip(good), 0), false)
 	newer := append([]byte(nil), good...)
-	newer[0]++
+	newer[0] = 3
 	refuse("of a newer format", newer, true)
 	refuse("of a newer format, in a form unknown", []byte{0xff}, true)
 	refuse("of no format", append([]byte{0}, good[1:]...), false)
-	refuse("of absurd counts", append(good[:len(good)-23:len(good)-23], 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), false)
+	count := len(good) - behind
+	refuse("of absurd counts", append(good[:count:count], 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), false)
 }
 
 func FuzzUnmarshalSnapshot(f *testing.F) {
 	s, _ := storedSnapshot()
-	for _, s := range []parley.Snapshot{{}, s, step(said(1, "say a;set t 1h")...).Next} {
+	merged, from := parley.Merge(s, parley.Snapshot{}, after(0), [16]byte{1})
+	for _, s := range []parley.Snapshot{{}, s, merged.Next, from.Next, step(said(1, "say a;set t 1h")...).Next} {
 		data, err := s.AppendBinary(nil)
 		if err != nil {
 			f.Fatal(err)

@@ -59,7 +59,7 @@ func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
 	for i := range rows {
 		w.row(&rows[i])
 	}
-	w.forgetOld()
+	w.out.Evicted, w.next.Seen = forgetOld(w.next.Seen)
 	w.out.Through = rows[len(rows)-1].Seq
 	w.out.Next = w.next
 	w.out.History = w.history.end(w.next, bot.Name)
@@ -156,7 +156,8 @@ func panicCause(r any) string {
 	return fmt.Sprintf("panic with a value of type %T", r)
 }
 
-// tooManyTimers counts the timers that would be live after the turn.
+// tooManyTimers counts the timers that would be live after the turn. A merged
+// conversation may have begun with more than MaxTimers: it may not add to them.
 func (w *work) tooManyTimers(t *Turn) *TurnError {
 	isSet := func(e Effect) bool { _, ok := e.(SetTimer); return ok }
 	if !slices.ContainsFunc(t.effects, isSet) {
@@ -177,7 +178,7 @@ func (w *work) tooManyTimers(t *Turn) *TurnError {
 		case Send, Become:
 		}
 	}
-	if len(live) > MaxTimers {
+	if len(live) > max(MaxTimers, len(w.next.Timers)) {
 		return limitError("%d live timers: at most %d (MaxTimers)", len(live), MaxTimers)
 	}
 	return nil
@@ -261,17 +262,22 @@ func cut(s string, limit int) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-// forgetOld moves the keys that no longer fit out of the snapshot.
-func (w *work) forgetOld() {
-	if n := len(w.next.Seen) - InlineSeen; n > 0 {
-		w.out.Evicted, w.next.Seen = w.next.Seen[:n:n], w.next.Seen[n:]
+// forgetOld parts the keys that no longer fit into a snapshot from the rest.
+func forgetOld(seen []SeenKey) (evicted, inline []SeenKey) {
+	if n := len(seen) - InlineSeen; n > 0 {
+		return seen[:n:n], seen[n:]
 	}
+	return nil, seen
 }
 
 // newID derives the commit's ids from the nonce: unique like the nonce, and the
 // same whenever the same step is taken again.
 func (w *work) newID(at time.Time) ID {
 	w.ids++
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(w.c.Nonce[:], w.ids))
+	return deriveID(w.c.Nonce, w.ids, at)
+}
+
+func deriveID(nonce [16]byte, n uint64, at time.Time) ID {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nonce[:], n))
 	return NewID(at, [16]byte(sum[:16]))
 }
