@@ -85,6 +85,12 @@ func (t *Turn) Input() Input { return t.event.Input }
 // minutes old and run backwards.
 func (t *Turn) SentAt() time.Time { return t.event.Time }
 
+// Late reports whether the input was acknowledged from a spool while the store
+// did not answer. Inputs of a conversation take effect in the order in which
+// they were acknowledged; a late one may come after younger ones that came in
+// through other nodes. Among those of its own node it is in its place.
+func (t *Turn) Late() bool { return t.event.Late }
+
 // State decodes the conversation's state into v, and leaves v alone if there is
 // none yet.
 func (t *Turn) State(v any) error {

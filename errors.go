@@ -17,6 +17,9 @@ var (
 	// ErrFormat marks something stored in a format newer than this program
 	// reads. It is never overwritten.
 	ErrFormat = errors.New("stored in a newer format than this program reads")
+	// ErrUnavailable is the answer of a store that can't be reached or doesn't
+	// answer in time. Whether what was asked took hold is open.
+	ErrUnavailable = errors.New("store is unavailable")
 	// ErrLocked is the answer of a store whose directory another process uses.
 	ErrLocked = errors.New("store is in use by another process")
 )

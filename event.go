@@ -21,6 +21,10 @@ type Event struct {
 	// has none; never the time of a delivery, by which repeats would be missed.
 	Time  time.Time
 	Input Input
+	// Late says that the event was acknowledged from a spool, since the store did
+	// not answer: its place among the events of other nodes is not known. Events
+	// that came in through this node keep their order.
+	Late bool
 }
 
 // EventKey identifies a provider's event within its channel: two deliveries of
@@ -66,6 +70,7 @@ type Pending struct {
 	Key          EventKey
 	Time         time.Time // the provider's; zero if none
 	Received     time.Time // stamped by the store's clock, millisecond precision
+	Late         bool      // as of the Event: acknowledged from a spool
 	Input        Input
 	Data         []byte // Input as EncodeInput wrote it; read-only
 }

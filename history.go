@@ -8,7 +8,9 @@ import (
 
 // history builds the record that a commit leaves: JSON, one object a turn.
 //
-//	{"version":7,"at":"…","bot":"pizza","turn":[{"seq":1,"in":{…},"out":[…]},{"seq":2,"in":{…},"not":"repeated"}]}
+//	{"version":7,"at":"…","bot":"pizza","turn":[{"seq":1,"in":{…},"out":[…]},{"seq":2,"not":"repeated"}]}
+//
+// A row that was acknowledged from a spool has "late":true behind its number.
 type history struct{ rows []byte }
 
 // The reasons for which a row is consumed without a turn.
@@ -26,6 +28,9 @@ func (h *history) add(p *Pending, reason string, effects []Effect) {
 	}
 	b = append(b, `{"seq":`...)
 	b = strconv.AppendUint(b, uint64(p.Seq), 10)
+	if p.Late {
+		b = append(b, `,"late":true`...)
+	}
 	if reason != repeated { // what came in is in the record of its first delivery
 		b = append(append(b, `,"in":`...), p.Data...)
 	}

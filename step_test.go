@@ -259,6 +259,26 @@ func TestStepAndTheBot(t *testing.T) {
 			ID: c.Outbox[0].ID, Conversation: talk(), Ordinal: 1, At: after(time.Second), Send: c.Outbox[0].Send,
 		}, c.Outbox[0])
 	})
+	t.Run("shows and notes what is late", func(t *testing.T) {
+		t.Parallel()
+		rows := said(1, "x", "y")
+		rows[1].Late = true
+		bot := &parley.Bot{Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
+			t.Say(fmt.Sprint("late ", t.Late()))
+			return nil
+		})}
+		c := parley.Step(bot, fresh(), rows, drawn(1))
+		diff(t, "told", []string{"late false", "late true"}, texts(c))
+		again := parley.Step(bot, c.Next, rows[1:], drawn(2))
+		for text, want := range map[string]int{`{"seq":1,"in":`: 1, `{"seq":2,"late":true,"in":`: 1} {
+			if n := strings.Count(string(c.History), text); n != want {
+				t.Errorf("%q is %d times in %s", text, n, c.History)
+			}
+		}
+		if !strings.Contains(string(again.History), `{"seq":2,"late":true,"not":"repeated"}`) {
+			t.Errorf("history of the repeat %s", again.History)
+		}
+	})
 }
 
 func TestStepKeepsToItself(t *testing.T) {

@@ -66,7 +66,8 @@ func (t *txn) arrive(a parley.Arrivals, datas [][]byte) ([]parley.Pending, error
 		e := &a.Events[i]
 		rows[i] = parley.Pending{
 			Row:          parley.Row{Token: parley.Token(binary.BigEndian.Uint64(random[8*i:]))},
-			Conversation: rows[i].Conversation, Key: e.Key, Time: millis(e.Time), Input: e.Input, Data: datas[i],
+			Conversation: rows[i].Conversation, Key: e.Key, Time: millis(e.Time), Late: e.Late,
+			Input: e.Input, Data: datas[i],
 		}
 		t.enqueue(&rows[i])
 	}

@@ -14,6 +14,12 @@ import (
 // programs could not read the new form.
 const rowFormat = 1
 
+// lateFormat is that of an inbox row which was acknowledged from a spool; it is
+// otherwise as format 1. So older programs read all rows but the late ones, which
+// they could not keep what they are, and which a store that never had a spool
+// before it doesn't have.
+const lateFormat = 2
+
 var errShort = errors.New("ends too early")
 
 // reader takes a row apart. After the first error it yields zeros, so that the
@@ -28,7 +34,9 @@ func readRow(table byte, value []byte) (*reader, error) {
 	if len(value) == 0 {
 		return nil, fmt.Errorf("row of table %c is empty", table)
 	}
-	if f := value[0]; f > rowFormat {
+	if f := value[0]; f == lateFormat && table == tableInbox {
+		return &reader{b: value[1:]}, nil
+	} else if f > rowFormat {
 		return nil, fmt.Errorf("row of table %c has format %d: %w", table, f, parley.ErrFormat)
 	} else if f != rowFormat {
 		return nil, fmt.Errorf("row of table %c has format %d: not one that was ever written", table, f)
@@ -124,7 +132,11 @@ func appendBytes(b, p []byte) []byte {
 }
 
 func appendPending(b []byte, p *parley.Pending) []byte {
-	b = append(b, rowFormat)
+	format := byte(rowFormat)
+	if p.Late {
+		format = lateFormat
+	}
+	b = append(b, format)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Token))
 	b = appendTime(b, p.Received)
 	b = append(b, p.Key[:]...)
@@ -148,6 +160,7 @@ func decodePending(p *parley.Pending, value []byte) error {
 	if err != nil {
 		return err
 	}
+	p.Late = value[0] == lateFormat
 	p.Token = parley.Token(r.uint64())
 	p.Received = r.time()
 	p.Key = parley.EventKey(r.fixed(16))

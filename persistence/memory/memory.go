@@ -214,7 +214,7 @@ func (s *Store) prepare(events []parley.Event) ([]parley.Pending, error) {
 		}
 		rows[i] = parley.Pending{
 			Row: parley.Row{Token: token}, Conversation: parley.Conversation{Channel: e.Channel},
-			Key: e.Key, Time: millis(e.Time), Input: e.Input, Data: data,
+			Key: e.Key, Time: millis(e.Time), Late: e.Late, Input: e.Input, Data: data,
 		}
 	}
 	return rows, nil

@@ -18,6 +18,7 @@ func runAppend(t *testing.T, open Open) {
 		"AnEventWithoutContactIsRefusedWhole": appendAnEventWithoutContactIsRefusedWhole,
 		"ZeroProviderTimeStaysZero":           appendZeroProviderTimeStaysZero,
 		"BrandsAreIsolated":                   appendBrandsAreIsolated,
+		"LateIsKept":                          appendLateIsKept,
 	})
 }
 
@@ -92,6 +93,31 @@ func appendZeroProviderTimeStaysZero(t *testing.T, d *desk) {
 	e.Time = time.Time{}
 	if got := d.append(e)[0]; !got.Time.IsZero() || !d.load(conv("a")).Pending[0].Time.IsZero() {
 		t.Fatal("the time isn't zero")
+	}
+}
+
+// appendLateIsKept looks before and after the store was closed, if it outlives that.
+func appendLateIsKept(t *testing.T, d *desk) {
+	late := d.event(conv("a"), "from a spool")
+	late.Late = true
+	rows := d.append(d.event(conv("a"), "one"), late, d.event(conv("a"), "two"))
+	for i, want := range []bool{false, true, false} {
+		if rows[i].Late != want {
+			t.Errorf("row %d returned by Append: late is %v, want %v", i, rows[i].Late, want)
+		}
+	}
+	d.same("rows", d.load(conv("a")).Pending, rows)
+	if _, err := d.Release(t.Context(), nil, parley.Arrivals{Events: []parley.Event{late}}); err != nil {
+		t.Fatal(err)
+	}
+	if p := d.load(conv("a")).Pending; len(p) != 4 || !p[3].Late {
+		t.Fatalf("a late event that was released: %+v", p)
+	}
+	d.reopen()
+	for i, p := range d.load(conv("a")).Pending {
+		if want := i%2 == 1; p.Late != want {
+			t.Errorf("row %d after opening again: late is %v, want %v", i, p.Late, want)
+		}
 	}
 }
 
