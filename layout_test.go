@@ -85,6 +85,7 @@ var libraries = map[string]library{
 	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}},
 	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres"}},
 	"github.com/pressly/goose/v3":        {homes: []string{"persistence/postgres"}},
+	"github.com/klauspost/compress":      {homes: []string{"persistence/postgres"}}, // s2, for states; pebble links it anyway
 	"golang.org/x/time":                  {homes: []string{"egress"}},
 	"github.com/failsafe-go/failsafe-go": {homes: []string{"callout"}},
 	"github.com/adhocore/gronx":          {homes: []string{"campaign"}},
@@ -95,7 +96,7 @@ var libraries = map[string]library{
 
 	// What the operating system says: a mapped file, a directory's lock, room on
 	// the disk, another process's CPU time.
-	"golang.org/x/sys": {homes: []string{"actors", "egress", "persistence/embedded", "node", "bench/*"}},
+	"golang.org/x/sys": {homes: []string{"actors", "egress", "persistence/embedded", "persistence/postgres", "node", "bench/*"}},
 
 	// Each package has its own metrics.
 	"github.com/prometheus/client_golang": {homes: []string{"all"}},

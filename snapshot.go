@@ -109,6 +109,10 @@ const (
 	snapshotMerged = 2 // ends with MergedInto and Absorbed
 )
 
+// SnapshotFormat is the newest format of snapshots that this program reads. What
+// is stored in a newer one it must not overwrite.
+const SnapshotFormat = snapshotMerged
+
 // AppendBinary appends the stored form of s without its conversation, which is
 // the key it is stored under. It never fails.
 func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {

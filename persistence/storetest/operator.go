@@ -173,12 +173,13 @@ func reopenEpochsGoOnGrowingAndClaimsAreDoubtful(t *testing.T, d *desk) {
 	old := d.lease("s", parley.Lease{})
 	d.claims(old, out[0])
 	d.reopen()
-	_, _, err := d.Claim(t.Context(), old, 1, doubtfulWait, time.Minute)
-	d.fenced("claim with the lease of the dead", err)
-	l := d.lease("other", parley.Lease{}) // at once: the holder is dead
+	d.clock.Add(leaseTTL) // a store that others share can't know that the holder is dead
+	l := d.lease("other", parley.Lease{})
 	if l.Epoch <= old.Epoch {
 		t.Fatalf("epoch %d after %d", l.Epoch, old.Epoch)
 	}
+	_, _, err := d.Claim(t.Context(), old, 1, doubtfulWait, time.Minute)
+	d.fenced("claim with the lease of the dead", err)
 	d.claims(l)
 	d.clock.Add(doubtfulWait)
 	if got := d.claims(d.lease("other", l), out[0]); !got[0].Doubtful {

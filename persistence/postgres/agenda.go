@@ -1,0 +1,154 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/parleychat/parley"
+)
+
+// overdueSQL looks at the oldest rows only: there may be millions behind them. It
+// tells how many it looked at.
+const overdueSQL = `
+with old as materialized (
+    select b.conv, b.seq from parley.inbox b
+    where b.received < ` + clock + ` - $2::bigint and ($3::smallint[] is null or b.shard = any($3::smallint[]))
+    order by b.received, b.seq limit $5
+)
+select o.conv, (select count(*) from old) from old o group by o.conv order by min(o.seq) limit $4`
+
+// overdueEachSQL walks from conversation to conversation, however many rows each
+// of them has.
+const overdueEachSQL = `
+with recursive heads as (
+    (select b.shard, b.conv, b.seq, b.received from parley.inbox b order by b.shard, b.conv, b.seq limit 1)
+    union all
+    select n.shard, n.conv, n.seq, n.received from heads h cross join lateral (
+        select b.shard, b.conv, b.seq, b.received from parley.inbox b
+        where (b.shard, b.conv) > (h.shard, h.conv) order by b.shard, b.conv, b.seq limit 1
+    ) n
+)
+select h.conv from heads h
+where h.received < ` + clock + ` - $2::bigint and ($3::smallint[] is null or h.shard = any($3::smallint[]))
+order by h.seq limit $4`
+
+// overdueWindow is how many rows are looked at for each conversation wanted. If
+// fewer conversations have so many rows, they are looked for one by one.
+const overdueWindow = 16
+
+// Overdue returns conversations whose rows wait for too long: see actors.Agenda.
+func (s *Store) Overdue(ctx context.Context, owned func(uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	shards, window := shardsOf(owned), limit*overdueWindow
+	var found []parley.Conversation
+	var looked int
+	read := func(r pgx.Rows, counted ...any) error {
+		var key []byte
+		if err := r.Scan(append([]any{&key}, counted...)...); err != nil {
+			return err
+		}
+		c, err := parseKey(key)
+		found = append(found, c)
+		return err
+	}
+	b := s.begin()
+	b.rows(func(r pgx.Rows) error { return read(r, &looked) }, overdueSQL, s.now(), age.Milliseconds(), shards, limit, window)
+	if err := s.send(ctx, s.work, b); err != nil {
+		return nil, failure("look for overdue conversations", err)
+	}
+	if looked < window || len(found) == limit {
+		return found, nil
+	}
+	found = nil
+	b = s.begin()
+	b.rows(func(r pgx.Rows) error { return read(r) }, overdueEachSQL, s.now(), age.Milliseconds(), shards, limit)
+	if err := s.send(ctx, s.work, b); err != nil {
+		return nil, failure("look for overdue conversations", err)
+	}
+	return found, nil
+}
+
+// shardsOf is the owned shards; nil for all of them.
+func shardsOf(owned func(uint16) bool) []int16 {
+	shards := make([]int16, 0, parley.Shards)
+	for i := range uint16(parley.Shards) {
+		if owned(i) {
+			shards = append(shards, int16(i))
+		}
+	}
+	if len(shards) == parley.Shards {
+		return nil
+	}
+	return shards
+}
+
+// fireSQL moves due timers, which carry the input that they become.
+const fireSQL = `
+with now as materialized (select ` + clock + ` as ms
+), due as materialized (
+    select t.ctid as tid from parley.timer t
+    where t.due <= (select ms from now) and ($2::smallint[] is null or t.shard = any($2::smallint[]))
+    order by t.due, t.id limit $3 for update skip locked
+), gone as (
+    delete from parley.timer where ctid = any(array(select tid from due))
+    returning id, shard, conv, due, key, data
+)
+insert into parley.inbox (shard, conv, token, received, at, key, late, data)
+select g.shard, g.conv, ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint, (select ms from now), 0, g.key, false, g.data
+from (select * from gone order by due, id offset 0) g
+returning conv, seq, token, received, at, key, late, data`
+
+// nextTimerSQL says how long it is until the next timer is due.
+const nextTimerSQL = `
+select greatest(t.due - ` + clock + `, 0) from parley.timer t
+where $2::smallint[] is null or t.shard = any($2::smallint[])
+order by t.due, t.id limit 1`
+
+// FireTimers moves due timers to inboxes, each once: see actors.Agenda.
+func (s *Store) FireTimers(ctx context.Context, owned func(uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error) {
+	shards, now := shardsOf(owned), s.now()
+	var rows []parley.Pending
+	next := horizon.Milliseconds()
+	b := s.begin()
+	b.rows(func(r pgx.Rows) error {
+		p, err := scanFired(r)
+		rows = append(rows, p)
+		return err
+	}, fireSQL, now, shards, max(limit, 0))
+	b.rows(func(r pgx.Rows) error {
+		var wait int64
+		err := r.Scan(&wait)
+		next = min(next, wait)
+		return err
+	}, nextTimerSQL, now, shards)
+	if err := s.send(ctx, s.work, b); err != nil {
+		return nil, 0, failure("fire timers", err)
+	}
+	return rows, time.Duration(next) * time.Millisecond, nil
+}
+
+// scanFired reads a row of the inbox and whose it is.
+func scanFired(r pgx.Rows) (parley.Pending, error) {
+	var name []byte
+	p, err := scanPending(prefixed{r, &name}, parley.Conversation{})
+	if err != nil {
+		return p, err
+	}
+	p.Conversation, err = parseKey(name)
+	return p, err
+}
+
+// prefixed reads one column more than its caller asks for, into the first.
+type prefixed struct {
+	pgx.Rows
+	first any
+}
+
+// Scan reads a row.
+func (p prefixed) Scan(targets ...any) error {
+	return p.Rows.Scan(append([]any{p.first}, targets...)...)
+}

@@ -1,0 +1,134 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/parleychat/parley"
+)
+
+// A message's due says where it stands (see the table). Claims look only at
+// messages with a due that has come; whatever a conversation has behind its head
+// has none, so that thousands of one conversation don't hide others. A message
+// becomes one without due when a claim finds it behind another, or when its
+// commit put it there; it gets one when what was before it leaves the outbox.
+const dueClaimed = `1152921504606846976` // 2^60
+
+// orphanSQL: what another epoch had claimed and not settled may have been sent.
+const orphanSQL = `
+update parley.outbox set epoch = 0, doubtful = true, due = claimed + $3::bigint
+where channel = $1 and due >= ` + dueClaimed + ` and epoch <> $2 and current_setting('parley.held') = '1'`
+
+// claimSQL claims the heads among the candidates, and puts the others behind
+// them. A conversation that has absorbed others waits for what they have left,
+// and asks again.
+const claimSQL = `
+with now as materialized (select ` + clock + ` as ms
+), candidate as materialized (
+    select o.ctid as tid, o.id, o.conv, o.ordinal, o.due from parley.outbox o
+    where o.channel = $2 and o.due <= (select ms from now) and current_setting('parley.held') = '1'
+    order by o.due, o.id limit $5
+), judged as materialized (
+    select c.tid, c.due, c.id,
+        exists (select 1 from parley.outbox p where p.conv = c.conv and p.ordinal < c.ordinal) as behind,
+        exists (select 1 from parley.merged m join parley.outbox p on p.conv = m.younger where m.survivor = c.conv) as waits
+    from candidate c
+), head as materialized (
+    select j.tid from judged j where not j.behind and not j.waits order by j.due, j.id limit $4
+), put_behind as (
+    update parley.outbox set due = null where ctid = any(array(select j.tid from judged j where j.behind))
+), waiting as (
+    update parley.outbox set due = (select ms from now) + ` + absorbedWait + `
+    where ctid = any(array(select j.tid from judged j where j.waits and not j.behind))
+), claimed as (
+    update parley.outbox set epoch = $3, claimed = (select ms from now), due = ` + dueClaimed + `
+    where ctid = any(array(select tid from head))
+    returning id, conv, ordinal, at, data, attempts, doubtful
+)
+select (select count(*) from candidate), c.* from (select 1) one left join claimed c on true`
+
+// absorbedWait is how long a conversation waits until it looks again whether what
+// it has absorbed is sent, in ms.
+const absorbedWait = `100`
+
+// nextDueSQL says how long it is until a message may be claimed.
+const nextDueSQL = `
+select greatest(o.due - ` + clock + `, 0) from parley.outbox o
+where o.channel = $2 and o.due < ` + dueClaimed + `
+order by o.due, o.id limit 1`
+
+// candidates is how many messages one claim looks at: more than it wants, since
+// some turn out to be behind others.
+func candidates(limit int) int { return 2*limit + 64 }
+
+// Claim marks messages as attempted: see egress.Outbox. Each round is one
+// transaction under the lease's lock; there is another only if the candidates of
+// one were mostly behind others.
+func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+	var all []parley.Claimed
+	for {
+		r := claimRound{wait: horizon.Milliseconds()}
+		err := s.claim(ctx, l, limit-len(all), doubtfulWait, &r)
+		if err == nil {
+			err = fenced(r.held)
+		}
+		if err != nil {
+			return nil, 0, failure("claim", err)
+		}
+		all = append(all, r.claimed...)
+		if len(all) >= limit || r.looked < candidates(limit-len(all)+len(r.claimed)) {
+			return all, time.Duration(r.wait) * time.Millisecond, nil
+		}
+	}
+}
+
+type claimRound struct {
+	held    bool
+	claimed []parley.Claimed
+	looked  int
+	wait    int64
+}
+
+func (s *Store) claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait time.Duration, out *claimRound) error {
+	channel, now, limit := channelKey(l.Channel), s.now(), max(limit, 0)
+	b := s.begin()
+	b.hold(now, l, false, &out.held)
+	b.exec(orphanSQL, channel, int64(l.Epoch), doubtfulWait.Milliseconds())
+	b.rows(func(r pgx.Rows) error {
+		c, ok, err := scanClaimed(r, &out.looked)
+		if ok {
+			out.claimed = append(out.claimed, c)
+		}
+		return err
+	}, claimSQL, now, channel, int64(l.Epoch), limit, candidates(limit))
+	b.rows(func(r pgx.Rows) error {
+		var wait int64
+		err := r.Scan(&wait)
+		out.wait = min(out.wait, wait)
+		return err
+	}, nextDueSQL, now, channel)
+	return s.send(ctx, s.work, b)
+}
+
+// scanClaimed reads a claimed message, if the row has one beside the count.
+func scanClaimed(r pgx.Rows, looked *int) (c parley.Claimed, ok bool, err error) {
+	var id *[16]byte
+	var conv, data []byte
+	var ordinal, at *int64
+	var attempts *int
+	var doubtful *bool
+	if err := r.Scan(looked, &id, &conv, &ordinal, &at, &data, &attempts, &doubtful); err != nil || id == nil {
+		return c, false, err
+	}
+	c.ID, c.Ordinal, c.At, c.Attempts, c.Doubtful = *id, uint64(*ordinal), fromMS(*at), *attempts, *doubtful
+	if c.Conversation, err = parseKey(conv); err != nil {
+		return c, false, err
+	}
+	if err := json.Unmarshal(data, &c.Send); err != nil {
+		return c, false, errStored
+	}
+	return c, true, nil
+}

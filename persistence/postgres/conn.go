@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// The time-outs of a session. What is beyond them is a fault, and the work is
+// done again by whoever finds it undone.
+const (
+	statementTimeout = 5 * time.Second
+	lockTimeout      = 500 * time.Millisecond
+	// idleTransaction frees what a frozen or cut-off node has locked between two
+	// steps of a transaction.
+	idleTransaction = 2 * time.Second
+	// tcpUserTimeout ends a connection whose other side acknowledges nothing.
+	tcpUserTimeout = 3 * time.Second
+	// healthPeriod is how often a pool replaces what it has lost.
+	healthPeriod = 5 * time.Second
+)
+
+// settings are a session's. The planner's are there because statistics of queue
+// tables are always wrong: with these, every statement of ours runs through the
+// index that it was written for, whatever the planner believes of a table's size,
+// and is planned once.
+func settings() [][2]string {
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	return [][2]string{
+		{"statement_timeout", ms(statementTimeout)},
+		{"lock_timeout", ms(lockTimeout)},
+		{"idle_in_transaction_session_timeout", ms(idleTransaction)},
+		{"default_transaction_isolation", "read committed"},
+		{"plan_cache_mode", "force_generic_plan"},
+		{"enable_seqscan", "off"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"jit", "off"},
+	}
+}
+
+// session is what is known of a connection beside what pgx knows.
+type session struct {
+	established atomic.Bool
+	warned      atomic.Bool
+}
+
+const sessionKey = "parley"
+
+var errNeverCancel = errors.New("requests are never cancelled")
+
+// connect makes a pool. It doesn't wait for the database: that is for the first
+// who asks it something.
+func (s *Store) connect(ctx context.Context, conns int) (*pgxpool.Pool, error) {
+	cfg, err := poolConfig(s.cfg.URL, s.cfg.ConnectTimeout)
+	if err != nil {
+		return nil, err
+	}
+	s.prelude = shared(cfg.ConnConfig)
+	if !s.prelude {
+		for _, p := range settings() {
+			cfg.ConnConfig.RuntimeParams[p[0]] = p[1]
+		}
+		cfg.ConnConfig.RuntimeParams["tcp_user_timeout"] = strconv.FormatInt(tcpUserTimeout.Milliseconds(), 10)
+	}
+	cfg.MaxConns, cfg.MinConns = int32(conns), int32(conns)
+	cfg.MaxConnLifetime, cfg.MaxConnIdleTime = 365*24*time.Hour, 365*24*time.Hour
+	cfg.HealthCheckPeriod = healthPeriod
+	cfg.AfterConnect = func(context.Context, *pgx.Conn) error {
+		// The database may not be the one that it was: a fail-over may have lost
+		// what the cache holds.
+		s.aliases.forget()
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make a pool of connections: %w", err)
+	}
+	return pool, nil
+}
+
+// shared reports whether sessions may be shared with others by a pooler: then
+// nothing may be prepared or set in them.
+func shared(c *pgx.ConnConfig) bool {
+	return c.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement
+}
+
+// poolConfig reads a connection string. Its error never repeats it: it may hold
+// a password.
+func poolConfig(url string, timeout time.Duration) (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the connection string can't be read: want postgres://user:password@host:port/database or key=value pairs")
+	}
+	cfg.ConnConfig.ConnectTimeout = timeout
+	cfg.ConnConfig.OnNotice = noted
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "parley"
+	}
+	cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		own := &session{}
+		c.DialFunc = own.dial(dialer(timeout))
+		c.ValidateConnect = and(c.ValidateConnect, own.validate)
+		return nil
+	}
+	return cfg, nil
+}
+
+func dialer(timeout time.Duration) *net.Dialer {
+	return &net.Dialer{Timeout: timeout, KeepAlive: tcpUserTimeout, Control: userTimeout}
+}
+
+// and makes a check of a connection that follows another.
+func and(first, then pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	return func(ctx context.Context, c *pgconn.PgConn) error {
+		if first != nil {
+			if err := first(ctx, c); err != nil {
+				return err
+			}
+		}
+		return then(ctx, c)
+	}
+}
+
+// dial connects, until the connection is there. After that pgx dials only to
+// cancel a request, which must not be: see the package's comment.
+func (s *session) dial(d *net.Dialer) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if s.established.Load() {
+			return nil, errNeverCancel
+		}
+		return d.DialContext(ctx, network, addr)
+	}
+}
+
+func (s *session) validate(_ context.Context, c *pgconn.PgConn) error {
+	s.established.Store(true)
+	c.CustomData()[sessionKey] = s
+	return nil
+}
+
+// noted takes note of a warning.
+func noted(c *pgconn.PgConn, n *pgconn.Notice) {
+	if s, ok := c.CustomData()[sessionKey].(*session); ok && n.SeverityUnlocalized == "WARNING" {
+		s.warned.Store(true)
+	}
+}
+
+func sessionOf(c *pgx.Conn) *session {
+	if s, ok := c.PgConn().CustomData()[sessionKey].(*session); ok {
+		return s
+	}
+	return &session{}
+}

@@ -1,0 +1,228 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/parleychat/parley"
+)
+
+const (
+	// daysMade is for how many days tables are made ahead, today included.
+	daysMade = 8
+	// DaysAlarm is the number of days ahead below which a node isn't ready: the
+	// upkeep has not worked for days.
+	DaysAlarm = 2
+	// dayLockTimeout is how long making or removing a day's table waits for the
+	// lock on its parent. Everybody else's statements wait behind it, so it is
+	// short; what didn't succeed is tried again with the next upkeep.
+	dayLockTimeout = 200 * time.Millisecond
+	// pruneBatch is how many rows are deleted at a time where there is no table to
+	// remove.
+	pruneBatch = 5000
+)
+
+// byDay are the tables that have one for each day, and for how long days of each
+// are kept; 0 is as long as history.
+type byDay struct {
+	table string
+	keep  time.Duration
+}
+
+func tablesByDay() []byDay {
+	return []byDay{{"history", 0}, {"seen", parley.SeenFor}, {"quarantine", 0}}
+}
+
+// Prune makes the tables of the days to come, and drops what is old: history and
+// deliveries that have not changed for historyFor, and keys seen for longer than
+// parley.SeenFor. A day of the quarantine is dropped once it is old and empty.
+//
+// A table is taken out of its parent and dropped, each in a transaction of its
+// own that waits only shortly for its lock. (PostgreSQL can't take one out
+// concurrently where there is a default partition.)
+func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
+	now, err := s.readClock(ctx)
+	if err != nil {
+		return failure("prune", err)
+	}
+	today := day(now)
+	var errs []error
+	for _, t := range tablesByDay() {
+		keep := t.keep
+		if keep == 0 {
+			keep = historyFor
+		}
+		// A row of a day was written before the end of it.
+		first := day(now - keep.Milliseconds())
+		errs = append(errs, s.makeDays(ctx, t.table, today), s.dropDays(ctx, t.table, first))
+	}
+	errs = append(errs, s.pruneDeliveries(ctx, day(now-historyFor.Milliseconds())))
+	return failure("prune", errors.Join(errs...))
+}
+
+func (s *Store) readClock(ctx context.Context) (now int64, err error) {
+	b := s.begin()
+	b.row([]any{&now}, readClockSQL, s.now())
+	err = s.send(ctx, s.work, b)
+	return now, err
+}
+
+func dayTable(table string, d int32) string {
+	return table + "_" + strconv.Itoa(int(d))
+}
+
+const listDaysSQL = `
+select substr(c.relname, length($1::text) + 2)::integer
+from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = ('parley.' || $1::text)::regclass and c.relname ~ ('^' || $1::text || '_[0-9]+$')
+order by 1`
+
+// days lists the days of a table.
+func (s *Store) days(ctx context.Context, table string) (days []int32, err error) {
+	b := s.begin()
+	b.rows(func(r pgx.Rows) error {
+		var d int32
+		err := r.Scan(&d)
+		days = append(days, d)
+		return err
+	}, listDaysSQL, table)
+	err = s.send(ctx, s.work, b)
+	return days, err
+}
+
+// daysAhead is for how many days from now on, today included, all tables are made.
+func (s *Store) daysAhead(ctx context.Context) (int, error) {
+	now, err := s.readClock(ctx)
+	if err != nil {
+		return 0, failure("look at the tables by day", err)
+	}
+	least := daysMade
+	for _, t := range tablesByDay() {
+		made, err := s.days(ctx, t.table)
+		if err != nil {
+			return 0, failure("look at the tables by day", err)
+		}
+		n := 0
+		for d := day(now); n < daysMade && slices.Contains(made, d); d++ {
+			n++
+		}
+		least = min(least, n)
+	}
+	return least, nil
+}
+
+// Ready is an error while something is wrong that needs a person's eye though
+// everything works still: the days ahead are running out.
+func (s *Store) Ready(ctx context.Context) error {
+	ahead, err := s.daysAhead(ctx)
+	if err == nil && ahead < DaysAlarm {
+		err = fmt.Errorf("tables by day are made for %d days only: the upkeep fails, see the log", ahead)
+	}
+	return err
+}
+
+// makeDays makes the tables of the days to come.
+func (s *Store) makeDays(ctx context.Context, table string, today int32) error {
+	made, err := s.days(ctx, table)
+	if err != nil {
+		return err
+	}
+	for d := today; d < today+daysMade; d++ {
+		if slices.Contains(made, d) {
+			continue
+		}
+		if err := s.alter(ctx, makeDaySQL(table, d)...); err != nil && !isDuplicate(err) {
+			return fmt.Errorf("make a day of %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+// makeDaySQL makes a table, moves to it what the default partition holds of its
+// day, and makes it a partition.
+func makeDaySQL(table string, d int32) []string {
+	parent, own, rest := "parley."+table, "parley."+dayTable(table, d), "parley."+table+"_default"
+	return []string{
+		"lock table " + parent + " in share update exclusive mode",
+		fmt.Sprintf("create table %s (like %s including all)", own, parent),
+		"lock table " + rest + " in access exclusive mode",
+		fmt.Sprintf("with moved as (delete from %s where day = %d returning *) insert into %s select * from moved", rest, d, own),
+		fmt.Sprintf("alter table %s attach partition %s for values from (%d) to (%d)", parent, own, d, d+1),
+	}
+}
+
+// isDuplicate: another node has just made it.
+func isDuplicate(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "42P07" || pg.Code == "42P17" || pg.Code == "23505")
+}
+
+// alter runs statements as one transaction that waits only shortly for locks.
+func (s *Store) alter(ctx context.Context, statements ...string) error {
+	_, err := s.script(ctx, append([]string{fmt.Sprintf("set local lock_timeout = %d", dayLockTimeout.Milliseconds())}, statements...)...)
+	return err
+}
+
+// dropDays drops the days before first.
+func (s *Store) dropDays(ctx context.Context, table string, first int32) error {
+	made, err := s.days(ctx, table)
+	if err != nil {
+		return err
+	}
+	for _, d := range made {
+		if d >= first {
+			continue
+		}
+		if err := s.dropDay(ctx, table, d); err != nil {
+			return fmt.Errorf("drop a day of %s: %w", table, err)
+		}
+	}
+	if table == "quarantine" {
+		return nil // what is in the default partition waits for its channel
+	}
+	return s.deleteBatches(ctx, fmt.Sprintf(
+		"delete from parley.%[1]s_default where ctid = any(array(select ctid from parley.%[1]s_default where day < %[2]d limit %[3]d))", table, first, pruneBatch))
+}
+
+func (s *Store) dropDay(ctx context.Context, table string, d int32) error {
+	own := "parley." + dayTable(table, d)
+	if table == "quarantine" {
+		found, err := s.script(ctx, "select 1 from "+own+" limit 1")
+		if err != nil || len(found[len(found)-1].Rows) > 0 {
+			return err
+		}
+	}
+	err := s.alter(ctx, fmt.Sprintf("alter table parley.%s detach partition %s", table, own), "drop table "+own)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "42P01" {
+		return nil // another node has dropped it
+	}
+	return err
+}
+
+// pruneDeliveries deletes what has not changed since a day, and watermarks as old.
+func (s *Store) pruneDeliveries(ctx context.Context, first int32) error {
+	return errors.Join(
+		s.deleteBatches(ctx, fmt.Sprintf(
+			"delete from parley.delivery where ctid = any(array(select ctid from parley.delivery where day < %d limit %d))", first, pruneBatch)),
+		s.deleteBatches(ctx, fmt.Sprintf(
+			"delete from parley.watermark where ctid = any(array(select ctid from parley.watermark where at < %d limit %d))", int64(first)*msPerDay, pruneBatch)),
+	)
+}
+
+// deleteBatches runs a statement until it has nothing more to delete.
+func (s *Store) deleteBatches(ctx context.Context, sql string) error {
+	for {
+		done, err := s.script(ctx, sql)
+		if err != nil || done[len(done)-1].CommandTag.RowsAffected() < pruneBatch {
+			return err
+		}
+	}
+}

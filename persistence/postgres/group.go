@@ -1,0 +1,175 @@
+package postgres
+
+import (
+	"encoding/json"
+
+	"github.com/parleychat/parley"
+)
+
+// group is commits on their way into one transaction, as the arrays that its
+// statements take. The places of commits in them begin with 1, as SQL counts.
+type group struct {
+	of      []int // places in the caller's list
+	commits []*parley.Commit
+	bytes   int
+
+	fresh                    [][]byte // conversations that may have no row
+	convs                    [][]byte
+	baseVersions, baseTokens []int64
+	shards                   []int16
+	through                  []int64
+	sawFrom, sawTo           []int32
+	versions, tokens         []int64
+	formats                  []int16
+	snapshots                [][]byte
+	sawSeqs, sawTokens       []int64
+
+	sent      outboxRows
+	cancelled struct {
+		places []int32
+		ids    [][16]byte
+	}
+	set  timerRows
+	seen struct {
+		places, days []int32
+		convs, keys  [][]byte
+		at           []int64
+	}
+	records struct {
+		places         []int32
+		convs, records [][]byte
+		versions       []int64
+	}
+	dead deadRows
+}
+
+type outboxRows struct {
+	places                []int32
+	ids                   [][16]byte
+	channels, convs, data [][]byte
+	ordinals, at          []int64
+	first                 []bool
+}
+
+type timerRows struct {
+	places            []int32
+	ids               [][16]byte
+	shards            []int16
+	convs, keys, data [][]byte
+	due               []int64
+}
+
+type deadRows struct {
+	places                      []int32
+	brands, convs, causes, data [][]byte
+	ids                         [][16]byte
+	at, seqs                    []int64
+}
+
+// add takes a commit in. Commits are added in the order of their keys.
+func (g *group) add(i int, c *parley.Commit) {
+	g.of, g.commits = append(g.of, i), append(g.commits, c)
+	place, key := int32(len(g.of)), conversationKey(c.Conversation)
+	if c.Base == (parley.Version{}) {
+		g.fresh = append(g.fresh, key)
+	}
+	g.convs, g.shards = append(g.convs, key), append(g.shards, int16(c.Conversation.Shard()))
+	g.baseVersions, g.baseTokens = append(g.baseVersions, int64(c.Base.Number)), append(g.baseTokens, int64(c.Base.Token))
+	g.versions, g.tokens = append(g.versions, int64(c.Next.Version.Number)), append(g.tokens, int64(c.Next.Version.Token))
+	snapshot, format := packSnapshot(&c.Next)
+	g.snapshots, g.formats = append(g.snapshots, snapshot), append(g.formats, format)
+	g.bytes += len(snapshot) + len(c.History)
+	g.through = append(g.through, int64(c.Through))
+	g.sawFrom = append(g.sawFrom, int32(len(g.sawSeqs))+1)
+	for _, row := range c.Saw {
+		g.sawSeqs, g.sawTokens = append(g.sawSeqs, int64(row.Seq)), append(g.sawTokens, int64(row.Token))
+	}
+	g.sawTo = append(g.sawTo, int32(len(g.sawSeqs)))
+	g.addOutbox(place, key, c)
+	g.addTimers(place, key, c)
+	g.addRecords(place, key, c)
+}
+
+// addOutbox adds messages. Only the first may be at the head of its conversation.
+func (g *group) addOutbox(place int32, key []byte, c *parley.Commit) {
+	channel := channelKey(c.Conversation.Channel)
+	o := &g.sent
+	for n := range c.Outbox {
+		m := &c.Outbox[n]
+		data := encodeSend(m.Send)
+		o.places, o.ids, o.channels = append(o.places, place), append(o.ids, m.ID), append(o.channels, channel)
+		o.convs, o.ordinals, o.at = append(o.convs, key), append(o.ordinals, int64(m.Ordinal)), append(o.at, toMS(m.At))
+		o.data, o.first = append(o.data, data), append(o.first, n == 0)
+		g.bytes += len(data)
+	}
+}
+
+// addTimers adds timers, each with the input that it will be, so that moving it
+// to the inbox needs nobody to read it.
+func (g *group) addTimers(place int32, key []byte, c *parley.Commit) {
+	for _, t := range c.CancelTimers {
+		g.cancelled.places, g.cancelled.ids = append(g.cancelled.places, place), append(g.cancelled.ids, t.ID)
+	}
+	s := &g.set
+	for _, t := range c.SetTimers {
+		eventKey := parley.NewEventKey("timer", c.Conversation.String(), t.ID.String())
+		s.places, s.ids, s.shards = append(s.places, place), append(s.ids, t.ID), append(s.shards, int16(c.Conversation.Shard()))
+		s.convs, s.due = append(s.convs, key), append(s.due, toMS(t.Due))
+		s.keys, s.data = append(s.keys, eventKey[:]), append(s.data, encodeTimer(t))
+	}
+}
+
+func (g *group) addRecords(place int32, key []byte, c *parley.Commit) {
+	for _, k := range c.Evicted {
+		at := toMS(k.At)
+		g.seen.places, g.seen.days = append(g.seen.places, place), append(g.seen.days, day(at))
+		g.seen.convs, g.seen.keys, g.seen.at = append(g.seen.convs, key), append(g.seen.keys, k.Key[:]), append(g.seen.at, at)
+	}
+	if len(c.History) > 0 {
+		h := &g.records
+		h.places = append(h.places, place)
+		h.convs, h.records = append(h.convs, key), append(h.records, c.History)
+		h.versions = append(h.versions, int64(c.Next.Version.Number))
+	}
+	for n := range c.Dead {
+		d := &c.Dead[n]
+		r := &g.dead
+		r.places, r.brands, r.ids = append(r.places, place), append(r.brands, bytesOf(d.Conversation.Channel.Brand)), append(r.ids, d.ID)
+		r.convs, r.at, r.causes = append(r.convs, conversationKey(d.Conversation)), append(r.at, toMS(d.At)), append(r.causes, bytesOf(d.Cause))
+		r.seqs, r.data = append(r.seqs, int64(d.Seq)), append(r.data, some(d.Data))
+	}
+}
+
+// arguments are those of applySQL, in its order.
+func (g *group) arguments(now *int64) []any {
+	s, t, d := &g.sent, &g.set, &g.dead
+	return []any{
+		g.convs, g.shards, g.through, g.sawFrom, g.sawTo, g.versions, g.tokens, g.formats, g.snapshots, array(g.sawSeqs), array(g.sawTokens),
+		array(s.places), array(s.ids), array(s.channels), array(s.convs), array(s.ordinals), array(s.at), array(s.data), array(s.first),
+		array(g.cancelled.places), array(g.cancelled.ids),
+		array(t.places), array(t.ids), array(t.shards), array(t.convs), array(t.due), array(t.keys), array(t.data),
+		array(g.seen.places), array(g.seen.days), array(g.seen.convs), array(g.seen.keys), array(g.seen.at),
+		array(g.records.places), now, array(g.records.convs), array(g.records.versions), array(g.records.records),
+		array(d.places), array(d.brands), array(d.ids), array(d.convs), array(d.at), array(d.causes), array(d.seqs), array(d.data),
+	}
+}
+
+// array is of as an array, empty rather than null.
+func array[T any](of []T) []T {
+	if of == nil {
+		return []T{}
+	}
+	return of
+}
+
+// encodeSend is the stored form of a message's content.
+func encodeSend(s parley.Send) []byte {
+	b, _ := json.Marshal(s) // strings always have a form
+	return b
+}
+
+// encodeTimer is the input that a timer will be.
+func encodeTimer(t parley.Timer) []byte {
+	b, _ := parley.EncodeInput(parley.TimerFired{Name: t.Name, Generation: t.Generation, Due: fromMS(toMS(t.Due))}) // as above
+	return b
+}
