@@ -161,6 +161,8 @@ func libraryError(s source, target string) error {
 		return fmt.Errorf("library %s is for tests only", row)
 	case s.folder == "." && !s.test:
 		return fmt.Errorf("the root package imports the standard library only, not %s", row)
+	case s.testing() && matches(lib.testHomes, s.folder):
+		return nil
 	case !matches(lib.homes, s.folder):
 		return fmt.Errorf("library %s is at home in %s, not in %s; call what that package offers, or decide on it and change the row in layout_test.go", row, strings.Join(lib.homes, ", "), s.folder)
 	}
@@ -240,6 +242,8 @@ func TestLayoutRules(t *testing.T) {
 		{"name that only begins like one", goFile("meta/a.go", `"github.com/valyala/fasthttpx"`+"\n"), "not in the layout"},
 		{"library in the root", file{"a.go", "// Package parley is an example.\npackage parley\n\nimport \"github.com/prometheus/client_golang/prometheus\"\n"}, "standard library only"},
 		{"new library", goFile("node/a.go", `"example.com/left/pad"`+"\n"), "library example.com/left/pad is not in the layout"},
+		{"library of a package's tests", goFile("persistence/pgserver/a_test.go", `"github.com/jackc/pgx/v5"`+"\n"), ""},
+		{"that library in its code", goFile("persistence/pgserver/a.go", `"github.com/jackc/pgx/v5"`+"\n"), "at home in persistence/postgres"},
 		{"test library in code", goFile("node/a.go", `"pgregory.net/rapid"`+"\n"), "for tests only"},
 		{"test library in a test", goFile("node/a_test.go", `"pgregory.net/rapid"`+"\n"), ""},
 		{"test library in a package of tests", goFile("persistence/storetest/a.go", `"pgregory.net/rapid"`+"\n"), ""},

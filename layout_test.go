@@ -27,6 +27,7 @@ var packages = map[string][]string{
 	"persistence/embedded": {"."},
 	"persistence/memory":   {"."},
 	"persistence/postgres": {"."},
+	"persistence/pgserver": {}, // a PostgreSQL to run against, not the store
 
 	"ingress":  {".", "meta"},
 	"egress":   {".", "meta"},
@@ -69,8 +70,9 @@ var testRows = map[string][]string{
 
 // library is the home of an outside library, or of a family of them.
 type library struct {
-	homes []string // folders, as in packages; "all" for everywhere but the root
-	tests bool     // for tests and the packages that hold them only
+	homes     []string // folders, as in packages; "all" for everywhere but the root
+	testHomes []string // where tests, and the packages that hold them, may use it beyond that
+	tests     bool     // for tests and the packages that hold them only
 }
 
 // libraries are keyed by the import path up to which they match.
@@ -83,7 +85,7 @@ var libraries = map[string]library{
 	"github.com/hashicorp/memberlist":    {homes: []string{"cluster"}},
 	"github.com/cespare/xxhash/v2":       {homes: []string{"cluster"}},
 	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}},
-	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres"}},
+	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres"}, testHomes: []string{"persistence/pgserver", "persistence/pgserver/*"}},
 	"github.com/pressly/goose/v3":        {homes: []string{"persistence/postgres"}},
 	"github.com/klauspost/compress":      {homes: []string{"persistence/postgres"}}, // s2, for states; pebble links it anyway
 	"golang.org/x/time":                  {homes: []string{"egress"}},
@@ -95,8 +97,8 @@ var libraries = map[string]library{
 	"github.com/goccy/go-yaml":           {homes: []string{"node"}},
 
 	// What the operating system says: a mapped file, a directory's lock, room on
-	// the disk, another process's CPU time.
-	"golang.org/x/sys": {homes: []string{"actors", "egress", "persistence/embedded", "persistence/postgres", "node", "bench/*"}},
+	// the disk, another process's CPU time, the memory that it left.
+	"golang.org/x/sys": {homes: []string{"actors", "egress", "persistence/embedded", "persistence/pgserver", "persistence/postgres", "node", "bench/*"}},
 
 	// Each package has its own metrics.
 	"github.com/prometheus/client_golang": {homes: []string{"all"}},
