@@ -42,11 +42,12 @@ var packages = map[string][]string{
 	"examples":   {}, // holds tests only: the transcripts of all of them
 	"examples/*": {".", "flow"},
 
-	// Packages that hold tests: the exam of the stores, the simulated Meta, the
-	// player of transcripts.
-	"persistence/storetest": {"."},
-	"meta/metatest":         {"meta"},
-	"flow/flowtest":         {".", "flow"},
+	// Packages that hold tests: the exam of the stores, the databases that they
+	// run in, the simulated Meta, the player of transcripts.
+	"persistence/storetest":       {"."},
+	"persistence/pgserver/pgtest": {"persistence/pgserver"},
+	"meta/metatest":               {"meta"},
+	"flow/flowtest":               {".", "flow"},
 
 	// What is measured is the whole line; the bare server is what it is measured with.
 	"bench":      {"all"},
@@ -56,7 +57,7 @@ var packages = map[string][]string{
 
 // testImports are what the tests of any package may import beyond its own row:
 // the fakes, the exams, and the root whose words they are spoken in.
-var testImports = []string{".", "persistence/memory", "persistence/storetest", "meta/metatest", "flow/flowtest"}
+var testImports = []string{".", "persistence/memory", "persistence/pgserver", "persistence/pgserver/*", "persistence/storetest", "meta/metatest", "flow/flowtest"}
 
 // testRows are what the tests of single packages may import beyond that.
 var testRows = map[string][]string{
@@ -145,7 +146,7 @@ func readTree(root fs.FS) ([]file, error) {
 		if d.IsDir() {
 			return skipFolder(name)
 		}
-		if !d.Type().IsRegular() || strings.HasSuffix(name, ".test") || strings.HasSuffix(name, ".out") {
+		if !d.Type().IsRegular() || name == ".git" || strings.HasSuffix(name, ".test") || strings.HasSuffix(name, ".out") {
 			return nil
 		}
 		info, err := d.Info()
