@@ -12,9 +12,10 @@ import (
 // overdueSQL looks at the oldest rows only: there may be millions behind them. It
 // tells how many it looked at.
 const overdueSQL = `
-with old as materialized (
+with now as materialized (select ` + clock + ` as ms
+), old as materialized (
     select b.conv, b.seq from parley.inbox b
-    where b.received < ` + clock + ` - $2::bigint and ($3::smallint[] is null or b.shard = any($3::smallint[]))
+    where b.received < (select ms from now) - $2::bigint and ($3::smallint[] is null or b.shard = any($3::smallint[]))
     order by b.received, b.seq limit $5
 )
 select o.conv, (select count(*) from old) from old o group by o.conv order by min(o.seq) limit $4`

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -66,12 +67,25 @@ func (s *Store) send(ctx context.Context, pool *pgxpool.Pool, b *batch) error {
 	own := sessionOf(conn.Conn())
 	own.warned.Store(false)
 	if err := conn.SendBatch(ctx, &b.Batch).Close(); err != nil {
+		leave(ctx, conn.Conn(), err)
 		return err
 	}
 	if own.warned.Load() {
 		return errWarned
 	}
 	return nil
+}
+
+// readOnly is the answer of a database that has become a standby.
+const readOnly = "25006"
+
+// leave closes a connection to a database that takes no writes any more: the next
+// one may lead to its successor.
+func leave(ctx context.Context, c *pgx.Conn, cause error) {
+	var pg *pgconn.PgError
+	if errors.As(cause, &pg) && pg.Code == readOnly {
+		_ = c.Close(ctx) // it has nothing to lose
+	}
 }
 
 // script runs statements that are run once, as one transaction: nothing of them is
@@ -116,6 +130,7 @@ func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, steps ...func(
 			err = conn.SendBatch(ctx, &b.Batch).Close()
 		}
 		if err != nil {
+			leave(ctx, conn.Conn(), err)
 			rollback(ctx, conn.Conn())
 			return err
 		}

@@ -33,8 +33,9 @@ with now as materialized (select ` + clock + ` as ms
     order by o.due, o.id limit $5
 ), judged as materialized (
     select c.tid, c.due, c.id,
-        exists (select 1 from parley.outbox p where p.conv = c.conv and p.ordinal < c.ordinal) as behind,
-        exists (select 1 from parley.merged m join parley.outbox p on p.conv = m.younger where m.survivor = c.conv) as waits
+        (select true from parley.outbox p where p.conv = c.conv and p.ordinal < c.ordinal limit 1) is not null as behind,
+        (select true from parley.merged m cross join lateral (select 1 from parley.outbox p where p.conv = m.younger limit 1) p
+            where m.survivor = c.conv limit 1) is not null as waits
     from candidate c
 ), head as materialized (
     select j.tid from judged j where not j.behind and not j.waits order by j.due, j.id limit $4

@@ -1,0 +1,26 @@
+package postgres
+
+// Statements are all that the store sends, by the name of their constant.
+func Statements() map[string]string {
+	return map[string]string{
+		"againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "buryMessagesSQL": buryMessagesSQL,
+		"claimSQL": claimSQL, "deadLettersSQL": deadLettersSQL, "fireSQL": fireSQL, "historySQL": historySQL,
+		"holdSQL": holdSQL, "insertConversationsSQL": insertConversationsSQL, "insertQuarantinedSQL": insertQuarantinedSQL,
+		"insertReceiptsSQL": insertReceiptsSQL, "insertRowsSQL": insertRowsSQL, "leaseSQL": leaseSQL, "listDaysSQL": listDaysSQL,
+		"loadRowsSQL": loadRowsSQL, "loadSnapshotSQL": loadSnapshotSQL, "lockContactsSQL": lockContactsSQL,
+		"lockConversationsSQL": lockConversationsSQL, "lockSnapshotsSQL": lockSnapshotsSQL, "lookUpSQL": lookUpSQL,
+		"makeKnownSQL": makeKnownSQL, "nextDueSQL": nextDueSQL, "nextTimerSQL": nextTimerSQL, "noteMergedSQL": noteMergedSQL,
+		"olderSQL": olderSQL, "orphanSQL": orphanSQL, "overdueEachSQL": overdueEachSQL, "overdueSQL": overdueSQL,
+		"promoteSQL": promoteSQL, "quarantinedSQL": quarantinedSQL, "raiseWatermarksSQL": raiseWatermarksSQL,
+		"readAttemptedSQL": readAttemptedSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
+		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
+		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
+		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "vitalsSQL": vitalsSQL, "writeDeliveriesSQL": writeDeliveriesSQL,
+	}
+}
+
+// Settings are those of a session of the store's.
+func Settings() [][2]string { return settings() }
+
+// Prelude is what a transaction begins with where sessions are shared.
+func Prelude() string { return preludeSQL() }
