@@ -3,6 +3,7 @@ package pgserver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,6 +18,14 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv(orphanVariable) != "" {
 		os.Exit(beOrphaned())
+	}
+	if os.Getenv(findVariable) != "" {
+		bin, err := pgserver.Find()
+		if err != nil {
+			bin = err.Error()
+		}
+		fmt.Print(bin)
+		return
 	}
 	goleak.VerifyTestMain(m)
 }
