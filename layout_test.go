@@ -27,7 +27,10 @@ var packages = map[string][]string{
 	"persistence/embedded": {"."},
 	"persistence/memory":   {"."},
 	"persistence/postgres": {"."},
-	"persistence/pgserver": {}, // a PostgreSQL to run against, not the store
+
+	// A PostgreSQL to run against, and what breaks between it and the store.
+	"persistence/pgserver":            {},
+	"persistence/pgserver/faultproxy": {},
 
 	"ingress":  {".", "meta"},
 	"egress":   {".", "meta"},
