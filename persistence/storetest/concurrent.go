@@ -41,6 +41,7 @@ func runConcurrent(t *testing.T, open Open) {
 		"EachMessageIsClaimedOnceInOrder":      concurrentClaims,
 		"EachTimerFiresOnce":                   concurrentTimers,
 		"OneHolder":                            concurrentLeases,
+		"GroupsOfTheSameDoNotFail":             concurrentGroups,
 	})
 }
 
@@ -106,6 +107,44 @@ func concurrentCommits(t *testing.T, d *desk) {
 		t.Fatal(err)
 	}
 	d.same("records", len(records), len(taken))
+}
+
+// concurrentGroups lets all commit groups of the same conversations, new ones and
+// known ones, each in another order: a commit may lose, a group never fails.
+func concurrentGroups(t *testing.T, d *desk) {
+	const conversations, groups = 24, 12
+	d.together(func(ctx context.Context, w int, own *desk) error {
+		for round := range groups {
+			var turns []parley.Commit
+			for i := range conversations {
+				// Half of them are new in each round.
+				name := fmt.Sprint(round*(i%2), "-", (i*(2*w+1)+w)%conversations)
+				loaded, err := own.Load(ctx, conv(name), 0)
+				if err != nil {
+					return err
+				}
+				turns = append(turns, own.turn(loaded))
+			}
+			errs, err := own.Commit(ctx, turns)
+			if err != nil {
+				return fmt.Errorf("group %d: %w", round, err)
+			}
+			for _, err := range errs {
+				if err != nil && !errors.Is(err, parley.ErrConflict) {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	for i := range conversations {
+		c := conv(fmt.Sprint("0-", i))
+		records, err := d.History(t.Context(), c, 0, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.same("records of "+string(c.Contact), uint64(len(records)), d.load(c).Snapshot.Version.Number)
+	}
 }
 
 // rowsTaken is what the commits of one conversation consumed, by the version

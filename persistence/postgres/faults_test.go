@@ -1,0 +1,411 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/persistence/pgserver"
+	"github.com/parleychat/parley/persistence/pgserver/faultproxy"
+	"github.com/parleychat/parley/persistence/postgres"
+)
+
+// own starts a server for one test, with the schema in it.
+func own(t *testing.T) *pgserver.Server {
+	t.Helper()
+	if _, err := pgserver.Find(); err != nil {
+		t.Skip(err) // database says it loudly, or fails
+	}
+	server, err := pgserver.Start(t.Context(), pgserver.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := postgres.Migrate(t.Context(), server.URL("postgres")); err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// proxied is a store behind a proxy that breaks what is between it and its server.
+func proxied(t *testing.T, server *pgserver.Server) (*faultproxy.Proxy, *postgres.Store) {
+	t.Helper()
+	proxy, err := faultproxy.New(t.Context(), server.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := proxy.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	url, err := proxy.URL(server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proxy, open(t, postgres.Config{URL: url})
+}
+
+func hello(name string) parley.Event {
+	return parley.Event{
+		Channel:  parley.Channel{Brand: "acme", Kind: parley.Messenger, ID: "page"},
+		Contacts: []parley.Contact{parley.Contact("user:" + name)},
+		Key:      parley.NewEventKey(name), Input: parley.Message{ID: name, Text: "hello"},
+	}
+}
+
+// say appends one message.
+func say(t *testing.T, s *postgres.Store, name string) parley.Pending {
+	t.Helper()
+	rows, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{hello(name)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows[0]
+}
+
+// echo is a bot that repeats what it hears.
+func echo() *parley.Bot {
+	return &parley.Bot{Name: "echo", Version: 1, Behavior: parley.BehaviorFunc(func(turn *parley.Turn) error {
+		if m, ok := turn.Input().(parley.Message); ok {
+			turn.Say(m.Text)
+		}
+		return nil
+	})}
+}
+
+// turnOf is a commit as an actor makes it.
+func turnOf(t *testing.T, s *postgres.Store, c parley.Conversation) parley.Commit {
+	t.Helper()
+	loaded, err := s.Load(t.Context(), c, parley.MaxPendingPerTurn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var nonce [16]byte
+	copy(nonce[:], fmt.Sprintf("%016d", time.Now().UnixNano()%1e16))
+	return parley.Step(echo(), loaded.Snapshot, loaded.Pending, parley.Circumstance{Nonce: nonce})
+}
+
+// TestLostAnswer: the server commits and the client never hears of it. The
+// outcome is open, and looking finds it done, once.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	proxy, s := proxied(t, own(t))
+	p := say(t, s, "a")
+	turn := turnOf(t, s, p.Conversation)
+	proxy.LoseAnswers(1, executes)
+	if _, err := s.Commit(t.Context(), []parley.Commit{turn}); !errors.Is(err, parley.ErrUnavailable) {
+		t.Fatalf("commit without an answer: %v", err)
+	}
+	if proxy.Lost() != 1 {
+		t.Fatalf("%d answers were lost", proxy.Lost())
+	}
+	loaded, err := s.Load(t.Context(), p.Conversation, 10)
+	if err != nil || loaded.Snapshot.Version != turn.Next.Version || len(loaded.Pending) != 0 {
+		t.Fatalf("after it: version %v, want %v, %d rows: %v", loaded.Snapshot.Version, turn.Next.Version, len(loaded.Pending), err)
+	}
+	errs, err := s.Commit(t.Context(), []parley.Commit{turn})
+	if err != nil || !errors.Is(errs[0], parley.ErrConflict) {
+		t.Fatalf("commit again: %v %v", errs, err)
+	}
+	if b, err := s.Backlog(t.Context()); err != nil || b.Unsent != 1 {
+		t.Fatalf("%d messages: %v", b.Unsent, err)
+	}
+}
+
+// executes picks the round trips that do something, and not those that prepare it.
+func executes(sent []faultproxy.Message) bool {
+	return slices.ContainsFunc(sent, func(m faultproxy.Message) bool { return m.Type == 'E' })
+}
+
+// TestLostAnswerOfAppend: what is appended again is there twice, with the same
+// key, and takes effect once.
+func TestLostAnswerOfAppend(t *testing.T) {
+	t.Parallel()
+	proxy, s := proxied(t, own(t))
+	say(t, s, "warm") // statements are prepared
+	proxy.LoseAnswers(1, executes)
+	a := parley.Arrivals{Events: []parley.Event{hello("a")}}
+	if _, err := s.Append(t.Context(), a); !errors.Is(err, parley.ErrUnavailable) {
+		t.Fatalf("append without an answer: %v", err)
+	}
+	rows, err := s.Append(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn := turnOf(t, s, rows[0].Conversation)
+	if len(turn.Saw) != 2 || len(turn.Outbox) != 1 {
+		t.Fatalf("%d rows, %d replies; want 2 and 1", len(turn.Saw), len(turn.Outbox))
+	}
+}
+
+// TestHangingDatabase: a call ends with its context, and the next one works as
+// soon as the database does.
+func TestHangingDatabase(t *testing.T) {
+	t.Parallel()
+	proxy, s := proxied(t, own(t))
+	say(t, s, "a")
+	proxy.Hang()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := s.Append(ctx, parley.Arrivals{Events: []parley.Event{hello("b")}}); !errors.Is(err, parley.ErrUnavailable) {
+		t.Fatalf("append to a hanging database: %v", err)
+	}
+	proxy.Pass()
+	say(t, s, "c")
+}
+
+// administrator is a connection beside the store's.
+func administrator(t *testing.T, server *pgserver.Server) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.WithoutCancel(t.Context())) }) // the server may have ended
+	return c
+}
+
+func run(t *testing.T, c *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := c.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await polls until a query of the administrator's says true.
+func await(t *testing.T, c *pgx.Conn, what, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		var yes bool
+		if err := c.QueryRow(ctx, sql).Scan(&yes); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if yes {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+const waitingForStandby = `select count(*) > 0 from pg_stat_activity where wait_event = 'SyncRep' and application_name = 'parley'`
+
+// TestWarningIsNoCommit: a wait for a synchronous standby that is cancelled
+// reports success, with a warning. That must not become an acknowledgement.
+func TestWarningIsNoCommit(t *testing.T) {
+	t.Parallel()
+	server := own(t)
+	s := open(t, postgres.Config{URL: server.URL("postgres")})
+	say(t, s, "a")
+	c := administrator(t, server)
+	run(t, c, "alter system set synchronous_commit = on")
+	run(t, c, "alter system set synchronous_standby_names = 'ghost'")
+	run(t, c, "select pg_reload_conf()")
+	appended := make(chan error, 1)
+	go func() {
+		_, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{hello("b")}})
+		appended <- err
+	}()
+	await(t, c, "the append waits for the standby", waitingForStandby)
+	run(t, c, "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'")
+	if err := <-appended; !errors.Is(err, parley.ErrUnavailable) {
+		t.Fatalf("append that is not replicated: %v", err)
+	}
+	run(t, c, "alter system reset synchronous_standby_names")
+	run(t, c, "select pg_reload_conf()")
+	say(t, s, "c")
+}
+
+// TestTimeoutNeverCancels: the server goes on with what a client gave up.
+func TestTimeoutNeverCancels(t *testing.T) {
+	t.Parallel()
+	server := own(t)
+	s := open(t, postgres.Config{URL: server.URL("postgres")})
+	p := say(t, s, "a")
+	turn := turnOf(t, s, p.Conversation)
+	c := administrator(t, server)
+	run(t, c, "alter system set synchronous_commit = on")
+	run(t, c, "alter system set synchronous_standby_names = 'ghost'")
+	run(t, c, "select pg_reload_conf()")
+	await(t, c, "the setting has arrived", "select current_setting('synchronous_standby_names') = 'ghost'")
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	if _, err := s.Commit(ctx, []parley.Commit{turn}); !errors.Is(err, parley.ErrUnavailable) {
+		t.Fatalf("commit that waits for a standby: %v", err)
+	}
+	for range 20 { // while pgx closes the connection
+		await(t, c, "the server still waits", waitingForStandby)
+		time.Sleep(10 * time.Millisecond)
+	}
+	run(t, c, "alter system reset synchronous_standby_names")
+	run(t, c, "select pg_reload_conf()")
+	await(t, c, "the commit is there", "select count(*) = 1 from parley.outbox")
+}
+
+// TestBusyConversationIsAConflict: somebody holds the lock of a conversation. The
+// others of the group don't wait for it.
+func TestBusyConversationIsAConflict(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	s := open(t, postgres.Config{URL: url})
+	var turns []parley.Commit
+	for _, name := range []string{"a", "b", "c"} {
+		turn := turnOf(t, s, say(t, s, name).Conversation)
+		if _, err := s.Commit(t.Context(), []parley.Commit{turn}); err != nil {
+			t.Fatal(err)
+		}
+		turns = append(turns, turnOf(t, s, say(t, s, name).Conversation))
+	}
+	stranger, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stranger.Close(context.WithoutCancel(t.Context())) }()
+	run(t, stranger, "begin")
+	run(t, stranger, "select 1 from parley.conversation where conv = 'acme/messenger/page/user:b' for update")
+	errs, err := s.Commit(t.Context(), turns)
+	if err != nil || errs[0] != nil || errs[2] != nil || !errors.Is(errs[1], parley.ErrConflict) {
+		t.Fatalf("group with a busy conversation: %v %v", errs, err)
+	}
+	run(t, stranger, "rollback")
+	if errs, err := s.Commit(t.Context(), turns[1:2]); err != nil || errs[0] != nil {
+		t.Fatalf("after the lock is gone: %v %v", errs, err)
+	}
+}
+
+// TestOneBadRowDoesNotFailTheGroup: the database refuses one value of a group.
+func TestOneBadRowDoesNotFailTheGroup(t *testing.T) {
+	t.Parallel()
+	s := open(t, postgres.Config{URL: database(t)})
+	var turns []parley.Commit
+	for i := range 9 {
+		turns = append(turns, turnOf(t, s, say(t, s, fmt.Sprint(i)).Conversation))
+	}
+	turns[4].Outbox = append(turns[4].Outbox, turns[4].Outbox[0]) // one id twice
+	errs, err := s.Commit(t.Context(), turns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range errs {
+		if (err != nil) != (i == 4) || errors.Is(err, parley.ErrConflict) || errors.Is(err, parley.ErrUnavailable) {
+			t.Errorf("commit %d: %v", i, err)
+		}
+	}
+	if b, err := s.Backlog(t.Context()); err != nil || b.Pending != 1 || b.Unsent != 8 {
+		t.Errorf("backlog %+v: %v", b, err)
+	}
+}
+
+// TestOverlongNames: what no index takes is refused as data, and not as a
+// failure of the database.
+func TestOverlongNames(t *testing.T) {
+	t.Parallel()
+	s := open(t, postgres.Config{URL: database(t)})
+	long := string(make([]byte, 5000))
+	e := hello("x")
+	e.Contacts[0] += parley.Contact(long)
+	if _, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{e}}); err == nil || errors.Is(err, parley.ErrUnavailable) {
+		t.Errorf("event of an overlong contact: %v", err)
+	}
+	_, err := s.Append(t.Context(), parley.Arrivals{
+		Receipts:    []parley.Receipt{{Channel: e.Channel, Status: parley.StatusRead, ProviderID: long, Contact: parley.Contact("user:" + long), Watermark: time.Now()}},
+		Quarantined: []parley.Quarantined{{App: "app", Kind: parley.Messenger, ChannelID: long, Body: []byte("{}")}},
+	})
+	if err != nil {
+		t.Errorf("overlong ids: %v", err)
+	}
+	l, err := s.Lease(t.Context(), e.Channel, "s", time.Minute, parley.Lease{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := s.Fold(t.Context(), l, 10); n != 1 || err != nil {
+		t.Errorf("folded %d: %v", n, err)
+	}
+}
+
+// TestTerminatedSessions: sessions are ended from outside while work goes on.
+func TestTerminatedSessions(t *testing.T) {
+	t.Parallel()
+	server := own(t)
+	s := open(t, postgres.Config{URL: server.URL("postgres")})
+	c := administrator(t, server)
+	for i := range 20 {
+		run(t, c, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'parley'")
+		var err error
+		for range 20 { // the sessions that a pool still believes in are few
+			if _, err = s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{hello(fmt.Sprint(i))}}); err == nil {
+				break
+			}
+			if !errors.Is(err, parley.ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		if err != nil {
+			t.Fatalf("append after all sessions have ended: %v", err)
+		}
+	}
+}
+
+// TestFailOverWithoutTheLastCommits: an asynchronous standby is promoted that
+// hasn't heard of the last commits. Its numbers come again; what was made of the
+// lost rows must not be taken for what is made of those that have their numbers
+// now.
+func TestFailOverWithoutTheLastCommits(t *testing.T) {
+	t.Parallel()
+	primary := own(t)
+	s := open(t, postgres.Config{URL: primary.URL("postgres")})
+	standby, err := primary.Standby(t.Context(), pgserver.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	a := say(t, s, "a")
+	first := turnOf(t, s, a.Conversation)
+	await(t, administrator(t, primary), "the standby has it", "select coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false) from pg_stat_replication")
+	deaf := administrator(t, standby)
+	run(t, deaf, "alter system set primary_conninfo = ''")
+	run(t, deaf, "select pg_reload_conf()")
+	await(t, deaf, "the standby is cut off", "select count(*) = 0 from pg_stat_wal_receiver")
+	lost := say(t, s, "b")
+	ofLost := turnOf(t, s, lost.Conversation)
+	if errs, err := s.Commit(t.Context(), []parley.Commit{first}); err != nil || errs[0] != nil {
+		t.Fatalf("commit that will be lost: %v %v", errs, err)
+	}
+	second := turnOf(t, s, say(t, s, "a").Conversation) // from the version that will be lost
+	if err := primary.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, postgres.Config{URL: standby.URL("postgres")})
+	var again parley.Pending
+	for again.Seq < lost.Seq { // a promoted standby begins a little later in a sequence
+		again = say(t, s, "b")
+	}
+	errs, err := s.Commit(t.Context(), []parley.Commit{ofLost, second})
+	if err != nil || !errors.Is(errs[0], parley.ErrConflict) || !errors.Is(errs[1], parley.ErrConflict) {
+		t.Fatalf("turns of lost rows and versions: %v %v", errs, err)
+	}
+	for _, c := range []parley.Conversation{a.Conversation, lost.Conversation} {
+		if errs, err := s.Commit(t.Context(), []parley.Commit{turnOf(t, s, c)}); err != nil || errs[0] != nil {
+			t.Fatalf("a turn of what there is: %v %v", errs, err)
+		}
+	}
+}
