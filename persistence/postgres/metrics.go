@@ -100,6 +100,7 @@ type vitals struct {
 
 func newVitals(s *Store) *vitals {
 	v := &vitals{store: s}
+	name := func(of string) string { return prometheus.BuildFQName("parley", "store", of) }
 	for _, g := range [][2]string{
 		{"oldest_pending_seconds", "Age of the oldest event that has not taken effect."},
 		{"oldest_xmin_transactions", "Age of the oldest transaction that holds back cleaning up, in transactions."},
@@ -112,10 +113,10 @@ func newVitals(s *Store) *vitals {
 		{"dead_letters", "Dead letters (estimate)."},
 		{"quarantined", "Updates in quarantine (estimate)."},
 	} {
-		v.gauges = append(v.gauges, prometheus.NewDesc("parley_store_"+g[0], g[1], nil, nil))
+		v.gauges = append(v.gauges, prometheus.NewDesc(name(g[0]), g[1], nil, nil))
 	}
-	v.pools = prometheus.NewDesc("parley_store_connections", "Connections to the database, by pool and state.", []string{"pool", "state"}, nil)
-	v.daysOut = prometheus.NewDesc("parley_store_days_ahead", "For how many days from now tables by day are made.", nil, nil)
+	v.pools = prometheus.NewDesc(name("connections"), "Connections to the database, by pool and state.", []string{"pool", "state"}, nil)
+	v.daysOut = prometheus.NewDesc(name("days_ahead"), "For how many days from now tables by day are made.", nil, nil)
 	return v
 }
 
