@@ -1,5 +1,6 @@
-# Everything needs Go and make, tests with -race also a C compiler; the other
-# tools are pinned in tools/go.mod, and Go builds them when they are first used.
+# Everything needs Go and make, tests with -race also a C compiler, those of the
+# PostgreSQL store a PostgreSQL (make deps sees to it); the other tools are pinned
+# in tools/go.mod, and Go builds them when they are first used.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ COVERMIN ?= 85
 DEMO ?=
 BENCH ?=
 
-.PHONY: help demo build check fmt fmt-check lint vet test sim planted fuzz cover bench microbench clean
+.PHONY: help demo build deps check fmt fmt-check lint vet test sim planted fuzz cover bench microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +31,10 @@ demo: ## play Meta and its users against a node on this machine, and judge it (D
 build: ## build bin/parley, a static binary
 	CGO_ENABLED=0 go build -trimpath -o bin/parley ./cmd/parley
 
-check: fmt-check lint vet test ## all that a change must pass: format, lint, vet, layout, tests with -race
+deps: ## see that there is a PostgreSQL for the tests: install it on Debian and Ubuntu, elsewhere say how
+	@tools/postgres.sh
+
+check: deps fmt-check lint vet test ## all that a change must pass: format, lint, vet, layout, tests with -race
 
 fmt: ## format the code
 	$(GOLANGCI) fmt
@@ -44,7 +48,7 @@ lint: ## run the linters
 vet: ## run go vet
 	go vet ./...
 
-test: ## run the tests with -race
+test: deps ## run the tests with -race
 	go test -race -timeout $(TESTTIMEOUT) ./...
 
 sim: ## run the simulation from many seeds (SEEDS=500)
