@@ -53,10 +53,10 @@ func (a *account) reaches(path string) error {
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
-			return fmt.Errorf("data directory: %w", err)
+			return fmt.Errorf("find the way to %s: %w", path, err)
 		}
 		if info.Mode()&othersSearch == 0 {
-			return fmt.Errorf("data directory: the server does not run as root, and %s is closed to others", dir)
+			return fmt.Errorf("the server does not run as root and needs %s, but %s is closed to others", path, dir)
 		}
 		if dir == filepath.Dir(dir) {
 			return nil

@@ -129,7 +129,8 @@ func (s *Server) releaseMemory() error {
 }
 
 // Pause freezes all of the server's processes where they are. Connections stay
-// open, and new ones are neither accepted nor refused.
+// open, and new ones are neither accepted nor refused. A frozen server can't die
+// with its parent: who pauses one resumes it, or stops it, come what may.
 func (s *Server) Pause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -60,6 +60,9 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	if !runs(pid) {
 		t.Fatal("the server doesn't run")
 	}
+	if group, err := syscall.Getpgid(pid); err != nil || group != pid {
+		t.Errorf("the server hears what the terminal says: its group is %d, %v", group, err)
+	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -138,10 +138,8 @@ func newServer(ctx context.Context, cfg Config) (*Server, error) {
 	if err := errors.Join(s.own(s.scratch), s.own(s.dir)); err != nil {
 		return nil, errors.Join(err, s.clean())
 	}
-	if cfg.Dir != "" {
-		if err := s.account.reaches(s.dir); err != nil {
-			return nil, errors.Join(err, s.clean())
-		}
+	if err := s.reachable(cfg.Dir != ""); err != nil {
+		return nil, errors.Join(err, s.clean())
 	}
 	return s, nil
 }
@@ -160,6 +158,15 @@ func scratchFolder() (string, error) {
 }
 
 func socketName(port int) string { return ".s.PGSQL." + strconv.Itoa(port) }
+
+// reachable says in time what the server would only say as "permission denied".
+func (s *Server) reachable(dirGiven bool) error {
+	err := errors.Join(s.account.reaches(filepath.Join(s.bin, "postgres")), s.account.reaches(s.scratch))
+	if dirGiven {
+		err = errors.Join(err, s.account.reaches(s.dir))
+	}
+	return err
+}
 
 // own makes a folder, if there is none, and gives it to the server's account.
 func (s *Server) own(folder string) error {

@@ -258,7 +258,7 @@ func TestStartFails(t *testing.T) {
 			t.Errorf("a folder that only root reaches: %v", err)
 		}
 	}
-	_, err = pgserver.Start(t.Context(), pgserver.Config{Bin: t.TempDir()})
+	_, err = pgserver.Start(t.Context(), pgserver.Config{Bin: openDir(t)})
 	if err == nil || !strings.Contains(err.Error(), "initdb") {
 		t.Errorf("an empty folder as the programs': %v", err)
 	}

@@ -19,8 +19,12 @@ import (
 const clockTick = 10 * time.Millisecond
 
 // dieWithParent has the server shut down at once when the thread that started
-// it is gone. Not SIGKILL: that would leave its shared memory behind.
-func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT }
+// it is gone. Not SIGKILL: that would leave its shared memory behind. And only
+// then: what the terminal tells the parent, Ctrl-C say, isn't for the server.
+func dieWithParent(attr *syscall.SysProcAttr) {
+	attr.Pdeathsig = syscall.SIGQUIT
+	attr.Setpgid = true
+}
 
 // removeMemory removes a shared memory segment that nobody is attached to.
 func removeMemory(id int) error {

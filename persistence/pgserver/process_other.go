@@ -13,7 +13,7 @@ import (
 )
 
 // dieWithParent has no way to say it here: a server outlives a parent that was
-// killed.
+// killed. So it stays in the parent's group, to hear Ctrl-C as well.
 func dieWithParent(*syscall.SysProcAttr) {}
 
 // removeMemory leaves a killed server's memory, of some bytes, to its successor.
