@@ -30,4 +30,7 @@ func (c *cache[K, V]) put(k K, v V) {
 	c.young[k] = v
 }
 
-func (c *cache[K, V]) clear() { c.young, c.old = map[K]V{}, nil }
+func (c *cache[K, V]) drop(k K) {
+	delete(c.young, k)
+	delete(c.old, k)
+}

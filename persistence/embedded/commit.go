@@ -103,20 +103,29 @@ func (t *txn) commit(c *parley.Commit, e encodedCommit) (conflict bool, err erro
 	if stored != c.Base || !saw(line, c) {
 		return true, nil
 	}
-	live := 0
-	for _, timer := range c.CancelTimers {
-		t.key = timerKey(t.key[:0], toMS(timer.Due), timer.ID)
-		v, err := t.get(t.key)
-		if err != nil {
-			return false, err
-		}
-		if v != nil {
-			live++
-		}
+	live, err := t.inDueList(c.CancelTimers)
+	if err != nil {
+		return false, err
 	}
 	t.take(ch, line, c, e)
 	t.counts.timers += len(c.SetTimers) - live
 	return false, nil
+}
+
+// inDueList counts the timers that are in the due list.
+func (t *txn) inDueList(timers []parley.Timer) (int, error) {
+	n := 0
+	for _, timer := range timers {
+		t.key = timerKey(t.key[:0], toMS(timer.Due), timer.ID)
+		v, err := t.get(t.key)
+		if err != nil {
+			return 0, err
+		}
+		if v != nil {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // saw reports whether the turn saw just the rows that it would consume: all up
@@ -158,7 +167,11 @@ func (t *txn) version(c parley.Conversation) (parley.Version, error) {
 // take writes a commit; t.conv is its conversation's stored form.
 func (t *txn) take(ch *channel, line *inboxLine, c *parley.Commit, e encodedCommit) {
 	for _, row := range c.Saw {
-		t.key = inboxKey(t.key[:0], t.conv, row.Seq)
+		conv := t.conv
+		if line.merged != nil {
+			conv = ch.conversation(nil, line.home(row.Seq))
+		}
+		t.key = inboxKey(t.key[:0], conv, row.Seq)
 		t.delOnce(t.key)
 	}
 	if line != nil {

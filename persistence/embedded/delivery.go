@@ -108,6 +108,27 @@ func (w *watermark) apply(d *delivery) {
 	join(w.read, w.readAt, parley.StatusRead)
 }
 
+// applyWatermarks joins the watermarks of the delivery's conversation into it,
+// and those of what that was merged into.
+func (s *Store) applyWatermarks(d *delivery, name parley.Channel) error {
+	s.mu.Lock()
+	t := txn{Store: s}
+	steps, err := t.merged(parley.Conversation{Channel: name, Contact: d.contact})
+	s.mu.Unlock()
+	for _, c := range append(steps, d.contact) {
+		if err != nil {
+			return err
+		}
+		conv := appendConversation(nil, parley.Conversation{Channel: name, Contact: c})
+		err = read(s.db, watermarkKey(nil, conv), func(v []byte) error {
+			w, err := decodeWatermark(v)
+			w.apply(d)
+			return err
+		})
+	}
+	return err
+}
+
 // Delivery tells what is known of a message by the provider's id of it.
 func (s *Store) Delivery(ctx context.Context, name parley.Channel, providerID string) (parley.Delivery, bool, error) {
 	if err := s.enter(ctx); err != nil {
@@ -121,11 +142,7 @@ func (s *Store) Delivery(ctx context.Context, name parley.Channel, providerID st
 		return err
 	})
 	if err == nil && d.known && d.contact != "" {
-		err = read(s.db, watermarkKey(nil, appendName(key, d.contact)), func(v []byte) error {
-			w, err := decodeWatermark(v)
-			w.apply(&d)
-			return err
-		})
+		err = s.applyWatermarks(&d, name)
 	}
 	if err != nil {
 		return parley.Delivery{}, false, fmt.Errorf("read delivery: %w", err)

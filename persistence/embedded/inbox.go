@@ -1,6 +1,11 @@
 package embedded
 
-import "github.com/parleychat/parley"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/parleychat/parley"
+)
 
 // inboxRow is what is in memory of a pending row: enough for a commit's check.
 type inboxRow struct {
@@ -14,6 +19,35 @@ type inboxRow struct {
 type inboxLine struct {
 	conversation parley.Conversation
 	rows         []inboxRow
+	merged       *mergedLine // nil in all but a few
+}
+
+// mergedLine is what a line has to do with a merge.
+type mergedLine struct {
+	into  *inboxLine                    // of the younger: where its rows are
+	homes map[parley.Seq]parley.Contact // of the survivor: the rows that are stored under another contact's key
+}
+
+// home is the contact under whose key a row is stored.
+func (l *inboxLine) home(seq parley.Seq) parley.Contact {
+	if l.merged != nil {
+		if home, ok := l.merged.homes[seq]; ok {
+			return home
+		}
+	}
+	return l.conversation.Contact
+}
+
+// stray notes that a row of the line is stored under another contact's key.
+func (l *inboxLine) stray(seq parley.Seq, home parley.Contact) {
+	if l.merged == nil {
+		l.merged = &mergedLine{homes: map[parley.Seq]parley.Contact{}}
+	}
+	l.merged.homes[seq] = home
+}
+
+func (l *inboxLine) sort() {
+	slices.SortFunc(l.rows, func(a, b inboxRow) int { return cmp.Compare(a.seq, b.seq) })
 }
 
 // line returns the line of c, a new one if there is none.
@@ -47,6 +81,9 @@ type arrival struct {
 }
 
 func (a *arrival) gone() bool {
+	for a.line.merged != nil && a.line.merged.into != nil {
+		a.line = a.line.merged.into
+	}
 	return len(a.line.rows) == 0 || a.line.rows[0].seq > a.row.seq
 }
 
@@ -99,6 +136,11 @@ func (s *Store) consume(ch *channel, l *inboxLine, n int) {
 		return
 	}
 	s.arrived.live -= n
+	if l.merged != nil {
+		for _, row := range l.rows[:n] {
+			delete(l.merged.homes, row.seq)
+		}
+	}
 	l.rows = l.rows[n:]
 	if len(l.rows) == 0 {
 		delete(ch.inbox, l.conversation.Contact)

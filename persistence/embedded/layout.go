@@ -23,7 +23,7 @@ import (
 //	seq, version, ordinal, due (ms) = 8 bytes, big-endian; day = 4 bytes
 const (
 	tableMeta       = '!' // name → reserved numbers, clock
-	tableAlias      = 'a' // channel contact → canonical contact
+	tableAlias      = 'a' // channel contact → canonical contact, or the next on the way to it; birth number
 	tableConv       = 'c' // conversation → parley.Snapshot
 	tableDelivery   = 'd' // channel provider-id → delivery
 	tableDeliveries = 'D' // day channel provider-id → nothing: which deliveries to look at when the day is pruned. A delivery is found by its id alone, whatever its day, so it can't lead its key

@@ -17,8 +17,8 @@ func (s *Store) Load(ctx context.Context, c parley.Conversation, limit int) (par
 		return parley.Loaded{}, err
 	}
 	defer s.leave()
-	view, rows, more := s.view(c, limit)
-	loaded, err := loadFrom(view, c, rows)
+	view, rows, homes, more := s.view(c, limit)
+	loaded, err := loadFrom(view, c, rows, homes)
 	if cerr := view.Close(); err == nil {
 		err = cerr
 	}
@@ -30,19 +30,23 @@ func (s *Store) Load(ctx context.Context, c parley.Conversation, limit int) (par
 }
 
 // view takes the rows to read and the state of the database that they belong to.
-func (s *Store) view(c parley.Conversation, limit int) (view *pebble.Snapshot, rows []inboxRow, more bool) {
+// The homes are the contacts under whose keys they are stored; nil if that is c's.
+func (s *Store) view(c parley.Conversation, limit int) (view *pebble.Snapshot, rows []inboxRow, homes []parley.Contact, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ch, ok := s.channels[c.Channel]; ok {
 		if l := ch.inbox[c.Contact]; l != nil {
 			n := min(len(l.rows), max(limit, 0))
 			rows, more = append(rows, l.rows[:n]...), n < len(l.rows)
+			for i := 0; l.merged != nil && i < n; i++ {
+				homes = append(homes, l.home(rows[i].seq))
+			}
 		}
 	}
-	return s.db.NewSnapshot(), rows, more
+	return s.db.NewSnapshot(), rows, homes, more
 }
 
-func loadFrom(view pebble.Reader, c parley.Conversation, rows []inboxRow) (parley.Loaded, error) {
+func loadFrom(view pebble.Reader, c parley.Conversation, rows []inboxRow, homes []parley.Contact) (parley.Loaded, error) {
 	loaded := parley.Loaded{Snapshot: parley.Snapshot{Conversation: c}}
 	conv := appendConversation(nil, c)
 	err := read(view, append([]byte{tableConv}, conv...), loaded.Snapshot.UnmarshalBinary)
@@ -54,6 +58,9 @@ func loadFrom(view pebble.Reader, c parley.Conversation, rows []inboxRow) (parle
 	for i, row := range rows {
 		p := &loaded.Pending[i]
 		p.Conversation, p.Seq = c, row.seq
+		if homes != nil {
+			conv = appendConversation(nil, parley.Conversation{Channel: c.Channel, Contact: homes[i]})
+		}
 		key = inboxKey(key[:0], conv, row.seq)
 		err := read(view, key, func(v []byte) error { return decodePending(p, v) })
 		if err != nil {
@@ -93,9 +100,36 @@ func (s *Store) Older(ctx context.Context, c parley.Conversation, keys []parley.
 	s.mu.Lock()
 	now := s.now()
 	s.mu.Unlock()
-	since := now - parley.SeenFor.Milliseconds()
-	conv := appendConversation(nil, c)
+	parts, err := s.parts(c)
+	if err != nil {
+		return nil, fmt.Errorf("look up older keys: %w", err)
+	}
 	found := map[parley.EventKey]bool{}
+	for _, part := range parts {
+		if err := s.olderOf(appendConversation(nil, part), keys, now, found); err != nil {
+			return nil, fmt.Errorf("look up older keys: %w", err)
+		}
+	}
+	return found, nil
+}
+
+// parts is the conversation and those that were merged into it.
+func (s *Store) parts(c parley.Conversation) ([]parley.Conversation, error) {
+	parts := []parley.Conversation{c}
+	if !manyNamed(c) {
+		return parts, nil
+	}
+	var snapshot parley.Snapshot
+	err := read(s.db, appendConversation([]byte{tableConv}, c), snapshot.UnmarshalBinary)
+	for _, contact := range snapshot.Absorbed {
+		parts = append(parts, parley.Conversation{Channel: c.Channel, Contact: contact})
+	}
+	return parts, err
+}
+
+// olderOf looks up those of keys that are not found yet.
+func (s *Store) olderOf(conv []byte, keys []parley.EventKey, now int64, found map[parley.EventKey]bool) error {
+	since := now - parley.SeenFor.Milliseconds()
 	var key []byte
 	for _, k := range keys {
 		for d := day(now) + 1; d >= day(since) && !found[k]; d-- { // tomorrow too: a turn's time may run ahead of a clock that was set back
@@ -111,11 +145,11 @@ func (s *Store) Older(ctx context.Context, c parley.Conversation, keys []parley.
 				return r.end("key seen")
 			})
 			if err != nil {
-				return nil, fmt.Errorf("look up older keys: %w", err)
+				return err
 			}
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // Overdue lists conversations with old rows: see actors.Agenda.

@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics are the store's own; what waits is read from the indexes when they
 // are asked for.
 type metrics struct {
-	appended, committed, conflicts, folded, unmerged prometheus.Counter
+	appended, committed, conflicts, folded, merged, unmerged prometheus.Counter
 
 	registerer prometheus.Registerer
 	all        []prometheus.Collector
@@ -22,7 +22,8 @@ func newMetrics(to prometheus.Registerer, s *Store) metrics {
 	m.committed = counter("commits_total", "Commits of turns that were taken.")
 	m.conflicts = counter("commit_conflicts_total", "Commits refused because the conversation or its inbox had moved.")
 	m.folded = counter("receipts_folded_total", "Receipts folded into deliveries.")
-	m.unmerged = counter("contacts_unmerged_total", "Events whose contact keys mean two conversations that are not merged.")
+	m.merged = counter("conversations_merged_total", "Conversations merged into an older one of the same contact.")
+	m.unmerged = counter("contacts_unmerged_total", "Events whose contact keys mean several conversations that could not be merged: one has absorbed as many as it may, or was stored by a newer program.")
 	gauge := func(name, help string, f func() int) {
 		m.all = append(m.all, prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{Namespace: "parley", Subsystem: "store", Name: name, Help: help},

@@ -218,6 +218,9 @@ func (s *Store) rebuild() error {
 		}
 	}
 	s.order()
+	if err := s.holdBehindMerged(); err != nil {
+		return fmt.Errorf("read table %c: %w", tableAlias, err)
+	}
 	s.early = newEarly(s.now())
 	return nil
 }
@@ -245,7 +248,33 @@ func (s *Store) seePending(key *reader, value []byte) error {
 	}
 	row.seq = parley.Seq(key.uint64())
 	s.lastMS = max(s.lastMS, row.received)
-	s.arrived.add(s.channel(c.Channel).line(c.Contact), row)
+	t := txn{Store: s}
+	at, err := t.final(c)
+	if err != nil {
+		return err
+	}
+	line := s.channel(c.Channel).line(at.Contact)
+	if at != c {
+		line.stray(row.seq, c.Contact)
+	}
+	s.arrived.add(line, row)
+	return nil
+}
+
+// holdBehindMerged lets the messages of what was merged go first.
+func (s *Store) holdBehindMerged() error {
+	t := txn{Store: s}
+	for _, ch := range s.channels {
+		for contact := range ch.lines {
+			steps, err := t.merged(parley.Conversation{Channel: ch.name, Contact: contact})
+			if err != nil {
+				return err
+			}
+			for _, behind := range steps {
+				ch.hold(contact, behind)
+			}
+		}
+	}
 	return nil
 }
 
@@ -317,6 +346,11 @@ func (s *Store) order() {
 		return 1
 	})
 	for _, ch := range s.channels {
+		for _, l := range ch.inbox {
+			if l.merged != nil {
+				l.sort()
+			}
+		}
 		slices.SortFunc(ch.ready, func(a, b entry) int {
 			x, y := a.line.queue[0].id, b.line.queue[0].id
 			return slices.Compare(x[:], y[:])

@@ -18,10 +18,19 @@ type outbox struct {
 	ready     []entry             // claimable now, in the order in which they became so
 	waiting   entries             // claimable at a time of their own: after Retry or Doubt
 	orphans   entries             // claimed in an earlier epoch and not settled, by the time of that
+
+	// What was merged and still has messages goes first: before says, of each
+	// such contact, what it was merged into, step by step; held is how many such
+	// contacts there are before another.
+	before map[parley.Contact][]parley.Contact
+	held   map[parley.Contact]int
 }
 
 func newOutbox() outbox {
-	return outbox{lines: map[parley.Contact]*line{}, attempted: map[parley.ID]*line{}}
+	return outbox{
+		lines: map[parley.Contact]*line{}, attempted: map[parley.ID]*line{},
+		before: map[parley.Contact][]parley.Contact{}, held: map[parley.Contact]int{},
+	}
 }
 
 // line is a conversation's unsent messages, by ordinal.
@@ -46,6 +55,7 @@ const (
 	lineClaimed
 	lineWaiting
 	lineOrphan
+	lineHeld // else ready
 	lineGone
 )
 
@@ -104,6 +114,9 @@ func (h *entries) first() (entry, bool) {
 
 // turn changes a line's state.
 func (o *outbox) turn(l *line, state lineState) {
+	if state == lineReady && o.held[l.contact] > 0 {
+		state = lineHeld
+	}
 	l.state = state
 	l.stamp++
 	e := entry{line: l, stamp: l.stamp}
@@ -116,7 +129,7 @@ func (o *outbox) turn(l *line, state lineState) {
 	case lineOrphan:
 		e.at = l.mark.at
 		heap.Push(&o.orphans, e)
-	case lineClaimed, lineGone:
+	case lineClaimed, lineHeld, lineGone:
 	}
 }
 
@@ -214,7 +227,43 @@ func (o *outbox) pop(l *line) {
 	if len(l.queue) == 0 {
 		o.turn(l, lineGone)
 		delete(o.lines, l.contact)
+		o.letGo(l.contact)
 		return
 	}
 	o.turn(l, lineReady)
+}
+
+// goesBefore notes that a conversation was merged: its messages, and those that
+// go before them, go before the survivor's.
+func (o *outbox) goesBefore(younger, survivor parley.Contact) {
+	for c, steps := range o.before {
+		if slices.Contains(steps, younger) {
+			o.hold(c, survivor)
+		}
+	}
+	if _, ok := o.lines[younger]; ok {
+		o.hold(younger, survivor)
+	}
+}
+
+func (o *outbox) hold(c, behind parley.Contact) {
+	o.before[c] = append(o.before[c], behind)
+	o.held[behind]++
+	if l, ok := o.lines[behind]; ok && l.state == lineReady {
+		o.turn(l, lineHeld)
+	}
+}
+
+// letGo notes that a contact has no messages any more.
+func (o *outbox) letGo(c parley.Contact) {
+	for _, behind := range o.before[c] {
+		if o.held[behind]--; o.held[behind] > 0 {
+			continue
+		}
+		delete(o.held, behind)
+		if l, ok := o.lines[behind]; ok && l.state == lineHeld {
+			o.turn(l, lineReady)
+		}
+	}
+	delete(o.before, c)
 }

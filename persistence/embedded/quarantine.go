@@ -57,12 +57,12 @@ func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 		kind = makesSpace
 	}
 	var rows []parley.Pending
-	err = s.write(ctx, kind, func(t *txn) error {
+	err = s.writeArrivals(ctx, kind, a.Events, func(t *txn, united bool) error {
 		keys, err := t.quarantineKeys(ids)
 		if err != nil {
 			return err
 		}
-		if rows, err = t.arrive(a, datas); err != nil {
+		if rows, err = t.arrive(a, datas, united); err != nil {
 			return err
 		}
 		for id, key := range keys {

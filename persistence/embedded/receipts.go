@@ -132,30 +132,19 @@ func (t *txn) identify(ch *channel, f *fold, d *folded, r *parley.Receipt) error
 		d.id = r.Row
 	}
 	if d.contact == "" && r.Contact != "" {
-		c, err := t.contactOf(ch, r.Contact)
-		d.contact = c
+		c, err := t.final(parley.Conversation{Channel: ch.name, Contact: r.Contact})
+		d.contact = c.Contact
 		return err
 	}
 	return nil
 }
 
-// contactOf is the conversation that a recipient's key means.
-func (t *txn) contactOf(ch *channel, c parley.Contact) (parley.Contact, error) {
-	if ch.name.Kind != parley.WhatsApp || !manyNamed(c) {
-		return c, nil
-	}
-	canonical, ok, err := t.canonical(parley.Conversation{Channel: ch.name, Contact: c})
-	if err != nil || !ok {
-		return c, err
-	}
-	return canonical, nil
-}
-
 func (t *txn) joinWatermark(ch *channel, f *fold, r *parley.Receipt) error {
-	c, err := t.contactOf(ch, r.Contact)
+	conversation, err := t.final(parley.Conversation{Channel: ch.name, Contact: r.Contact})
 	if err != nil {
 		return err
 	}
+	c := conversation.Contact
 	w, ok := f.watermarks[c]
 	if !ok {
 		t.conv = ch.conversation(t.conv[:0], c)

@@ -172,9 +172,13 @@ func (t *txn) sendFailed(ch *channel, d *delivery) (parley.Pending, error) {
 	if err != nil {
 		return parley.Pending{}, err
 	}
+	c, err := t.final(parley.Conversation{Channel: ch.name, Contact: d.contact})
+	if err != nil {
+		return parley.Pending{}, err
+	}
 	return parley.Pending{
 		Row:          parley.Row{Token: parley.Token(binary.BigEndian.Uint64(random))},
-		Conversation: parley.Conversation{Channel: ch.name, Contact: d.contact},
+		Conversation: c,
 		Key:          parley.NewEventKey("send_failed", ch.name.String(), d.providerID, "failed"),
 		Input:        input, Data: data,
 	}, nil

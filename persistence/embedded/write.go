@@ -23,6 +23,9 @@ type txn struct {
 	conv []byte // scratch: a conversation's stored form
 	val  []byte // scratch
 	rand []byte // scratch
+	// newKeys are contact keys that the cache of aliases knows of and whose rows
+	// are to be written.
+	newKeys []parley.Conversation
 	err  error  // the first of writing into b
 }
 
@@ -58,8 +61,9 @@ func (s *Store) apply(kind writeKind, build func(*txn) error) (*pebble.Batch, er
 		return nil, err
 	}
 	t := &s.tx
-	t.Store, t.b, t.now, t.err = s, s.db.NewBatch(), now, nil
+	t.Store, t.b, t.now, t.err, t.newKeys = s, s.db.NewBatch(), now, nil, t.newKeys[:0]
 	if err := build(t); err != nil {
+		t.forgetKeys()
 		return nil, abandon(t.b, err)
 	}
 	if t.b.Empty() {

@@ -81,7 +81,8 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWa
 	return claimed, wait, nil
 }
 
-// heads is the oldest unsent message of each conversation of a channel.
+// heads is the oldest unsent message of each conversation of a channel, unless
+// one that was merged into it has some, too: those go first.
 func (s *Store) heads(ch parley.Channel) []*message {
 	var heads []*message
 	for _, m := range s.outbox {
@@ -96,7 +97,11 @@ func (s *Store) heads(ch parley.Channel) []*message {
 			heads[i] = m
 		}
 	}
-	return heads
+	return slices.DeleteFunc(slices.Clone(heads), func(m *message) bool {
+		return slices.ContainsFunc(heads, func(h *message) bool {
+			return h.Conversation != m.Conversation && s.within(h.Conversation, m.Conversation)
+		})
+	})
 }
 
 // Settle is egress.Outbox's.
@@ -207,7 +212,7 @@ func (s *Store) change(ch *channel, providerID string, with func(*delivery)) ([]
 		return nil, err
 	}
 	p := parley.Pending{
-		Row: parley.Row{Token: token}, Conversation: d.Conversation,
+		Row: parley.Row{Token: token}, Conversation: s.final(d.Conversation),
 		Key:   parley.NewEventKey("send_failed", d.Conversation.Channel.String(), providerID, "failed"),
 		Input: input, Data: data,
 	}
@@ -242,7 +247,7 @@ func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (int, []par
 func (s *Store) fold(name parley.Channel, ch *channel, r *parley.Receipt) ([]parley.Pending, error) {
 	contact := r.Contact
 	if known, ok := s.aliases[parley.Conversation{Channel: name, Contact: contact}]; ok {
-		contact = known
+		contact = s.final(parley.Conversation{Channel: name, Contact: known}).Contact
 	}
 	if !r.Watermark.IsZero() && contact != "" {
 		ch.watermarks = append(ch.watermarks, watermark{contact: contact, status: r.Status, upTo: r.Watermark, at: s.now()})
@@ -288,7 +293,7 @@ func (s *Store) Delivery(ctx context.Context, name parley.Channel, providerID st
 	}
 	out := d.Delivery
 	for _, w := range ch.watermarks {
-		if w.contact != out.Conversation.Contact || d.sent.IsZero() || d.sent.After(w.upTo) {
+		if !s.within(out.Conversation, parley.Conversation{Channel: name, Contact: w.contact}) || d.sent.IsZero() || d.sent.After(w.upTo) {
 			continue
 		}
 		if w.status != parley.StatusDelivered && w.status != parley.StatusRead {

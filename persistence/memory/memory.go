@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +45,8 @@ type Store struct {
 	seq      uint64
 	inbox    []parley.Pending // by number, and so by time
 	aliases  map[parley.Conversation]parley.Contact
+	births   map[parley.Conversation]uint64              // numbers them as they became known
+	merged   map[parley.Conversation]parley.Conversation // where each went that was merged
 	stored   map[parley.Conversation]*conversation
 	agenda   []due
 	outbox   []*message // in the order in which they were written
@@ -92,7 +93,8 @@ func New(cfg Config) *Store {
 		cfg.Random = rand.Reader
 	}
 	return &Store{
-		cfg: cfg, aliases: map[parley.Conversation]parley.Contact{},
+		cfg: cfg, aliases: map[parley.Conversation]parley.Contact{}, births: map[parley.Conversation]uint64{},
+		merged: map[parley.Conversation]parley.Conversation{},
 		stored: map[parley.Conversation]*conversation{}, channels: map[parley.Channel]*channel{},
 	}
 }
@@ -185,7 +187,12 @@ func (s *Store) arrive(a parley.Arrivals) ([]parley.Pending, error) {
 		return nil, err
 	}
 	for i := range rows {
-		rows[i].Conversation.Contact = s.resolve(&a.Events[i])
+		if rows[i].Conversation, err = s.resolve(&a.Events[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i := range rows {
+		rows[i].Conversation = s.final(rows[i].Conversation) // a later event may have told more
 		s.enqueue(&rows[i])
 	}
 	s.quar = append(s.quar, quarantined...)
@@ -224,33 +231,6 @@ func (s *Store) enqueue(p *parley.Pending) {
 	s.seq++
 	p.Seq, p.Received = parley.Seq(s.seq), s.now()
 	s.inbox = append(s.inbox, *p)
-}
-
-// resolve says which conversation the keys mean: the first known one decides,
-// and the unknown ones come to mean the same. Only WhatsApp users have several.
-func (s *Store) resolve(e *parley.Event) parley.Contact {
-	several := func(c parley.Contact) bool {
-		return strings.HasPrefix(string(c), parley.BSUIDKey) || strings.HasPrefix(string(c), parley.PhoneKey)
-	}
-	if e.Channel.Kind != parley.WhatsApp || !several(e.Contacts[0]) {
-		return e.Contacts[0]
-	}
-	key := func(c parley.Contact) parley.Conversation {
-		return parley.Conversation{Channel: e.Channel, Contact: c}
-	}
-	canonical := e.Contacts[0]
-	for _, c := range e.Contacts {
-		if known, ok := s.aliases[key(c)]; ok {
-			canonical = known
-			break
-		}
-	}
-	for _, c := range e.Contacts {
-		if _, ok := s.aliases[key(c)]; !ok {
-			s.aliases[key(c)] = canonical
-		}
-	}
-	return canonical
 }
 
 func (s *Store) prepareQuarantine(entries []parley.Quarantined) ([]parley.Quarantined, error) {

@@ -15,22 +15,32 @@ func (s *Store) Load(ctx context.Context, c parley.Conversation, limit int) (par
 		return parley.Loaded{}, err
 	}
 	defer s.end()
-	loaded := parley.Loaded{Snapshot: parley.Snapshot{Conversation: c}}
-	if st, ok := s.stored[c]; ok && st.snapshot != nil {
-		if err := loaded.Snapshot.UnmarshalBinary(st.snapshot); err != nil {
-			return parley.Loaded{}, fmt.Errorf("load conversation: %w", err)
-		}
+	snapshot, err := s.snapshot(c)
+	if err != nil {
+		return parley.Loaded{}, fmt.Errorf("load conversation: %w", err)
 	}
-	for i := range s.inbox {
-		if s.inbox[i].Conversation != c {
+	loaded := parley.Loaded{Snapshot: snapshot}
+	for _, p := range s.inbox {
+		if s.final(p.Conversation) != c {
 			continue
 		}
 		if loaded.More = len(loaded.Pending) >= limit; loaded.More {
 			break
 		}
-		loaded.Pending = append(loaded.Pending, s.inbox[i])
+		p.Conversation = c
+		loaded.Pending = append(loaded.Pending, p)
 	}
 	return loaded, nil
+}
+
+func (s *Store) snapshot(c parley.Conversation) (parley.Snapshot, error) {
+	snapshot := parley.Snapshot{Conversation: c}
+	if st, ok := s.stored[c]; ok && st.snapshot != nil {
+		if err := snapshot.UnmarshalBinary(st.snapshot); err != nil {
+			return parley.Snapshot{}, err
+		}
+	}
+	return snapshot, nil
 }
 
 // Older is actors.Store's.
@@ -40,7 +50,10 @@ func (s *Store) Older(ctx context.Context, c parley.Conversation, keys []parley.
 	}
 	defer s.end()
 	found := map[parley.EventKey]bool{}
-	if st, ok := s.stored[c]; ok {
+	for part, st := range s.stored {
+		if !s.within(part, c) {
+			continue
+		}
 		for _, k := range keys {
 			if at, ok := st.older[k]; ok && s.now().Sub(at) <= parley.SeenFor {
 				found[k] = true
@@ -73,7 +86,7 @@ func (s *Store) commit(c *parley.Commit) error {
 		return parley.ErrConflict
 	}
 	s.inbox = slices.DeleteFunc(s.inbox, func(p parley.Pending) bool {
-		return p.Conversation == c.Conversation && p.Seq <= c.Through
+		return s.final(p.Conversation) == c.Conversation && p.Seq <= c.Through
 	})
 	st.snapshot, st.version = snapshot, c.Next.Version
 	if len(c.History) > 0 {
@@ -106,7 +119,7 @@ func (s *Store) commit(c *parley.Commit) error {
 func (s *Store) through(c *parley.Commit) []parley.Row {
 	var rows []parley.Row
 	for i := range s.inbox {
-		if p := &s.inbox[i]; p.Conversation == c.Conversation && p.Seq <= c.Through {
+		if p := &s.inbox[i]; s.final(p.Conversation) == c.Conversation && p.Seq <= c.Through {
 			rows = append(rows, p.Row)
 		}
 	}
@@ -122,9 +135,9 @@ func (s *Store) Overdue(ctx context.Context, owned func(uint16) bool, age time.D
 	now := s.now()
 	var found []parley.Conversation
 	for i := range s.inbox {
-		p := &s.inbox[i]
-		if now.Sub(p.Received) > age && len(found) < limit && owned(p.Conversation.Shard()) && !slices.Contains(found, p.Conversation) {
-			found = append(found, p.Conversation)
+		c := s.final(s.inbox[i].Conversation)
+		if now.Sub(s.inbox[i].Received) > age && len(found) < limit && owned(c.Shard()) && !slices.Contains(found, c) {
+			found = append(found, c)
 		}
 	}
 	return found, nil
