@@ -8,14 +8,25 @@ import (
 )
 
 // Store keeps conversations.
+//
+// Of conversations that were merged, pending rows never move: what was stored
+// under a younger one stays there, and somebody may even store more under it who
+// doesn't know of the merge yet. They are the survivor's all the same: its Load,
+// its Commit and its Older cover all that it has absorbed, step by step. Nothing
+// is loaded or consumed under the younger's own name any more. Both versions move
+// in a merge, so that a commit from before it, on either side, is ErrConflict.
 type Store interface {
 	// Load returns a conversation's snapshot (of zero Version if it has had no
-	// turn) and its first pending rows, up to limit, in the order of Seq.
+	// turn) and its first pending rows, up to limit, in the order of Seq. They
+	// include those of the conversations that it has absorbed, with c as their
+	// Conversation. One that was merged has a Snapshot.MergedInto and no rows.
 	Load(ctx context.Context, c parley.Conversation, limit int) (parley.Loaded, error)
-	// Older returns those of keys that took effect in c and have been moved out
-	// of its snapshot, within the last parley.SeenFor.
+	// Older returns those of keys that took effect in c, or in what it has
+	// absorbed, and have been moved out of its snapshot, within the last
+	// parley.SeenFor.
 	Older(ctx context.Context, c parley.Conversation, keys []parley.EventKey) (map[parley.EventKey]bool, error)
-	// Commit takes commits of different conversations. Each is taken whole or
+	// Commit takes commits of different conversations. Each consumes the rows up
+	// to its Through that Load would return; each is taken whole or
 	// not at all; its error is at its index: nil if taken, ErrConflict if the
 	// conversation or its inbox moved, another if it could not be written. All
 	// that was taken is durable when Commit returns. An error of Commit itself
@@ -26,11 +37,15 @@ type Store interface {
 // Agenda tells what is due.
 type Agenda interface {
 	// Overdue returns up to limit conversations in shards that have had a
-	// pending row for longer than age, those with the oldest rows first.
+	// pending row for longer than age, those with the oldest rows first. For rows
+	// of one that was merged it may name that one or its survivor, by the shard of
+	// the one it names.
 	Overdue(ctx context.Context, owned func(shard uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error)
 	// FireTimers moves up to limit due timers to the inboxes of their
 	// conversations, as TimerFired, each exactly once, durably, and returns the
 	// rows. Due-ness is judged by the store's clock. The duration says how long
 	// until the next timer is due, at most the given horizon; 0 if more are due.
+	// A merge sets the timers of both sides anew, so that none is left of the
+	// younger; what it had moved to the inbox before is a pending row like others.
 	FireTimers(ctx context.Context, owned func(shard uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error)
 }

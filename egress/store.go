@@ -19,7 +19,10 @@ type Outbox interface {
 	// Claim marks up to limit messages as attempted in the lease's epoch and
 	// returns them once the marks are durable. At most one message of each
 	// conversation is claimed, its oldest unsent, and none while an earlier claim
-	// of it is open. A message that was attempted in an earlier epoch and not
+	// of it is open. What a conversation had not sent when it was merged stays
+	// under its own name and order; the survivor's messages, those of before the
+	// merge included, are not claimed until all that it has absorbed have left
+	// the outbox. One that was claimed already may still be settled. A message that was attempted in an earlier epoch and not
 	// settled is doubtful: it is claimed again once doubtfulWait has passed since
 	// that attempt. The duration says how long until a waiting message becomes
 	// claimable, at most horizon; 0 if some are claimable now. ErrFenced: the
@@ -36,7 +39,8 @@ type Outbox interface {
 type Receipts interface {
 	// Fold folds up to limit receipts of the channel into the deliveries they
 	// are about, removes them from the log, and returns how many they were. What
-	// they say failed becomes SendFailed in the inbox of the conversation; those
-	// rows are returned.
+	// they say failed becomes SendFailed in the inbox of the conversation, or of
+	// what that was merged into; those rows are returned. A receipt's contact means
+	// the conversation that an event's would.
 	Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error)
 }

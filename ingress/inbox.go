@@ -14,6 +14,16 @@ type Inbox interface {
 	// larger than that of every row whose Append had returned before this one
 	// was called. ErrFull: no room, nothing stored. Any other error leaves open
 	// whether a was stored; storing it again does no harm.
+	//
+	// An event's contact keys mean the conversation of the first that is known;
+	// the unknown ones come to mean it too. If they mean several conversations,
+	// these are merged (see parley.Merge) before the event is stored or with it:
+	// the oldest survives, the one whose first key became known first, and the
+	// row is the survivor's. From then on all keys of either mean the survivor,
+	// and so on from merge to merge. A crash leaves a merge done or not begun,
+	// never half of one, and merging what is merged changes nothing.
+	// Conversations that parley.MayMerge keeps apart stay apart; the strongest
+	// key's gets the event then, and it is counted.
 	Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error)
 }
 

@@ -19,15 +19,17 @@
 //
 // # What is in memory
 //
-// A conversation with one pending row costs about 210 bytes in the indexes, each
+// A conversation with one pending row costs about 220 bytes in the indexes, each
 // further row 64 (measured); a conversation with an unsent message about 450,
 // plus up to Config.OutboxCacheBytes of contents for all messages together. Two
 // caches of a fixed number of entries, about 30 MB when they are full, hold the
 // versions of conversations and the aliases of contacts. A channel costs about
-// 1 KiB. Nothing else grows: idle conversations cost no memory, nor do timers,
+// 1 KiB. Conversations that were merged cost something only as long as rows or
+// messages of the younger are left. Nothing else grows: idle conversations cost no memory, nor do timers,
 // history, receipts, deliveries, dead letters and quarantine. Open scans the
 // inbox, the outbox and its marks, the due list, the receipts, the dead letters
-// and the quarantine.
+// and the quarantine, and looks up the aliases of WhatsApp users who have rows or
+// messages.
 //
 // # When the disk fails
 //

@@ -17,52 +17,58 @@ func (s *Store) Load(ctx context.Context, c parley.Conversation, limit int) (par
 		return parley.Loaded{}, err
 	}
 	defer s.leave()
-	view, rows, homes, more := s.view(c, limit)
-	loaded, err := loadFrom(view, c, rows, homes)
-	if cerr := view.Close(); err == nil {
+	v := s.view(c, limit)
+	loaded, err := v.load(c)
+	if cerr := v.db.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		return parley.Loaded{}, fmt.Errorf("load conversation: %w", err)
 	}
-	loaded.More = more
 	return loaded, nil
 }
 
-// view takes the rows to read and the state of the database that they belong to.
-// The homes are the contacts under whose keys they are stored; nil if that is c's.
-func (s *Store) view(c parley.Conversation, limit int) (view *pebble.Snapshot, rows []inboxRow, homes []parley.Contact, more bool) {
+// view is the rows to read and the state of the database that they belong to.
+type view struct {
+	db    *pebble.Snapshot
+	rows  []inboxRow
+	homes []parley.Contact // under whose keys the rows are stored; nil if that is the conversation's
+	more  bool
+}
+
+func (s *Store) view(c parley.Conversation, limit int) (v view) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ch, ok := s.channels[c.Channel]; ok {
 		if l := ch.inbox[c.Contact]; l != nil {
 			n := min(len(l.rows), max(limit, 0))
-			rows, more = append(rows, l.rows[:n]...), n < len(l.rows)
+			v.rows, v.more = append(v.rows, l.rows[:n]...), n < len(l.rows)
 			for i := 0; l.merged != nil && i < n; i++ {
-				homes = append(homes, l.home(rows[i].seq))
+				v.homes = append(v.homes, l.home(l.rows[i].seq))
 			}
 		}
 	}
-	return s.db.NewSnapshot(), rows, homes, more
+	v.db = s.db.NewSnapshot()
+	return v
 }
 
-func loadFrom(view pebble.Reader, c parley.Conversation, rows []inboxRow, homes []parley.Contact) (parley.Loaded, error) {
-	loaded := parley.Loaded{Snapshot: parley.Snapshot{Conversation: c}}
+func (v *view) load(c parley.Conversation) (parley.Loaded, error) {
+	loaded := parley.Loaded{Snapshot: parley.Snapshot{Conversation: c}, More: v.more}
 	conv := appendConversation(nil, c)
-	err := read(view, append([]byte{tableConv}, conv...), loaded.Snapshot.UnmarshalBinary)
+	err := read(v.db, append([]byte{tableConv}, conv...), loaded.Snapshot.UnmarshalBinary)
 	if err != nil {
 		return parley.Loaded{}, err
 	}
-	loaded.Pending = make([]parley.Pending, len(rows))
+	loaded.Pending = make([]parley.Pending, len(v.rows))
 	var key []byte
-	for i, row := range rows {
+	for i, row := range v.rows {
 		p := &loaded.Pending[i]
 		p.Conversation, p.Seq = c, row.seq
-		if homes != nil {
-			conv = appendConversation(nil, parley.Conversation{Channel: c.Channel, Contact: homes[i]})
+		if v.homes != nil {
+			conv = appendConversation(nil, parley.Conversation{Channel: c.Channel, Contact: v.homes[i]})
 		}
 		key = inboxKey(key[:0], conv, row.seq)
-		err := read(view, key, func(v []byte) error { return decodePending(p, v) })
+		err := read(v.db, key, func(row []byte) error { return decodePending(p, row) })
 		if err != nil {
 			return parley.Loaded{}, err
 		}

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,6 @@ type merge struct {
 	ch         *channel
 	into, from parley.Commit
 	encoded    [2]encodedCommit // of into and from
-	birth      uint64           // of the younger
 	cancelled  int              // timers that are still in the due list
 }
 
@@ -89,27 +89,18 @@ func (t *txn) planMerge(name parley.Channel, meant []parley.Contact) (*merge, er
 	if len(meant) < 2 {
 		return nil, nil //nolint:nilnil // there is nothing to merge, and nothing wrong
 	}
-	rows := make(map[parley.Contact]aliasRow, len(meant))
+	births := make(map[parley.Contact]uint64, len(meant))
 	for _, c := range meant {
 		row, err := t.aliasRow(parley.Conversation{Channel: name, Contact: c})
 		if err != nil {
 			return nil, err
 		}
-		rows[c] = row
+		births[c] = row.birth
 	}
 	byBirth := slices.Clone(meant)
-	slices.SortStableFunc(byBirth, func(a, b parley.Contact) int {
-		if rows[a].birth < rows[b].birth {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(byBirth, func(a, b parley.Contact) int { return cmp.Compare(births[a], births[b]) })
 	for _, younger := range byBirth[1:] {
-		m, err := t.pair(t.channel(name), byBirth[0], younger)
-		if m != nil {
-			m.birth = rows[younger].birth
-		}
-		if m != nil || err != nil {
+		if m, err := t.pair(t.channel(name), byBirth[0], younger); m != nil || err != nil {
 			return m, err
 		}
 	}
@@ -160,7 +151,7 @@ func (t *txn) merge(m *merge) {
 	}
 	t.counts.timers -= m.cancelled
 	survivor, younger := m.into.Conversation, m.from.Conversation
-	t.setAlias(younger, aliasRow{canonical: survivor.Contact, birth: m.birth})
+	t.setAlias(younger, aliasRow{canonical: survivor.Contact})
 	t.aliases.put(younger, survivor.Contact)
 	m.ch.join(survivor.Contact, younger.Contact)
 	m.ch.goesBefore(younger.Contact, survivor.Contact)

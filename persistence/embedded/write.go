@@ -26,7 +26,7 @@ type txn struct {
 	// newKeys are contact keys that the cache of aliases knows of and whose rows
 	// are to be written.
 	newKeys []parley.Conversation
-	err  error  // the first of writing into b
+	err     error // the first of writing into b
 }
 
 // write builds a group under the mutex and waits for its fsync outside of it.

@@ -209,7 +209,12 @@ const leaseTTL = 10 * time.Second
 
 func (d *desk) lease(holder string, have parley.Lease) parley.Lease {
 	d.t.Helper()
-	l, err := d.Lease(d.t.Context(), page(), holder, leaseTTL, have)
+	return d.leaseOf(page(), holder, have)
+}
+
+func (d *desk) leaseOf(ch parley.Channel, holder string, have parley.Lease) parley.Lease {
+	d.t.Helper()
+	l, err := d.Lease(d.t.Context(), ch, holder, leaseTTL, have)
 	if err != nil {
 		d.t.Fatalf("lease: %v", err)
 	}

@@ -136,11 +136,10 @@ func appendBrandsAreIsolated(t *testing.T, d *desk) {
 func runContacts(t *testing.T, open Open) {
 	t.Helper()
 	promises(t, open, map[string]promise{
-		"SetOfKeys":                contactsSetOfKeys,
-		"WithinOneGroup":           contactsWithinOneGroup,
-		"ByChannel":                contactsByChannel,
-		"TwoKnownTheStrongestWins": contactsTwoKnownTheStrongestWins,
-		"OtherChannelsHaveOneKey":  contactsOtherChannelsHaveOneKey,
+		"SetOfKeys":               contactsSetOfKeys,
+		"WithinOneGroup":          contactsWithinOneGroup,
+		"ByChannel":               contactsByChannel,
+		"OtherChannelsHaveOneKey": contactsOtherChannelsHaveOneKey,
 	})
 }
 
@@ -178,13 +177,6 @@ func contactsByChannel(t *testing.T, d *desk) {
 	e := contactEvent(d, "phone:1")
 	e.Channel.ID = "another"
 	d.same("conversation", d.append(e)[0].Conversation.Contact, parley.Contact("phone:1"))
-}
-
-func contactsTwoKnownTheStrongestWins(t *testing.T, d *desk) {
-	expectContact(d, "phone:1", "phone:1")
-	expectContact(d, "bsuid:x", "bsuid:x")
-	expectContact(d, "bsuid:x", "bsuid:x", "phone:1")
-	expectContact(d, "phone:1", "phone:1")
 }
 
 func contactsOtherChannelsHaveOneKey(t *testing.T, d *desk) {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +14,8 @@ import (
 )
 
 // model is what a store must be, as far as one caller can see: three
-// conversations with their inboxes, versions, outboxes and timers.
+// conversations with their inboxes, versions, outboxes and timers, two of which
+// may turn out to be one at any time.
 type model struct {
 	d     *desk
 	lease parley.Lease
@@ -25,7 +27,8 @@ type model struct {
 type modelConv struct {
 	name     parley.Conversation
 	version  parley.Version
-	pending  []parley.EventKey
+	into     *modelConv // what it was merged into
+	pending  []parley.Row
 	timers   []parley.Timer // live in the due list
 	unsent   []parley.ID
 	claimed  bool // its head is
@@ -50,36 +53,101 @@ func modelAnyHistoryOfCalls(t *testing.T, d *desk) {
 				rt.Errorf("close: %v", err)
 			}
 		}()
-		for _, name := range []string{"a", "b", "c"} {
-			m.convs = append(m.convs, &modelConv{name: conv(name)})
-		}
+		m.begin()
 		m.takeLease(parley.Lease{})
 		rt.Repeat(map[string]func(*rapid.T){
-			"append": m.append, "commit": m.commit, "commitStale": m.commitStale, "commitLate": m.commitLate,
+			"append": m.append, "meet": m.meet, "commit": m.commit, "commitStale": m.commitStale, "commitLate": m.commitLate,
 			"claim": m.claim, "settle": m.settle, "takeover": m.takeover, "fire": m.fire,
 			"wait": m.wait, "reopen": m.reopen, "": m.check,
 		})
 	})
 }
 
+// begin lets the persons become known, in their order.
+func (m *model) begin() {
+	m.convs, m.stale, m.dead = nil, nil, 0
+	for _, key := range []parley.Contact{"phone:a", "bsuid:b", "phone:c"} {
+		row := m.d.say(person(key), "x")
+		m.convs = append(m.convs, &modelConv{name: row.Conversation, pending: []parley.Row{row.Row}})
+	}
+}
+
 func (m *model) any(rt *rapid.T) *modelConv {
 	return m.convs[rapid.IntRange(0, len(m.convs)-1).Draw(rt, "conversation")]
+}
+
+// live is one that has not been merged into another.
+func (m *model) live(rt *rapid.T) *modelConv { return m.any(rt).final() }
+
+func (c *modelConv) final() *modelConv {
+	for c.into != nil {
+		c = c.into
+	}
+	return c
+}
+
+// within reports whether c is d, or was merged into it.
+func (c *modelConv) within(d *modelConv) bool {
+	return c == d || c.into != nil && c.into.within(d)
+}
+
+// find is the conversation that a row or a message names.
+func (m *model) find(name parley.Conversation) *modelConv {
+	return m.convs[slices.IndexFunc(m.convs, func(c *modelConv) bool { return c.name == name })]
 }
 
 func (m *model) append(rt *rapid.T) {
 	var events []parley.Event
 	for range rapid.IntRange(1, 3).Draw(rt, "events") {
-		c := m.any(rt)
-		e := m.d.event(c.name, "x")
-		c.pending = append(c.pending, e.Key)
-		events = append(events, e)
+		events = append(events, m.d.event(m.any(rt).name, "x"))
 	}
-	m.d.append(events...)
+	for i, row := range m.d.append(events...) {
+		c := m.find(person(events[i].Contacts[0])).final()
+		if row.Conversation != c.name {
+			rt.Fatalf("event of %v became a row of %s", events[i].Contacts, row.Conversation.Contact)
+		}
+		c.pending = append(c.pending, row.Row)
+	}
+}
+
+// meet is an event of two keys. What the store made of the timers is taken from
+// it: that they are set anew is parley.Merge's business.
+func (m *model) meet(rt *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(rt, "rarely") != 0 {
+		rt.Skip("not now")
+	}
+	a, b := m.any(rt), m.any(rt)
+	row := meet(m.d, a.name.Contact, b.name.Contact)
+	survivor, younger := a.final(), b.final()
+	if slices.Index(m.convs, survivor) > slices.Index(m.convs, younger) {
+		survivor, younger = younger, survivor
+	}
+	if row.Conversation != survivor.name {
+		rt.Fatalf("event of %s and %s became a row of %s", a.name.Contact, b.name.Contact, row.Conversation.Contact)
+	}
+	if survivor != younger {
+		m.merged(rt, survivor, younger)
+	}
+	survivor.pending = append(survivor.pending, row.Row)
+}
+
+func (m *model) merged(rt *rapid.T, survivor, younger *modelConv) {
+	for _, c := range []*modelConv{survivor, younger} {
+		s := m.d.load(c.name).Snapshot
+		if s.Version.Number != c.version.Number+1 || s.Version.Token == c.version.Token {
+			rt.Fatalf("%s: version %v after %v", c.name.Contact, s.Version, c.version)
+		}
+		c.version, c.timers = s.Version, s.Timers
+	}
+	younger.into = survivor
+	survivor.pending = append(survivor.pending, younger.pending...)
+	slices.SortFunc(survivor.pending, func(a, b parley.Row) int { return cmp.Compare(a.Seq, b.Seq) })
+	younger.pending = nil
 }
 
 // commit is a turn over some of the first rows, with replies and timers.
 func (m *model) commit(rt *rapid.T) {
-	c := m.any(rt)
+	c := m.live(rt)
 	n := rapid.IntRange(0, len(c.pending)).Draw(rt, "rows")
 	loaded, err := m.d.Load(rt.Context(), c.name, n)
 	if err != nil {
@@ -122,7 +190,7 @@ func (m *model) commitStale(rt *rapid.T) {
 
 // commitLate tries a turn that didn't see all rows up to where it reads.
 func (m *model) commitLate(rt *rapid.T) {
-	c := m.any(rt)
+	c := m.live(rt)
 	if len(c.pending) == 0 {
 		rt.Skip("nothing pending")
 	}
@@ -140,7 +208,7 @@ func (m *model) claim(rt *rapid.T) {
 	claimed, _ := m.d.claim(m.lease, limit)
 	ready := 0
 	for _, c := range m.convs {
-		if len(c.unsent) > 0 && !c.claimed && !c.due.After(m.d.clock.Now()) {
+		if len(c.unsent) > 0 && !c.claimed && !c.due.After(m.d.clock.Now()) && !m.held(c) {
 			ready++
 		}
 	}
@@ -148,12 +216,17 @@ func (m *model) claim(rt *rapid.T) {
 		rt.Fatalf("claimed %d of %d ready, limit %d", len(claimed), ready, limit)
 	}
 	for _, got := range claimed {
-		c := m.convs[slices.IndexFunc(m.convs, func(c *modelConv) bool { return c.name == got.Conversation })]
-		if c.claimed || got.ID != c.unsent[0] || c.due.After(m.d.clock.Now()) || got.Attempts != c.attempts || got.Doubtful != c.doubtful {
+		c := m.find(got.Conversation)
+		if m.held(c) || c.claimed || got.ID != c.unsent[0] || c.due.After(m.d.clock.Now()) || got.Attempts != c.attempts || got.Doubtful != c.doubtful {
 			rt.Fatalf("claimed %+v, model %+v", got, c)
 		}
 		c.claimed, c.at = true, m.d.clock.Now()
 	}
+}
+
+// held reports whether one that was merged into c has messages.
+func (m *model) held(c *modelConv) bool {
+	return slices.ContainsFunc(m.convs, func(d *modelConv) bool { return d != c && d.within(c) && len(d.unsent) > 0 })
 }
 
 func (m *model) settle(rt *rapid.T) {
@@ -205,7 +278,7 @@ func (m *model) takeover(rt *rapid.T) {
 // takeLease renews the lease or takes it anew: then what is claimed is doubtful
 // and waits, from its claim on.
 func (m *model) takeLease(have parley.Lease) {
-	l := m.d.lease("s", have)
+	l := m.d.leaseOf(number(), "s", have)
 	if l.Epoch != m.lease.Epoch {
 		for _, c := range m.convs {
 			if c.claimed {
@@ -224,14 +297,14 @@ func (m *model) fire(rt *rapid.T) {
 	}
 	now := m.d.clock.Now()
 	for _, p := range rows {
-		c := m.convs[slices.IndexFunc(m.convs, func(c *modelConv) bool { return c.name == p.Conversation })]
+		c := m.find(p.Conversation)
 		in, ok := p.Input.(parley.TimerFired)
 		i := slices.IndexFunc(c.timers, func(t parley.Timer) bool { return t.Generation == in.Generation })
 		if !ok || i < 0 || c.timers[i].Due.After(now) {
 			rt.Fatalf("fired %+v, live %+v at %v", p.Input, c.timers, now)
 		}
 		c.timers = slices.Delete(c.timers, i, i+1)
-		c.pending = append(c.pending, p.Key)
+		c.pending = append(c.pending, p.Row)
 	}
 	next := now.Add(time.Hour)
 	for _, c := range m.convs {
@@ -259,13 +332,11 @@ func (m *model) reopen(rt *rapid.T) {
 	}
 	again := m.d.open(m.d.t, Options{Now: m.d.clock.Now, Reopen: m.d.Store})
 	if again == nil {
-		m.convs, m.stale, m.dead = nil, nil, 0 // it begins anew
-		for _, name := range []string{"a", "b", "c"} {
-			m.convs = append(m.convs, &modelConv{name: conv(name)})
-		}
-		again = m.d.open(m.d.t, Options{Now: m.d.clock.Now})
+		m.d.Store = m.d.open(m.d.t, Options{Now: m.d.clock.Now})
+		m.begin() // anew
+	} else {
+		m.d.Store = again
 	}
-	m.d.Store = again
 	m.takeLease(parley.Lease{})
 }
 
@@ -273,13 +344,16 @@ func (m *model) check(rt *rapid.T) {
 	want := parley.Backlog{Dead: m.dead}
 	for _, c := range m.convs {
 		loaded := m.d.load(c.name)
-		var keys []parley.EventKey
+		var rows []parley.Row
 		for _, p := range loaded.Pending {
-			keys = append(keys, p.Key)
+			rows = append(rows, p.Row)
 		}
-		if loaded.Snapshot.Version != c.version || !slices.Equal(keys, c.pending) {
-			rt.Fatalf("%s: version %v and %d rows, want %v and %d", c.name.Contact,
-				loaded.Snapshot.Version, len(keys), c.version, len(c.pending))
+		if loaded.Snapshot.Version != c.version || !slices.Equal(rows, c.pending) {
+			rt.Fatalf("%s: version %v and rows %v, want %v and %v", c.name.Contact,
+				loaded.Snapshot.Version, rows, c.version, c.pending)
+		}
+		if gone := loaded.Snapshot.MergedInto != ""; gone != (c.into != nil) {
+			rt.Fatalf("%s: merged into %q", c.name.Contact, loaded.Snapshot.MergedInto)
 		}
 		want.Pending += len(c.pending)
 		want.Unsent += len(c.unsent)

@@ -110,7 +110,7 @@ type Open func(t *testing.T, o Options) Store
 func Run(t *testing.T, open Open) {
 	t.Helper()
 	for name, part := range map[string]func(t *testing.T, open Open){
-		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts,
+		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
 		"Lease": runLease, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
 		"Operator": runOperator, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
