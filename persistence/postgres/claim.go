@@ -23,8 +23,7 @@ update parley.outbox set epoch = 0, doubtful = true, due = claimed + $3::bigint
 where channel = $1 and due >= ` + dueClaimed + ` and epoch <> $2 and current_setting('parley.held') = '1'`
 
 // claimSQL claims the heads among the candidates, and puts the others behind
-// them. A conversation that has absorbed others waits for what they have left,
-// and asks again.
+// them. A conversation that has absorbed others is behind what they have left.
 const claimSQL = `
 with now as materialized (select ` + clock + ` as ms
 ), candidate as materialized (
@@ -33,27 +32,20 @@ with now as materialized (select ` + clock + ` as ms
     order by o.due, o.id limit $5
 ), judged as materialized (
     select c.tid, c.due, c.id,
-        (select true from parley.outbox p where p.conv = c.conv and p.ordinal < c.ordinal limit 1) is not null as behind,
-        (select true from parley.merged m cross join lateral (select 1 from parley.outbox p where p.conv = m.younger limit 1) p
-            where m.survivor = c.conv limit 1) is not null as waits
+        (select true from parley.outbox p where p.conv = c.conv and p.ordinal < c.ordinal limit 1) is not null
+        or (select true from parley.merged m cross join lateral (select 1 from parley.outbox p where p.conv = m.younger limit 1) p
+            where m.survivor = c.conv limit 1) is not null as behind
     from candidate c
 ), head as materialized (
-    select j.tid from judged j where not j.behind and not j.waits order by j.due, j.id limit $4
+    select j.tid from judged j where not j.behind order by j.due, j.id limit $4
 ), put_behind as (
     update parley.outbox set due = null where ctid = any(array(select j.tid from judged j where j.behind))
-), waiting as (
-    update parley.outbox set due = (select ms from now) + ` + absorbedWait + `
-    where ctid = any(array(select j.tid from judged j where j.waits and not j.behind))
 ), claimed as (
     update parley.outbox set epoch = $3, claimed = (select ms from now), due = ` + dueClaimed + `
     where ctid = any(array(select tid from head))
     returning id, conv, ordinal, at, data, attempts, doubtful
 )
 select (select count(*) from candidate), c.* from (select 1) one left join claimed c on true`
-
-// absorbedWait is how long a conversation waits until it looks again whether what
-// it has absorbed is sent, in ms.
-const absorbedWait = `100`
 
 // nextDueSQL says how long it is until a message may be claimed.
 const nextDueSQL = `

@@ -71,6 +71,9 @@ func (s *Store) resolveSeveral(ctx context.Context, events []parley.Event, sever
 	fresh := map[string]string{} // keys to be made known
 	for _, i := range several {
 		canonical, others := meaning(&events[i], known)
+		if len(others) > 0 && len(fresh) > 0 {
+			return false, s.makeKnown(ctx, fresh) // what is merged must be known
+		}
 		for _, other := range others {
 			// One at a time: what the merge changes is looked up again.
 			if changed, err := s.merge(ctx, events[i].Channel, canonical, other); changed || err != nil {

@@ -150,7 +150,13 @@ group by r.conv, r.status order by r.conv, r.status
 on conflict (conv, status) do update set up_to = excluded.up_to, at = excluded.at
 where w.up_to < excluded.up_to`
 
-const readWatermarksSQL = `select status, up_to, at from parley.watermark where conv = $1`
+// readWatermarksSQL: what is reported after a merge is reported of the survivor.
+const readWatermarksSQL = `
+select w.status, w.up_to, w.at from (
+    select $1::bytea as conv
+    union all
+    select m.survivor from parley.merged m where m.younger = $1::bytea
+) c join parley.watermark w on w.conv = c.conv`
 
 // Delivery tells what is known of a message by the provider's id of it,
 // watermarks of its conversation included.

@@ -25,11 +25,16 @@ where id = any($1::uuid[]) and channel = $2 and epoch = $3`
 
 const removeSQL = `delete from parley.outbox where id = any($1::uuid[])`
 
-// promoteSQL makes what comes next in conversations their heads. It is a
-// statement behind the one that removes.
+// promoteSQL makes what comes next in conversations their heads, and in those that
+// have absorbed them: they may have waited for this one. It is a statement behind
+// the one that removes.
 const promoteSQL = `
 update parley.outbox set due = 0 where ctid = any(array(
-    select h.tid from unnest($1::bytea[]) as c (conv) cross join lateral (
+    select h.tid from (
+        select c.conv from unnest($1::bytea[]) as c (conv)
+        union
+        select m.survivor from unnest($1::bytea[]) as c (conv) join parley.merged m on m.younger = c.conv
+    ) c cross join lateral (
         select o.ctid as tid, o.due from parley.outbox o where o.conv = c.conv order by o.ordinal limit 1
     ) h
     where h.due is null

@@ -73,6 +73,7 @@ create table parley.merged (
     shard    smallint not null,
     primary key (survivor, younger)
 );
+create index merged_younger on parley.merged (younger, survivor);
 
 -- Messages to be sent. due says where one stands: null, behind another of its
 -- conversation; 2^60, claimed; otherwise the time from which it may be claimed.
