@@ -13,8 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/parleychat/parley"
 )
 
 const (
@@ -26,9 +24,15 @@ const (
 // belongs on the loopback interface or a private network: it has no password.
 type admin struct {
 	ready    atomic.Bool
-	stalled  func() bool // no append has succeeded for a while
-	backlog  func(context.Context) (parley.Backlog, error)
+	serving  atomic.Pointer[Node] // nil until its parts are there
+	upkeep   *upkeep
 	gatherer prometheus.Gatherer
+}
+
+// serves says that the node takes webhooks from now on.
+func (a *admin) serves(n *Node) {
+	a.serving.Store(n)
+	a.ready.Store(true)
 }
 
 // Run serves until ctx ends.
@@ -63,15 +67,23 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case !a.ready.Load():
 		http.Error(w, "not ready: starting or draining", http.StatusServiceUnavailable)
-	case a.stalled():
+	case a.serving.Load().ingress.Stalled():
 		http.Error(w, "not ready: the store takes no events", http.StatusServiceUnavailable)
 	default:
 		_, _ = fmt.Fprintln(w, "ready")
+		if trouble := a.upkeep.trouble.Load(); trouble != nil {
+			_, _ = fmt.Fprintln(w, "but the upkeep of the store fails:", *trouble)
+		}
 	}
 }
 
 func (a *admin) showBacklog(w http.ResponseWriter, r *http.Request) {
-	b, err := a.backlog(r.Context())
+	n := a.serving.Load()
+	if n == nil {
+		http.Error(w, "backlog: the store is not open yet", http.StatusServiceUnavailable)
+		return
+	}
+	b, err := n.store.Backlog(r.Context())
 	if err != nil {
 		http.Error(w, "backlog: "+err.Error(), http.StatusServiceUnavailable)
 		return

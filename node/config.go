@@ -22,7 +22,10 @@ import (
 type Config struct {
 	Listen string `yaml:"listen"` // address for webhooks; default 127.0.0.1:8080
 	Admin  string `yaml:"admin"`  // address of health and metrics; default 127.0.0.1:9090
-	Data   string `yaml:"data"`   // directory of the embedded store; default parley-data
+	Data   string `yaml:"data"`   // directory of the embedded store, and of what a node notes of itself; default parley-data
+
+	Store    string   `yaml:"store"` // embedded or postgres; default: postgres if database.url is set, otherwise embedded
+	Database Database `yaml:"database"`
 
 	Graph        Graph         `yaml:"graph"`
 	DoubtfulWait time.Duration `yaml:"doubtful_wait"` // before a message whose answer was lost is sent again; default 30s
@@ -36,6 +39,13 @@ type Config struct {
 type Graph struct {
 	URL     string `yaml:"url"`     // default https://graph.facebook.com
 	Version string `yaml:"version"` // default v26.0
+}
+
+// Database says which PostgreSQL database keeps everything, if store is postgres.
+type Database struct {
+	URL            Secret        `yaml:"url"`             // where the connection string is found: it holds a password
+	Connections    int           `yaml:"connections"`     // for turns and sends, beside two for the entrance; default 8
+	ConnectTimeout time.Duration `yaml:"connect_timeout"` // of one attempt to connect; default 2s
 }
 
 // AppConfig is a Meta app: its webhooks come to /webhooks/{name}.
@@ -86,6 +96,9 @@ func (c ChannelConfig) Channel() parley.Channel {
 // refused in a configuration file.
 type Secret string
 
+// errLiteral never repeats what was written: it may be the secret.
+var errLiteral = errors.New("a secret is written as env:NAME or file:PATH, not as the secret itself")
+
 // Resolve reads the secret. The error names the place, never the value.
 func (s Secret) Resolve(dir string) (string, error) {
 	switch {
@@ -111,7 +124,15 @@ func (s Secret) Resolve(dir string) (string, error) {
 		}
 		return v, nil
 	}
-	return "", errors.New("a secret is written as env:NAME or file:PATH, not as the secret itself")
+	return "", errLiteral
+}
+
+// check says whether the secret is a place.
+func (s Secret) check() error {
+	if strings.HasPrefix(string(s), "env:") || strings.HasPrefix(string(s), "file:") {
+		return nil
+	}
+	return errLiteral
 }
 
 // ReadConfig reads a file strictly and checks it. Errors of form have line and
@@ -138,7 +159,7 @@ func misform(file []byte, err error) string {
 		return yaml.FormatError(err, false, false)
 	}
 	// The library doesn't say where a duration is that it can't read.
-	for _, key := range []string{"doubtful_wait", "history_for"} {
+	for _, key := range []string{"doubtful_wait", "history_for", "database.connect_timeout"} {
 		path, notPath := yaml.PathString("$." + key)
 		if notPath != nil {
 			continue
@@ -159,12 +180,16 @@ func (c Config) withDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:8080")
 	c.Admin = cmp.Or(c.Admin, "127.0.0.1:9090")
 	c.Data = cmp.Or(c.Data, "parley-data")
+	c.Store = c.kind()
 	c.Graph.URL = cmp.Or(c.Graph.URL, "https://graph.facebook.com")
 	c.Graph.Version = cmp.Or(c.Graph.Version, "v26.0")
 	c.DoubtfulWait = cmp.Or(c.DoubtfulWait, 30*time.Second)
 	c.HistoryFor = cmp.Or(c.HistoryFor, parley.HistoryFor)
 	return c
 }
+
+// maxConnections is beyond what a server of PostgreSQL is given.
+const maxConnections = 1000
 
 // minDoubtfulWait leaves time for a lease and a call within it: see sendTimes.
 const minDoubtfulWait = 100 * time.Millisecond
@@ -182,6 +207,7 @@ func (c Config) Validate(bots []parley.Bot) error {
 	if c.DoubtfulWait < minDoubtfulWait {
 		k.complain("doubtful_wait: at least %s", minDoubtfulWait)
 	}
+	k.store(c)
 	for i := range c.Apps {
 		k.app(fmt.Sprintf("apps[%d] %q", i, c.Apps[i].Name), &c.Apps[i])
 	}
@@ -209,6 +235,26 @@ func (k *check) checkBots() {
 			k.complain("bot %q of this program: a bot needs a name of its own and a Behavior", b.Name)
 		}
 		seen[b.Name] = true
+	}
+}
+
+func (k *check) store(c Config) {
+	switch c.kind() {
+	case storeEmbedded:
+	case storePostgres:
+		if c.Database.URL == "" {
+			k.complain("database.url: store postgres needs it, as env:NAME or file:PATH")
+		} else if err := c.Database.URL.check(); err != nil {
+			k.complain("database.url: %w", err)
+		}
+	default:
+		k.complain("store: %q is neither embedded nor postgres", c.Store)
+	}
+	if n := c.Database.Connections; n < 0 || n > maxConnections {
+		k.complain("database.connections: between 1 and %d", maxConnections)
+	}
+	if c.Database.ConnectTimeout < 0 {
+		k.complain("database.connect_timeout: a duration can't be negative")
 	}
 }
 

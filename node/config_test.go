@@ -66,6 +66,39 @@ apps:
 	})
 }
 
+// Which store is meant, and what is wrong with how it is said.
+func TestReadConfigStore(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ text, err string }{
+		"Nothing":            {"", ""},
+		"Embedded":           {"store: embedded", ""},
+		"EmbeddedAfterAll":   {"store: embedded\ndatabase: {url: \"env:DB\"}", ""},
+		"Postgres":           {"store: postgres\ndatabase: {url: \"env:DB\", connections: 20, connect_timeout: 3s}", ""},
+		"OnlyTheDatabase":    {"database: {url: \"file:db\"}", ""},
+		"WithoutDatabase":    {"store: postgres", "database.url"},
+		"AnotherStore":       {"store: oracle", `"oracle"`},
+		"ASecretItself":      {"database: {url: \"postgres://u:hunter2@h/d\"}", "env:NAME or file:PATH"},
+		"TooManyConnections": {"database: {url: \"env:DB\", connections: 5000}", "database.connections"},
+		"NegativeNumber":     {"database: {url: \"env:DB\", connections: -1}", "database.connections"},
+		"NegativeTime":       {"database: {url: \"env:DB\", connect_timeout: -1s}", "database.connect_timeout"},
+		"NoTime":             {"database: {url: \"env:DB\", connect_timeout: soon}", "[1:44] database.connect_timeout: want a duration"},
+		"UnknownKey":         {"database: {dsn: \"env:DB\"}", "dsn"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text := row.text + "\napps: [{name: shop, secrets: [\"env:A\"], verify_tokens: [\"env:B\"]}]\n"
+			_, err := node.ReadConfig(write(t, t.TempDir(), "parley.yaml", text), nil)
+			switch {
+			case row.err == "" && err != nil:
+				t.Error(err)
+			case row.err == "":
+			case err == nil || !strings.Contains(err.Error(), row.err) || strings.Contains(err.Error(), "hunter2"):
+				t.Errorf("error %v, want one with %q and without the password", err, row.err)
+			}
+		})
+	}
+}
+
 func TestSecret(t *testing.T) {
 	t.Parallel()
 	const value = "s3cret"

@@ -4,18 +4,18 @@ import (
 	"context"
 
 	"github.com/parleychat/parley"
-	"github.com/parleychat/parley/persistence/embedded"
+	"github.com/parleychat/parley/ingress"
 )
 
 // inbox is the store's, and lets the senders know of receipts to be folded.
 type inbox struct {
-	*embedded.Store
+	ingress.Inbox
 	wake func(parley.Channel)
 }
 
 // Append stores a and wakes the senders of the channels that it has receipts of.
 func (i inbox) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
-	rows, err := i.Store.Append(ctx, a)
+	rows, err := i.Inbox.Append(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -27,4 +27,22 @@ func (i inbox) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending,
 		}
 	}
 	return rows, nil
+}
+
+// quarantine is the store's, with a bound on each call: learning channels may be
+// long as a whole, and must not hang.
+type quarantine struct{ ingress.Quarantine }
+
+// Quarantined is the store's.
+func (q quarantine) Quarantined(ctx context.Context, app parley.App, ch parley.Channel, after parley.ID, limit int) ([]parley.Quarantined, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return q.Quarantine.Quarantined(ctx, app, ch, after, limit)
+}
+
+// Release is the store's.
+func (q quarantine) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals) ([]parley.Pending, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return q.Quarantine.Release(ctx, ids, a)
 }

@@ -17,11 +17,9 @@ import (
 	"github.com/parleychat/parley/actors"
 	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/ingress"
-	"github.com/parleychat/parley/persistence/embedded"
 )
 
 const (
-	pruneEvery = time.Hour
 	// drainLimit is the time in which a node told to stop has stopped. The parts
 	// drain one after another, in the usual case within a few milliseconds. In the
 	// worst, their times add up to less than the limit (ingress and admin take a
@@ -37,10 +35,15 @@ const (
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
-	store    *embedded.Store
+	served   *served
+	registry *prometheus.Registry
+	database string // connection string; empty for the embedded store
+	lock     folder // the data folder, if no store holds it
+	store    store  // nil until it is open
 	ingress  *ingress.Server
 	host     *actors.Host
 	egress   *egress.Manager
+	upkeep   *upkeep
 	admin    *admin
 	webhooks net.Listener
 	adminLn  net.Listener
@@ -75,36 +78,33 @@ func (s *stage) end() error {
 	return s.err
 }
 
-// Open opens the store and puts the node together; nothing runs yet. dir is the
-// folder that relative secret files are found in.
+// Open reads the secrets and takes what only one process can have: the data
+// folder, with the embedded store in it, and the addresses. Nothing runs yet. dir
+// is the folder that relative secret files are found in.
 func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log}
+	n = &Node{cfg: cfg, log: log, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	served, err := resolveAll(cfg, bots, dir)
-	if err != nil {
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if n.served, err = resolveAll(cfg, bots, dir); err != nil {
 		return n, err
 	}
-	n.store, err = embedded.Open(embedded.Config{
-		Dir: cfg.Data, Logger: log, ReserveBytes: cfg.ReserveBytes, Registerer: registry,
-	})
-	if err != nil {
+	if cfg.kind() == storePostgres {
+		if n.database, err = cfg.Database.URL.Resolve(dir); err != nil {
+			return n, fmt.Errorf("database.url: %w", err)
+		}
+	}
+	if err := n.claimStore(); err != nil {
 		return n, err
 	}
 	if err := n.listen(ctx); err != nil {
 		return n, err
 	}
-	if err := n.assemble(served, registry); err != nil {
-		return n, err
-	}
-	if err := n.learn(ctx, served); err != nil {
-		return n, err
-	}
+	n.upkeep = newUpkeep(log, n.registry)
+	n.admin = &admin{upkeep: n.upkeep, gatherer: n.registry}
 	return n, nil
 }
 
@@ -129,6 +129,18 @@ func (n *Node) random() (b [16]byte) {
 	return b
 }
 
+// begin opens the database, puts the parts together and learns the channels. It
+// takes as long as the database is not there.
+func (n *Node) begin(ctx context.Context) error {
+	if err := n.patiently(ctx, "open", n.openDatabase); err != nil {
+		return err
+	}
+	if err := n.assemble(n.served, n.registry); err != nil {
+		return err
+	}
+	return n.patiently(ctx, "learn channels", func(ctx context.Context) error { return n.learn(ctx, n.served) })
+}
+
 func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	n.host, err = actors.New(actors.Config{
 		Store: n.store, Agenda: n.store, Bot: s.bot, Notes: filepath.Join(n.cfg.Data, "running"),
@@ -145,14 +157,13 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 		return err
 	}
 	n.ingress, err = ingress.New(ingress.Config{
-		Listener: n.webhooks, Apps: s.apps, Inbox: inbox{Store: n.store, wake: n.egress.Wake}, Quarantine: n.store, Deliverer: n.host,
+		Listener: n.webhooks, Apps: s.apps, Inbox: inbox{Inbox: n.store, wake: n.egress.Wake}, Quarantine: quarantine{n.store}, Deliverer: n.host,
 		Limits: ingress.Limits{DrainTimeout: ingressDrain},
 		Logger: n.log.With(slog.String("part", "ingress")), Registerer: registry,
 	})
 	if err != nil {
 		return err
 	}
-	n.admin = &admin{stalled: n.ingress.Stalled, backlog: n.store.Backlog, gatherer: registry}
 	return nil
 }
 
@@ -187,47 +198,45 @@ func (n *Node) learn(ctx context.Context, s *served) error {
 	return nil
 }
 
-// prune drops what is older than its retention, now and then.
-func (n *Node) prune(ctx context.Context) error {
-	tick := time.NewTicker(pruneEvery) //nolint:forbidigo // the pruner's one clock
-	defer tick.Stop()
-	for {
-		if err := n.store.Prune(ctx, n.cfg.HistoryFor); err != nil && ctx.Err() == nil {
-			n.log.ErrorContext(ctx, "prune", slog.Any("error", err))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
 // Run serves until ctx ends, then drains and closes the store. It returns
-// actors.ErrAbandoned if the process should be replaced by a new one.
+// actors.ErrAbandoned if the process should be replaced by a new one. With a
+// database it waits for it first, for as long as that takes; meanwhile it says
+// that it isn't ready.
 func (n *Node) Run(ctx context.Context) error {
 	stop, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stages := []*stage{
-		{name: "ingress", run: n.ingress.Run},
-		{name: "actors", run: n.host.Run},
-		{name: "egress", run: n.egress.Run},
-		{name: "prune", run: n.prune},
-		{name: "admin", run: func(ctx context.Context) error { return n.admin.Run(ctx, n.adminLn) }},
+	watch := &stage{name: "admin", run: func(ctx context.Context) error { return n.admin.Run(ctx, n.adminLn) }}
+	watch.start(context.WithoutCancel(ctx), cancel)
+	if err := n.begin(stop); err != nil {
+		if stop.Err() != nil {
+			err = nil // told to stop, or the cause is that of watch
+		}
+		return errors.Join(err, watch.end(), n.close())
 	}
+	stages := n.stages()
 	for _, s := range stages {
 		s.start(context.WithoutCancel(ctx), cancel)
 	}
-	n.admin.ready.Store(true)
+	n.admin.serves(n)
 	n.log.InfoContext(ctx, "serving", slog.String("webhooks", n.webhooks.Addr().String()), slog.String("admin", n.adminLn.Addr().String()))
 	<-stop.Done()
 	n.admin.ready.Store(false)
 	n.log.InfoContext(ctx, "draining")
 	var errs []error
-	for _, s := range stages {
+	for _, s := range append(stages, watch) {
 		errs = append(errs, s.end())
 	}
 	return errors.Join(append(errs, n.close())...)
+}
+
+// stages are the parts in the order in which they are stopped.
+func (n *Node) stages() []*stage {
+	return []*stage{
+		{name: "ingress", run: n.ingress.Run},
+		{name: "actors", run: n.host.Run},
+		{name: "egress", run: n.egress.Run},
+		{name: "upkeep", run: func(ctx context.Context) error { return n.upkeep.run(ctx, n.store, n.cfg.HistoryFor) }},
+	}
 }
 
 // close lets go of what Open took. Listeners that served are closed already.
@@ -245,5 +254,6 @@ func (n *Node) close() error {
 		errs = append(errs, n.store.Close())
 		n.store = nil
 	}
+	errs = append(errs, n.lock.close())
 	return errors.Join(errs...)
 }

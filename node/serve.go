@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,7 +20,9 @@ type serveCommand struct {
 	Config       string        `short:"c" default:"parley.yaml" type:"path" help:"The configuration file (docs/operations.md; an example is in deployments/parley.yaml)."`
 	Listen       string        `help:"Address for webhooks, instead of the file's."`
 	Admin        string        `help:"Address of health, metrics and backlog, instead of the file's. Keep it private."`
-	Data         string        `type:"path" help:"Directory of the embedded store, instead of the file's."`
+	Data         string        `type:"path" help:"Directory of the embedded store and of what the node notes of itself, instead of the file's."`
+	Store        string        `help:"embedded or postgres, instead of the file's."`
+	Database     string        `placeholder:"PLACE" help:"Where the connection string of PostgreSQL is found, instead of the file's: env:NAME or file:PATH. Others see what stands on a command line, so it can't stand here itself. Means --store postgres."`
 	DoubtfulWait time.Duration `help:"Wait before a message whose answer was lost is sent again, instead of the file's."`
 	LogLevel     slog.Level    `default:"info" help:"debug, info, warn or error."`
 	LogFormat    string        `default:"text" enum:"text,json" help:"text or json."`
@@ -30,7 +34,10 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	cfg = c.override(cfg)
+	cfg, err = c.override(cfg)
+	if err != nil {
+		return err
+	}
 	if err := cfg.Validate(sys.bots); err != nil {
 		return fmt.Errorf("flags: %w", err)
 	}
@@ -45,7 +52,7 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 	return err
 }
 
-func (c serveCommand) override(cfg Config) Config {
+func (c serveCommand) override(cfg Config) (Config, error) {
 	if c.Listen != "" {
 		cfg.Listen = c.Listen
 	}
@@ -58,7 +65,25 @@ func (c serveCommand) override(cfg Config) Config {
 	if c.DoubtfulWait != 0 {
 		cfg.DoubtfulWait = c.DoubtfulWait
 	}
-	return cfg
+	if c.Database != "" {
+		place, err := placeOf(c.Database)
+		if err != nil {
+			return cfg, fmt.Errorf("--database: %w", err)
+		}
+		cfg.Database.URL, cfg.Store = place, storePostgres
+	}
+	cfg.Store = cmp.Or(c.Store, cfg.Store)
+	return cfg, nil
+}
+
+// placeOf is the place of a secret that a flag names: unlike one of the file, it
+// is relative to where the command was given.
+func placeOf(flag string) (Secret, error) {
+	if path, isFile := strings.CutPrefix(flag, "file:"); isFile {
+		abs, err := filepath.Abs(path)
+		return Secret("file:" + abs), err
+	}
+	return Secret(flag), Secret(flag).check()
 }
 
 func (c serveCommand) logger(w io.Writer) *slog.Logger {

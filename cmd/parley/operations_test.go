@@ -109,33 +109,48 @@ func keysOf(typ reflect.Type, prefix string) []string {
 	return keys
 }
 
-// Each metric that the reference names is one of a running node, and each of a
-// running node is named.
+// Each metric that the reference names is one of a node with one store or the
+// other, and each of theirs is named.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	t.Parallel()
-	g := newGraph(t)
-	n := newHouse(t).start(t, asFateful, configured(g.URL, channel("messenger", pageID, "fateful")))
-	n.tell(t, "u1", "1", "say a")
-	n.tell(t, "u1", "2", "panic")
-	g.heard(t, "u1", "said a #1")
-	n.drained(t)
-	_, text := n.look(t, "/metrics")
-	n.stop(t)
-	shown := names(text, `(?m)^# TYPE (parley_\w+) `)
+	url := cluster.Database(t)
 	named := names(operations(t), `\b(parley_[a-z]+_\w+)`)
-	if len(shown) < 30 {
-		t.Fatalf("only %d metrics: %q", len(shown), shown)
+	var shown []string
+	for _, store := range []string{"embedded", "postgres"} {
+		own := metricsOf(t, store, url)
+		if len(own) < 30 {
+			t.Fatalf("%s: only %d metrics: %q", store, len(own), own)
+		}
+		for _, name := range own {
+			if !slices.Contains(named, name) {
+				t.Errorf("%s: docs/operations.md doesn't name %s", store, name)
+			}
+		}
+		shown = append(shown, own...)
 	}
 	for _, name := range named {
 		if !slices.Contains(shown, name) {
 			t.Errorf("docs/operations.md names %s, which a node doesn't show", name)
 		}
 	}
-	for _, name := range shown {
-		if !slices.Contains(named, name) {
-			t.Errorf("docs/operations.md doesn't name %s", name)
-		}
-	}
+}
+
+// metricsOf are the names of the metrics of a node that has handled something.
+func metricsOf(t *testing.T, store, url string) []string {
+	t.Helper()
+	g, h := newGraph(t), newHouse(t)
+	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, url).with("store", store)
+	n := h.start(t, asFateful, cfg)
+	n.tell(t, "u1", "1", "say a")
+	n.tell(t, "u1", "2", "panic")
+	g.heard(t, "u1", "said a #1")
+	await(t, "nothing waits", func() bool {
+		b, ok := n.backlog(t)
+		return ok && b.Pending == 0 && b.Unsent == 0
+	})
+	_, text := n.look(t, "/metrics")
+	n.stop(t)
+	return names(text, `(?m)^# TYPE (parley_\w+) `)
 }
 
 func names(text, pattern string) []string {

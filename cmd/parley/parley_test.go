@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		go dieWithParent(os.Getppid())
 		node.Main(fateful())
 	}
-	os.Exit(m.Run())
+	os.Exit(cluster.Around(m).Run())
 }
 
 // dieWithParent ends a process whose test is gone.
