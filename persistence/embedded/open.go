@@ -26,6 +26,7 @@ import (
 const dirFormat = 1
 
 const (
+	lockFile     = "LOCK"   // Pebble's
 	formatFile   = "PARLEY" // says that the directory is one of ours, and of which format
 	formatPrefix = "parley embedded store, format "
 )
@@ -78,45 +79,63 @@ func (s *Store) open() (err error) {
 // claimDir checks that the directory is one of ours and of a format that this
 // program knows, and makes it one if it is empty.
 func claimDir(fs vfs.FS, dir string) error {
+	marked, err := readFormat(fs, dir)
+	if err != nil || marked {
+		return err
+	}
+	return markDir(fs, dir)
+}
+
+// readFormat says whether a directory is marked as one of ours; one of a format
+// that this program doesn't know is an error.
+func readFormat(fs vfs.FS, dir string) (marked bool, err error) {
 	f, err := fs.Open(fs.PathJoin(dir, formatFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return markDir(fs, dir)
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 256))
 	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+		return false, err
 	}
 	number, ok := strings.CutPrefix(strings.TrimSpace(string(text)), formatPrefix)
 	format, err := strconv.Atoi(number)
 	switch {
 	case !ok || err != nil:
-		return fmt.Errorf("its file %s is not one that Parley wrote", formatFile)
+		return false, fmt.Errorf("its file %s is not one that Parley wrote", formatFile)
 	case format > dirFormat:
-		return fmt.Errorf("the directory has format %d, this program knows up to %d; use the newer version of Parley: %w",
+		return false, fmt.Errorf("the directory has format %d, this program knows up to %d; use the newer version of Parley: %w",
 			format, dirFormat, parley.ErrFormat)
 	case format != dirFormat:
-		return fmt.Errorf("the directory has format %d, which was never used", format)
+		return false, fmt.Errorf("the directory has format %d, which was never used", format)
 	}
-	return nil
+	return true, nil
 }
 
-// markDir writes the format file into an empty directory, so that it is there
-// whole or not at all.
+const formatTemporary = formatFile + ".tmp"
+
+// nothing is what may be in a directory that holds nothing.
+func nothing() []string { return []string{lockFile, formatTemporary, "lost+found"} }
+
+// markDir makes an empty directory one of ours.
 func markDir(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
 	if err != nil {
 		return err
 	}
-	temporary := formatFile + ".tmp"
 	for _, name := range names {
-		if !slices.Contains([]string{"LOCK", temporary, "lost+found"}, name) {
+		if !slices.Contains(nothing(), name) {
 			return fmt.Errorf("it holds %q and no file %s, so it isn't a store of Parley; name an empty directory", name, formatFile)
 		}
 	}
-	f, err := fs.Create(fs.PathJoin(dir, temporary), vfs.WriteCategoryUnspecified)
+	return writeFormat(fs, dir)
+}
+
+// writeFormat writes the format file, so that it is there whole or not at all.
+func writeFormat(fs vfs.FS, dir string) error {
+	f, err := fs.Create(fs.PathJoin(dir, formatTemporary), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
@@ -124,7 +143,7 @@ func markDir(fs vfs.FS, dir string) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := fs.Rename(fs.PathJoin(dir, temporary), fs.PathJoin(dir, formatFile)); err != nil {
+	if err := fs.Rename(fs.PathJoin(dir, formatTemporary), fs.PathJoin(dir, formatFile)); err != nil {
 		return err
 	}
 	return errors.Join(syncDir(fs, dir), syncDir(fs, fs.PathDir(dir)))

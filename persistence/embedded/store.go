@@ -128,6 +128,8 @@ type Store struct {
 	calls  sync.WaitGroup        // under way; Close waits for them
 	doomed atomic.Pointer[error] // set once, when the store can't go on
 
+	checkpoint sync.Mutex // one at a time
+
 	mu      sync.Mutex // orders all writes; guards everything below
 	broken  error      // doomed or closed; answers every call
 	tx      txn        // the scratch of the write under way
