@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +43,7 @@ func (a *admin) Run(ctx context.Context, ln net.Listener) error {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /backlog", a.showBacklog)
+	mux.HandleFunc("POST /checkpoint", a.makeCheckpoint)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
@@ -90,4 +93,35 @@ func (a *admin) showBacklog(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(b)
+}
+
+// checkpointer is a store that can be copied while it is used.
+type checkpointer interface {
+	Checkpoint(ctx context.Context) (dir string, err error)
+}
+
+// makeCheckpoint is what parley store backup asks for. Where the checkpoint goes
+// isn't up to who asks: there is no password here.
+func (a *admin) makeCheckpoint(w http.ResponseWriter, r *http.Request) {
+	n := a.serving.Load()
+	if n == nil {
+		http.Error(w, "checkpoint: the store is not open yet", http.StatusServiceUnavailable)
+		return
+	}
+	s, ok := n.store.(checkpointer)
+	if !ok {
+		http.Error(w, "checkpoint: the store is PostgreSQL, which has its own tools", http.StatusConflict)
+		return
+	}
+	made, err := s.Checkpoint(r.Context())
+	if err == nil {
+		made, err = filepath.Abs(made)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	n.log.InfoContext(r.Context(), "checkpoint made", slog.String("path", made))
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(checkpointed{Path: made})
 }

@@ -138,6 +138,19 @@ func (s Secret) check() error {
 // ReadConfig reads a file strictly and checks it. Errors of form have line and
 // column, but no excerpt: a secret that stands there by mistake would be in it.
 func ReadConfig(path string, bots []parley.Bot) (Config, error) {
+	cfg, err := parseConfig(path)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := cfg.Validate(bots); err != nil {
+		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+	}
+	return cfg, nil
+}
+
+// parseConfig reads a file strictly, without a look at what it means: for
+// commands that need a part of it.
+func parseConfig(path string) (Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
@@ -146,11 +159,7 @@ func ReadConfig(path string, bots []parley.Bot) (Config, error) {
 	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
 		return Config{}, fmt.Errorf("configuration %s:\n%s", path, misform(b, err))
 	}
-	cfg = cfg.withDefaults()
-	if err := cfg.Validate(bots); err != nil {
-		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
-	}
-	return cfg, nil
+	return cfg.withDefaults(), nil
 }
 
 // misform says what is wrong with the form of a file, and where.

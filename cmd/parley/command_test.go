@@ -22,6 +22,9 @@ func TestCommandLine(t *testing.T) {
 		"HelpOfServe":    {[]string{"serve", "--help"}, 0, "Run a node", ""},
 		"HelpOfDemo":     {[]string{"demo", "--help"}, 0, "check every promise", ""},
 		"HelpOfDecode":   {[]string{"decode", "--help"}, 0, "standard input", ""},
+		"HelpOfMigrate":  {[]string{"migrate", "--help"}, 0, "never goes", ""},
+		"HelpOfBackup":   {[]string{"store", "backup", "--help"}, 0, "checkpoint", ""},
+		"HelpOfRestore":  {[]string{"store", "restore", "--help"}, 0, "stays as it is", ""},
 		"HelpOfVersion":  {[]string{"version", "--help"}, 0, "Print the version", ""},
 		"Nothing":        {nil, 2, "", "expected one of"},
 		"UnknownCommand": {[]string{"dance"}, 2, "", "dance"},
@@ -46,8 +49,8 @@ func TestCommandLine(t *testing.T) {
 // Every flag has words of help: beside it, or on the next line if it is long.
 func TestHelpIsWhole(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"serve", "demo", "decode"} {
-		lines := strings.Split(run(t, "", name, "--help").out, "\n")
+	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore"} {
+		lines := strings.Split(run(t, "", append(strings.Fields(name), "--help")...).out, "\n")
 		flags := 0
 		for i, line := range lines {
 			flag := strings.TrimSpace(line)
