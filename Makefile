@@ -17,6 +17,7 @@ TESTTIMEOUT ?= 10m
 SEEDS ?= 500
 FUZZTIME ?= 10s
 COVERMIN ?= 85
+PLANTS ?=
 DEMO ?=
 BENCH ?=
 
@@ -54,8 +55,8 @@ test: deps ## run the tests with -race
 sim: ## run the simulation from many seeds (SEEDS=500)
 	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestSeeds$$' ./sim -seeds=$(SEEDS)
 
-planted: ## plant each bug of testdata/planted and see that its test catches it
-	go test -count=1 -timeout 30m -v -run '^TestPlanted$$' . -planted
+planted: ## plant each bug of testdata/planted and see that its test catches it (PLANTS=postgres)
+	go test -count=1 -timeout 30m -v -run '^TestPlanted$$' . -planted -plants='$(PLANTS)'
 
 fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
 	@{ grep -rEo --include='*_test.go' '^func Fuzz[[:alnum:]_]+' . || echo 'no fuzz targets' >&2; } | sort | \

@@ -24,7 +24,10 @@ import (
 // puts one bug into the code, as a patch, and names the test that must catch
 // it; the tree itself is not touched, go test -overlay builds the patched copy.
 
-var planted = flag.Bool("planted", false, "plant each bug of testdata/planted and see that its test catches it")
+var (
+	planted = flag.Bool("planted", false, "plant each bug of testdata/planted and see that its test catches it")
+	plants  = flag.String("plants", "", "plant only those whose file's name begins with this")
+)
 
 const (
 	plantedFolder  = "testdata/planted"
@@ -60,13 +63,14 @@ func TestPlanted(t *testing.T) {
 	if !*planted {
 		t.Skip("make planted runs this")
 	}
-	plants := readPlants(t, plantedFolder)
-	if len(plants) == 0 {
-		t.Fatalf("%s holds no patches", plantedFolder)
+	all := readPlants(t, plantedFolder)
+	all = slices.DeleteFunc(all, func(p plant) bool { return !strings.HasPrefix(p.name, *plants) })
+	if len(all) == 0 {
+		t.Fatalf("%s holds no patches of that name", plantedFolder)
 	}
-	checkUnpatched(t, ".", plants)
-	table := make([]string, 0, len(plants))
-	for _, p := range plants {
+	checkUnpatched(t, ".", all)
+	table := make([]string, 0, len(all))
+	for _, p := range all {
 		catcher, err := p.run(t.Context(), ".", t.TempDir())
 		if err != nil {
 			t.Errorf("%s: %v", p.name, err)
@@ -74,7 +78,7 @@ func TestPlanted(t *testing.T) {
 		table = append(table, fmt.Sprintf("%-60s -> %s", p.bug, cmp.Or(catcher, "NOT CAUGHT")))
 		t.Log(table[len(table)-1])
 	}
-	t.Logf("%d planted\n%s", len(plants), strings.Join(table, "\n"))
+	t.Logf("%d planted\n%s", len(all), strings.Join(table, "\n"))
 }
 
 // checkUnpatched runs each catcher over the code as it is: one that fails there,

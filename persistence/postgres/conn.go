@@ -74,12 +74,9 @@ func (s *Store) connect(ctx context.Context, conns int) (*pgxpool.Pool, error) {
 	cfg.MaxConns, cfg.MinConns = int32(conns), int32(conns)
 	cfg.MaxConnLifetime, cfg.MaxConnIdleTime = 365*24*time.Hour, 365*24*time.Hour
 	cfg.HealthCheckPeriod = healthPeriod
-	cfg.AfterConnect = func(context.Context, *pgx.Conn) error {
-		// The database may not be the one that it was: a fail-over may have lost
-		// what the cache holds.
-		s.aliases.forget()
-		return nil
-	}
+	// Behind a connection that broke there may be another database: a fail-over may
+	// have lost what the cache holds.
+	cfg.BeforeClose = func(*pgx.Conn) { s.aliases.forget() }
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make a pool of connections: %w", err)
