@@ -69,9 +69,14 @@ func (ds *deliveries) of(providerID string) *delivery {
 	return d
 }
 
+// readDeliveriesSQL looks up one digest after the other, behind a fence. Over a
+// table that has only begun to fill, channel = $1 and digest = any($2) is planned
+// as a walk of all that the channel has, and so it stays when that are millions.
 const readDeliveriesSQL = `
-select provider_id, outgoing, contact, status, at, sent, code, reason
-from parley.delivery where channel = $1 and digest = any($2::bytea[])`
+select d.provider_id, d.outgoing, d.contact, d.status, d.at, d.sent, d.code, d.reason
+from unnest($2::bytea[]) as k (digest) cross join lateral (
+    select * from parley.delivery where channel = $1 and digest = k.digest offset 0
+) d`
 
 // read adds the reading of what is known of ids.
 func (ds *deliveries) read(b *batch, providerIDs []string) {

@@ -12,7 +12,13 @@ const readReceiptsSQL = `
 select n, status, provider_id, outgoing, contact, watermark, code, reason
 from parley.receipt where channel = $1 and current_setting('parley.held') = '1' order by n limit $2`
 
-const removeReceiptsSQL = `delete from parley.receipt where channel = $1 and n = any($2::bigint[])`
+// removeReceiptsSQL: see readDeliveriesSQL.
+const removeReceiptsSQL = `
+delete from parley.receipt where ctid = any(array(
+    select r.tid from unnest($2::bigint[]) as k (n) cross join lateral (
+        select ctid as tid from parley.receipt where channel = $1 and n = k.n offset 0
+    ) r
+))`
 
 const readAttemptedSQL = `
 select id, conv, claimed, data from parley.outbox
