@@ -109,6 +109,21 @@ func (s *Simulator) Killed(at time.Time) {
 	s.world.Killed(at)
 }
 
+// StoreDown says that the node's store was killed at that instant, and StoreUp
+// that it works again: see [World.StoreDown].
+func (s *Simulator) StoreDown(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.StoreDown(at)
+}
+
+// StoreUp ends what StoreDown began.
+func (s *Simulator) StoreUp(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.StoreUp(at)
+}
+
 // Progress is a snapshot for a live display.
 func (s *Simulator) Progress() Progress {
 	s.mu.Lock()

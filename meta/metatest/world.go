@@ -49,6 +49,7 @@ type World struct {
 	sent     uint64 // accepted sends: numbers their ids
 	lastKill int64
 	pace     pace
+	outage   outage
 	extras   []extra // second effects that a reply showed
 	known    map[extraKey]bool
 	live     Verdict // the counters that grow as things happen
@@ -153,7 +154,7 @@ func (w *World) Killed(at time.Time) {
 	w.tick(at)
 	kill := at.UnixNano() - w.start.UnixNano()
 	w.lastKill = max(w.lastKill, kill)
-	since := kill - int64(w.cfg.KillGrace) - w.stall(kill)
+	since := w.outage.since(kill) - int64(w.cfg.KillGrace) - w.stall(kill)
 	for i := range w.records {
 		if r := &w.records[i]; r.answered() && r.written > since {
 			r.doubtful = true
@@ -164,6 +165,55 @@ func (w *World) Killed(at time.Time) {
 			t.doubtful = true
 		}
 	}
+}
+
+// StoreDown says that from that instant on the node's store, which is not part of
+// the node, takes nothing and tells nothing; StoreUp that it works again. That
+// alone excuses no repeated send: a node knows what was answered, and can note it
+// later. Only a kill before it could makes those sends doubtful.
+func (w *World) StoreDown(at time.Time) {
+	w.tick(at)
+	w.outage.begin(at.UnixNano() - w.start.UnixNano())
+}
+
+// StoreUp ends what StoreDown began.
+func (w *World) StoreUp(at time.Time) {
+	w.tick(at)
+	w.outage.end(at.UnixNano() - w.start.UnixNano())
+}
+
+// catchUp is how long after an outage a node may be about to note what it could
+// not note during it.
+const catchUp = 3 * time.Second
+
+// outage is the last one of the store; its zero value is none.
+type outage struct {
+	from, until int64
+	lasts       bool
+}
+
+// begin notes an outage. One that begins before what the last has left is caught
+// up with is the same.
+func (o *outage) begin(at int64) {
+	if o.since(at) == at {
+		o.from = at
+	}
+	o.lasts = true
+}
+
+func (o *outage) end(at int64) {
+	if o.lasts {
+		o.until, o.lasts = at, false
+	}
+}
+
+// since is the instant up to which a node that is killed at another has noted all
+// outcomes, if it notes them at once as long as it can.
+func (o *outage) since(kill int64) int64 {
+	if o.lasts || o.until > 0 && kill < o.until+int64(catchUp) {
+		return min(o.from, kill)
+	}
+	return kill
 }
 
 // stall is how long the node took, about the instant of a kill, to make

@@ -267,6 +267,59 @@ func TestKilledExcusesWhatWasInFlight(t *testing.T) {
 	}
 }
 
+// An outage of the store alone excuses nothing; a kill before the node can have
+// caught up excuses what was answered since the outage began.
+func TestStoreDownExcusesOnlyWithAKill(t *testing.T) {
+	t.Parallel()
+	type moment struct {
+		what string
+		at   time.Duration // after the answer
+	}
+	for name, row := range map[string]struct {
+		moments     []moment
+		unexplained int
+	}{
+		"OutageAlone":        {[]moment{{"down", 100 * time.Millisecond}, {"up", time.Second}}, 1},
+		"KillInTheOutage":    {[]moment{{"down", 100 * time.Millisecond}, {"kill", 2 * time.Second}}, 0},
+		"KillSoonAfter":      {[]moment{{"down", 100 * time.Millisecond}, {"up", time.Second}, {"kill", 2 * time.Second}}, 0},
+		"KillLongAfter":      {[]moment{{"down", 100 * time.Millisecond}, {"up", time.Second}, {"kill", 6 * time.Second}}, 1},
+		"AnsweredLongBefore": {[]moment{{"down", time.Second}, {"kill", 2 * time.Second}}, 1},
+		"TwoOutages":         {[]moment{{"down", 100 * time.Millisecond}, {"up", time.Second}, {"down", 2 * time.Second}, {"kill", 3 * time.Second}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := quiet()
+			cfg.Timers, cfg.AnswerMax = 0, -1
+			w := metatest.NewWorld(cfg)
+			b := newBot(t, w, misbehaviour{})
+			now := cfg.Start
+			for len(b.convs) == 0 {
+				for _, p := range w.Due(now) {
+					w.Posted(p.ID, b.receive(p, now), now)
+				}
+				now = now.Add(time.Millisecond)
+			}
+			for _, m := range row.moments {
+				switch at := now.Add(m.at); m.what {
+				case "down":
+					w.StoreDown(at)
+				case "up":
+					w.StoreUp(at)
+				case "kill":
+					w.Killed(at)
+				}
+			}
+			for _, c := range b.convs {
+				w.Graph(b.request(c, "said 1 #1"), now.Add(7*time.Second))
+				break
+			}
+			if v := w.Verdict(); v.SendsRepeated != 1 || v.SendsRepeatedUnexplained != row.unexplained {
+				t.Errorf("%d repeated, %d unexplained; want 1, %d", v.SendsRepeated, v.SendsRepeatedUnexplained, row.unexplained)
+			}
+		})
+	}
+}
+
 func TestRefusedPostsAreSentAgainLessAndLessOften(t *testing.T) {
 	t.Parallel()
 	cfg := metatest.Config{Start: start(), Rate: 1, Duration: time.Second, Users: 1}
