@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +27,7 @@ const (
 	demoBrand  = "demo"
 	demoBot    = "tally" // the bot whose protocol the simulator knows
 	secretMode = 0o600
+	countLimit = 500 * time.Millisecond // for the node to tell its metrics
 )
 
 // child is the node under test: a process of this same program, started again
@@ -39,9 +42,12 @@ type child struct {
 	death     error // how the last process ended
 	processes int
 	cpu       time.Duration // of the processes that have ended
+	late      int           // events that were acknowledged from the spool, as last counted
+	lateBase  int           // of them, by processes that have ended
 }
 
-func newChild(ctx context.Context, dir string, sim *metatest.Simulator, doubtful time.Duration) (*child, error) {
+// newChild writes the configuration: cfg, with what the child decides itself.
+func newChild(ctx context.Context, dir string, sim *metatest.Simulator, cfg Config) (*child, error) {
 	c := &child{dir: dir, died: make(chan error, 1)}
 	for _, addr := range []*string{&c.webhooks, &c.admin} {
 		free, err := freeAddress(ctx)
@@ -50,10 +56,8 @@ func newChild(ctx context.Context, dir string, sim *metatest.Simulator, doubtful
 		}
 		*addr = free
 	}
-	cfg := Config{
-		Listen: c.webhooks, Admin: c.admin, Data: filepath.Join(dir, "data"), DoubtfulWait: doubtful,
-		Graph: Graph{URL: sim.GraphURL()}, Apps: []AppConfig{c.app(sim)},
-	}
+	cfg.Listen, cfg.Admin, cfg.Data = c.webhooks, c.admin, filepath.Join(dir, "data")
+	cfg.Graph, cfg.Apps = Graph{URL: sim.GraphURL()}, []AppConfig{c.app(sim)}
 	b, err := yaml.Marshal(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("write the node's configuration: %w", err)
@@ -128,6 +132,7 @@ func (c *child) start(ctx context.Context) error {
 		return fmt.Errorf("start the node: %w", err)
 	}
 	c.processes++
+	c.lateBase = c.late
 	c.ended = make(chan struct{})
 	go c.wait(c.cmd, c.ended)
 	return c.await(ctx)
@@ -177,6 +182,32 @@ func (c *child) ready(ctx context.Context) bool {
 	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
+// spooledMetric counts what a node has acknowledged from its spool.
+const spooledMetric = `parley_ingress_spool_spooled_total{kind="event"}`
+
+// count asks the process how many events it has acknowledged from its spool. One
+// that doesn't answer is asked the next time.
+func (c *child) count(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, countLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.admin+"/metrics", http.NoBody)
+	if err != nil {
+		return
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return
+	}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		value, ok := strings.CutPrefix(lines.Text(), spooledMetric+" ")
+		if n, err := strconv.ParseFloat(value, 64); ok && err == nil {
+			c.late = c.lateBase + int(n)
+		}
+	}
+	_ = resp.Body.Close() // what was read counts
+}
+
 // kill ends the process as a power cut would, and says when.
 func (c *child) kill() time.Time {
 	_ = c.cmd.Process.Kill() // it may have died by itself; then died tells
@@ -186,7 +217,8 @@ func (c *child) kill() time.Time {
 }
 
 // stop lets the process drain.
-func (c *child) stop() error {
+func (c *child) stop(ctx context.Context) error {
+	c.count(context.WithoutCancel(ctx))
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	limit := time.AfterFunc(stopLimit, func() {
 		_ = c.cmd.Process.Kill() // it may just have ended

@@ -1,7 +1,10 @@
 package main_test
 
 import (
+	"cmp"
 	"encoding/json"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -13,23 +16,41 @@ type demoReport struct {
 	SendsRepeated            *int `json:"sends_repeated"`
 	SendsRepeatedUnexplained *int `json:"sends_repeated_unexplained"`
 
-	LagMS      *float64                         `json:"lag_ms"`
-	CPUPerTurn *float64                         `json:"cpu_us_per_turn"`
-	Ack        struct{ P50, P99, Max *float64 } `json:"ack_ms"`
+	LagMS      *float64 `json:"lag_ms"`
+	CPUPerTurn *float64 `json:"cpu_us_per_turn"`
+	Store      *string
+	Late       *int
+
+	PostgresKills *int                             `json:"postgres_kills"`
+	CPUDatabase   *float64                         `json:"cpu_us_per_turn_database"`
+	Ack           struct{ P50, P99, Max *float64 } `json:"ack_ms"`
 }
 
 // The demonstration finds every promise kept, also when the node is killed.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		args  []string
-		kills int
+		args            []string
+		kills, outages  int
+		store, database string
 	}{
-		"Killed":     {[]string{"--duration", "4s", "--rate", "150", "--kill", "2"}, 2},
-		"Duplicates": {[]string{"--duration", "3s", "--rate", "150", "--duplicates", "0.3"}, 0},
+		"Killed":     {args: []string{"--duration", "4s", "--rate", "150", "--kill", "2"}, kills: 2},
+		"Duplicates": {args: []string{"--duration", "3s", "--rate", "150", "--duplicates", "0.3"}},
+		"Postgres":   {args: []string{"--duration", "4s", "--rate", "150", "--kill", "1"}, kills: 1, store: "postgres"},
+		"PostgresKilled": {
+			args: []string{"--duration", "5s", "--rate", "150", "--kill", "1", "--kill-postgres", "2", "--postgres-outage", "500ms"}, kills: 1, outages: 2, store: "postgres",
+		},
+		"OnesOwnDatabase": {args: []string{"--duration", "3s", "--rate", "150"}, store: "postgres", database: "its own"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if row.store != "" {
+				url := cluster.Database(t) // skips where there is no PostgreSQL
+				row.args = append(row.args, "--store", row.store)
+				if row.database != "" {
+					row.args = append(row.args, "--database", "file:"+newHouse(t).write(t, "database", url))
+				}
+			}
 			// An operator's own settings are not for the node of the demonstration.
 			env := []string{"PARLEY_LISTEN=203.0.113.1:1", "PARLEY_LOG_FORMAT=nonsense"}
 			e := runIn(t, env, "", append([]string{"demo", "--json", "--doubtful-wait", "2s", "--dir", t.TempDir()}, row.args...)...)
@@ -47,8 +68,14 @@ func TestDemo(t *testing.T) {
 					t.Errorf("%s is not 0:\n%s", name, e.out)
 				}
 			}
-			if r.Kills == nil || *r.Kills != row.kills {
-				t.Errorf("want %d kills:\n%s", row.kills, e.out)
+			if r.Kills == nil || *r.Kills != row.kills || r.PostgresKills == nil || *r.PostgresKills != row.outages {
+				t.Errorf("want %d kills, %d of PostgreSQL:\n%s", row.kills, row.outages, e.out)
+			}
+			if r.Store == nil || *r.Store != cmp.Or(row.store, "embedded") || r.Late == nil || row.outages == 0 && *r.Late != 0 {
+				t.Errorf("want store %q, and late events only if PostgreSQL was killed:\n%s", row.store, e.out)
+			}
+			if own := row.store != "" && row.database == ""; own != (r.CPUDatabase != nil && *r.CPUDatabase > 0) {
+				t.Errorf("want the CPU of PostgreSQL if it is the demonstration's own:\n%s", e.out)
 			}
 			if r.Offered == nil || r.Acked == nil || r.Effects == nil || *r.Offered < 300 || *r.Acked != *r.Offered || *r.Effects != *r.Acked {
 				t.Errorf("want some hundred messages, all acknowledged, all with effect:\n%s", e.out)
@@ -58,4 +85,40 @@ func TestDemo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A database that others use, or on which the same was played before, is refused;
+// only a server of its own is killed.
+func TestDemoRefuses(t *testing.T) {
+	t.Parallel()
+	url := cluster.Database(t)
+	h, g := newHouse(t), newGraph(t)
+	n := h.start(t, asFateful, configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, url))
+	n.stop(t)
+	place := "file:" + filepath.Join(h.dir, "database")
+	for name, row := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"OthersDatabase": {[]string{"--store", "postgres", "--database", place}, 1, `brand "acme"`},
+		"KillOfOthers":   {[]string{"--store", "postgres", "--database", place, "--kill-postgres", "1"}, 2, "own"},
+		"KillOfNone":     {[]string{"--kill-postgres", "1"}, 2, "--store postgres"},
+		"NoStore":        {[]string{"--store", "paper"}, 2, "paper"},
+		"ASecretItself":  {[]string{"--store", "postgres", "--database", "postgres://u:secretword@h/d"}, 2, "env:NAME or file:PATH"},
+		"OnlyADatabase":  {[]string{"--database", place}, 2, "--store postgres"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := run(t, "", append([]string{"demo", "--dir", t.TempDir()}, row.args...)...)
+			e.want(t, row.code, row.want)
+			if strings.Contains(e.out+e.errors, "secretword") {
+				t.Error("the password is shown")
+			}
+		})
+	}
+	own := "file:" + h.write(t, "own", cluster.Database(t))
+	again := []string{"demo", "--dir", t.TempDir(), "--store", "postgres", "--database", own, "--seed", "7", "--duration", "1s", "--rate", "20"}
+	run(t, "", again...).want(t, 0)
+	run(t, "", again...).want(t, 1, "seed")
 }
