@@ -27,6 +27,10 @@ const (
 	// Drain is how long Run goes on after its context is done, for the answers to
 	// what is under way.
 	Drain = 8 * time.Second
+	// StoreTimeout bounds each call of the store. A database that fell silent with
+	// a connection open would hold its channel for ever; a new connection may find
+	// the one that has taken its place.
+	StoreTimeout = 5 * time.Second
 )
 
 // Config is what a Manager needs. Zero fields take the constant of their name.
@@ -50,6 +54,7 @@ type Config struct {
 	Poll         time.Duration
 	Linger       time.Duration
 	Drain        time.Duration
+	StoreTimeout time.Duration
 
 	// Clock is the time since some fixed moment, on a clock that never goes back
 	// and runs while the computer sleeps. Default: SinceBoot.
@@ -77,6 +82,7 @@ func (c Config) resolve() (Config, error) {
 	c.Poll = cmp.Or(c.Poll, Poll)
 	c.Linger = cmp.Or(c.Linger, Linger)
 	c.Drain = cmp.Or(c.Drain, Drain)
+	c.StoreTimeout = cmp.Or(c.StoreTimeout, StoreTimeout)
 	if c.Clock == nil {
 		c.Clock = SinceBoot
 	}

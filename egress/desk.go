@@ -118,7 +118,7 @@ func (d *desk) perform(ctx context.Context, a Action, c *callers) time.Duration 
 			return now
 		}
 	}
-	done := m.clerk.Do(ctx, d.sender, a)
+	done := d.ask(ctx, a)
 	if a.Kind == Claim {
 		m.places.put(a.Limit - len(done.Handovers))
 	}
@@ -130,6 +130,13 @@ func (d *desk) perform(ctx context.Context, a Action, c *callers) time.Duration 
 		m.cfg.Deliverer.Deliver(done.Rows)
 	}
 	return done.At
+}
+
+// ask carries a out, within its time.
+func (d *desk) ask(ctx context.Context, a Action) Done {
+	ctx, cancel := context.WithTimeout(ctx, d.manager.cfg.StoreTimeout)
+	defer cancel()
+	return d.manager.clerk.Do(ctx, d.sender, a)
 }
 
 // tell counts and logs what came of a.

@@ -434,6 +434,50 @@ func TestManagerDrain(t *testing.T) {
 	})
 }
 
+// silent is a store that doesn't answer for a while, as a database does whose
+// machine was lost: calls end with their context and in no other way.
+type silent struct {
+	*store
+	until time.Duration
+}
+
+func (s *silent) wait(ctx context.Context) error {
+	if s.now() >= s.until {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *silent) Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error) {
+	if err := s.wait(ctx); err != nil {
+		return parley.Lease{}, err
+	}
+	return s.store.Lease(ctx, ch, holder, ttl, have)
+}
+
+func (s *silent) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, 0, err
+	}
+	return s.store.Claim(ctx, l, limit, doubtfulWait, horizon)
+}
+
+// A store that has fallen silent is asked again, not waited for.
+func TestManagerOutlivesASilentStore(t *testing.T) {
+	t.Parallel()
+	in(t, func(f *floor) {
+		s := &silent{store: f.store, until: f.clock() + 7*time.Second}
+		m := f.manager("a", func(c *egress.Config) { c.Outbox = s })
+		stop := f.start(m)
+		ch := channels(1)[0]
+		f.write(ch, "1", 3)
+		m.Wake(ch)
+		f.emptied(12 * time.Second)
+		stop()
+	})
+}
+
 func TestManagerPoll(t *testing.T) {
 	t.Parallel()
 	t.Run("LooksAtOnceAndAgain", func(t *testing.T) {
