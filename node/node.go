@@ -129,6 +129,20 @@ func (n *Node) random() (b [16]byte) {
 	return b
 }
 
+// beginRefusing is begin, with webhooks refused as long as it may take.
+func (n *Node) beginRefusing(ctx context.Context, failed context.CancelCauseFunc) error {
+	if n.store != nil {
+		return n.begin(ctx)
+	}
+	refusing := &stage{name: "ingress", run: func(ctx context.Context) error { return refuse(ctx, n.webhooks) }}
+	refusing.start(context.WithoutCancel(ctx), failed)
+	err := n.begin(ctx)
+	if refused := refusing.end(); refused != nil {
+		return refused // which is why begin has ended
+	}
+	return err
+}
+
 // begin opens the database, puts the parts together and learns the channels. It
 // takes as long as the database is not there.
 func (n *Node) begin(ctx context.Context) error {
@@ -207,8 +221,8 @@ func (n *Node) Run(ctx context.Context) error {
 	defer cancel(nil)
 	watch := &stage{name: "admin", run: func(ctx context.Context) error { return n.admin.Run(ctx, n.adminLn) }}
 	watch.start(context.WithoutCancel(ctx), cancel)
-	if err := n.begin(stop); err != nil {
-		if stop.Err() != nil {
+	if err := n.beginRefusing(stop, cancel); err != nil {
+		if stop.Err() != nil && errors.Is(err, context.Canceled) {
 			err = nil // told to stop, or the cause is that of watch
 		}
 		return errors.Join(err, watch.end(), n.close())

@@ -128,17 +128,20 @@ func TestWaitsForTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, g := newHouse(t), newGraph(t)
-	admin := freeAddress(t)
-	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, server.URL("postgres")).with("admin", admin)
+	admin, listen := freeAddress(t), freeAddress(t)
+	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, server.URL("postgres")).with("admin", admin).with("listen", listen)
 	waits := func() *instance {
 		n := h.launch(t, asFateful, cfg)
-		n.admin = "http://" + admin
+		n.admin, n.webhooks = "http://"+admin, "http://"+listen
 		await(t, "the log says what it waits for", func() bool { return strings.Contains(n.logged(), "waiting for the database") })
 		if status, text := n.look(t, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "not ready") {
 			t.Errorf("/readyz: %d %s", status, text)
 		}
 		if status, _ := n.look(t, "/livez"); status != http.StatusOK {
 			t.Errorf("/livez: %d", status)
+		}
+		if a := n.post(t, message("u1", "0", "too early")); a.status != http.StatusServiceUnavailable || a.retryAfter == "" {
+			t.Errorf("a webhook: %+v", a)
 		}
 		if status, _ := n.look(t, "/backlog"); status != http.StatusServiceUnavailable {
 			t.Errorf("/backlog: %d", status)
