@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -131,11 +132,39 @@ func (p *replay) batch(ctx context.Context, ch parley.Channel, entries []parley.
 	}
 	rows, err := p.server.cfg.Quarantine.Release(ctx, ids, all)
 	if err != nil {
-		return err
+		return p.refused(ctx, ch, entries, err)
 	}
 	p.app.metrics.released.Add(float64(len(ids)))
 	p.app.metrics.stored(&all, &[causesCount]int{})
 	p.server.cfg.Deliverer.Deliver(rows)
+	return nil
+}
+
+// refused deals with entries that the store doesn't take. If it is the store that
+// fails, so does learning, and is to be tried again. But one that refuses an entry
+// alone, and answers otherwise, will refuse it for ever, and the channel must not
+// stay unknown for that: the entry stays where it is.
+func (p *replay) refused(ctx context.Context, ch parley.Channel, entries []parley.Quarantined, cause error) error {
+	if errors.Is(cause, parley.ErrUnavailable) || errors.Is(cause, parley.ErrFull) || ctx.Err() != nil {
+		return cause
+	}
+	if len(entries) > 1 {
+		for i := range entries {
+			if err := p.batch(ctx, ch, entries[i:i+1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	id := entries[0].ID
+	if _, err := p.server.cfg.Quarantine.Quarantined(ctx, p.app.Name, ch, id, 1); err != nil {
+		return errors.Join(cause, err)
+	}
+	p.stuck[id] = true
+	if left, ok := p.server.warn.pass("stuck"); ok {
+		p.server.log.ErrorContext(ctx, "the store refuses what was quarantined; it stays there",
+			"channel", ch.String(), "id", id.String(), "error", cause, "left_out", left)
+	}
 	return nil
 }
 

@@ -151,7 +151,7 @@ func TestLearnFails(t *testing.T) {
 	calls := 0
 	g.store.releasing = func(parley.Arrivals) error {
 		if calls++; calls == 2 {
-			return errDisk
+			return fmt.Errorf("%w: %w", parley.ErrUnavailable, errDisk)
 		}
 		return nil
 	}
@@ -166,6 +166,32 @@ func TestLearnFails(t *testing.T) {
 	}
 	g.learn(t, strangeChannel())
 	checkOrder(t, g.store.texts(), 51)
+}
+
+// TestLearnLeavesWhatTheStoreRefuses: one entry that the store never takes keeps
+// neither the others nor the channel.
+func TestLearnLeavesWhatTheStoreRefuses(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	for i := range 40 {
+		g.post(t, waText(strangeID, "49", fmt.Sprint(i), fmt.Sprintf("a %03d", i)))
+	}
+	g.store.releasing = func(a parley.Arrivals) error {
+		for i := range a.Events {
+			if m, ok := a.Events[i].Input.(parley.Message); ok && m.Text == "a 020" {
+				return errDisk
+			}
+		}
+		return nil
+	}
+	g.learn(t, strangeChannel())
+	if n := g.store.counts(); n.quarantined != 1 || n.events != 39 {
+		t.Errorf("%d events, %d left in the quarantine; want 39 and 1", n.events, n.quarantined)
+	}
+	if got := g.post(t, waText(strangeID, "49", "live", "a 999")); got.status != 200 {
+		t.Fatalf("status %d", got.status)
+	}
+	checkOrder(t, g.store.texts(), 40)
 }
 
 func TestLearnRefuses(t *testing.T) {

@@ -103,6 +103,25 @@ func TestTwoNodesOnOneDatabase(t *testing.T) {
 	}
 }
 
+// An update that the database can't take is kept in the quarantine, and doesn't
+// keep the node from starting again.
+func TestRefusedByTheDatabase(t *testing.T) {
+	t.Parallel()
+	g, h := newGraph(t), newHouse(t)
+	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, cluster.Database(t))
+	for k := range 2 {
+		n := h.start(t, asFateful, cfg)
+		n.tell(t, strings.Repeat("x", 3000), string(rune('a'+k)), "say so") // beyond an index's keys
+		await(t, "it is in quarantine", func() bool {
+			b, ok := n.backlog(t)
+			return ok && b.Quarantined == k+1
+		})
+		n.tell(t, "u1", string(rune('1'+k)), "say a")
+		g.heard(t, "u1", "said a #"+string(rune('1'+k)))
+		n.stop(t)
+	}
+}
+
 // freeAddress is an address that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
