@@ -12,7 +12,10 @@ import (
 // The messages between the actors of a node.
 type (
 	hint struct{ rows []parley.Pending } // of one conversation (to its actor) or one shard (to a shard)
-	wake struct{ id parley.Conversation }
+	wake struct {
+		id   parley.Conversation
+		seek bool // see Conversation.Seek
+	}
 
 	loaded struct {
 		parley.Loaded
@@ -62,7 +65,11 @@ func (a *conversation) Receive(ctx actor.Context) {
 		a.load.add(-len(m.rows))
 	case *wake:
 		a.hints++
-		a.machine.Wake()
+		if m.seek {
+			a.machine.Seek()
+		} else {
+			a.machine.Wake()
+		}
 	case *loaded:
 		if m.err != nil {
 			a.host.log.Warn("load conversation", slog.String("conversation", a.name()), slog.Any("error", m.err))
@@ -107,6 +114,8 @@ func (a *conversation) advance(ctx actor.Context) {
 		a.think(ctx)
 	case Pause:
 		a.pauseIf(ctx, true)
+	case Forward:
+		a.host.forward(a.machine.MergedInto())
 	}
 }
 

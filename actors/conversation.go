@@ -27,7 +27,9 @@ type Conversation struct {
 	stage    stage
 	fresh    bool // the snapshot is the stored one, as far as is known here
 	more     bool // the inbox holds rows beyond the queue
+	sought   bool // the inbox holds rows that nobody may hint, see Seek
 	rested   bool // a Pause has ended since the last failure
+	forward  bool // it was merged, and whoever asked is to be passed on
 }
 
 type stage uint8
@@ -50,6 +52,9 @@ const (
 	Ask                 // look up OlderKeys, then call Older
 	Think               // take a Turn and commit it, then call Committed
 	Pause               // wait for Backoff, then call Resume
+	// Forward: this conversation was merged. Tell the machine of MergedInto to
+	// Seek; nothing is reported back.
+	Forward
 )
 
 const (
@@ -103,9 +108,26 @@ func (c *Conversation) Wake() {
 	}
 }
 
+// Seek tells, as Wake does, that rows are pending; but these were hinted to
+// another machine, whose conversation was merged into this one. So a machine that
+// is at work, or whose load may have come too early, looks again afterwards.
+func (c *Conversation) Seek() {
+	if c.stage == idle && len(c.queue) == 0 {
+		c.fresh = false
+		return
+	}
+	c.sought = true
+}
+
+// MergedInto is the conversation that this one was merged into, when Next has
+// said Forward.
+func (c *Conversation) MergedInto() parley.Conversation {
+	return parley.Conversation{Channel: c.ID().Channel, Contact: c.snapshot.MergedInto}
+}
+
 // Idle reports whether the machine has nothing to do and awaits nothing.
 func (c *Conversation) Idle() bool {
-	return c.stage == idle && len(c.queue) == 0 && !c.more
+	return c.stage == idle && len(c.queue) == 0 && !c.more && !c.sought
 }
 
 // Held is the number of rows in memory.
@@ -116,10 +138,12 @@ func (c *Conversation) Next() Action {
 	switch {
 	case c.stage != idle:
 		return Rest
-	case !c.fresh || len(c.queue) == 0 && c.more:
-		c.queue, c.more, c.older = nil, false, nil
+	case !c.fresh || len(c.queue) == 0 && (c.more || c.sought):
+		c.queue, c.more, c.sought, c.older = nil, false, false, nil
 		c.stage = loading
 		return Load
+	case c.snapshot.MergedInto != "":
+		return c.passOn()
 	case c.failures > calmConflicts && !c.rested:
 		c.stage = pausing
 		return Pause
@@ -134,6 +158,17 @@ func (c *Conversation) Next() Action {
 	return Think
 }
 
+// passOn lets go of the rows, which are the survivor's: its load will find them.
+// The snapshot is believed for hints only. Every Wake loads it anew, so that rows
+// aren't forgotten should a store that was restored know nothing of the merge.
+func (c *Conversation) passOn() Action {
+	if len(c.queue) == 0 && !c.forward {
+		return Rest
+	}
+	c.queue, c.forward, c.failures = nil, false, 0
+	return Forward
+}
+
 // Loaded reports how the load ended. Rows hinted while it was under way are
 // kept if they come after the loaded ones.
 func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
@@ -143,6 +178,7 @@ func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
 	}
 	hinted := c.queue
 	c.snapshot, c.queue, c.more, c.fresh = l.Snapshot, l.Pending, l.More, true
+	c.forward = l.Snapshot.MergedInto != ""
 	last := parley.Seq(0)
 	if n := len(c.queue); n > 0 {
 		last = c.queue[n-1].Seq

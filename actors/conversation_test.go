@@ -55,6 +55,13 @@ func TestConversation(t *testing.T) {
 		"FailingLoadsBackOff":               machineFailingLoadsBackOff,
 		"MoreIsLoadedWhenTheQueueIsDone":    machineMoreIsLoadedWhenTheQueueIsDone,
 		"AWakeOfAnIdleMachineLoads":         machineAWakeOfAnIdleMachineLoads,
+		"AMergedOneForwardsOnce":            machineAMergedOneForwardsOnce,
+		"AMergedOneForwardsHints":           machineAMergedOneForwardsHints,
+		"AMergedOneIsLoadedAgainWhenWoken":  machineAMergedOneIsLoadedAgainWhenWoken,
+		"AMergeAmidACommitForwards":         machineAMergeAmidACommitForwards,
+		"ASeekOfAnIdleMachineLoads":         machineASeekOfAnIdleMachineLoads,
+		"ASeekAmidWorkLoadsAfterwards":      machineASeekAmidWorkLoadsAfterwards,
+		"ASeekAmidALoadLoadsAgain":          machineASeekAmidALoadLoadsAgain,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,6 +170,117 @@ func machineAWakeOfAnIdleMachineLoads(t *testing.T) {
 	}
 	c.Wake()
 	want(t, &c, actors.Load)
+}
+
+// gone is the conversation after it was merged into user:2's.
+func gone() parley.Snapshot {
+	s := version(9)
+	s.MergedInto = "user:2"
+	return s
+}
+
+func machineAMergedOneForwardsOnce(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Hint([]parley.Pending{row(5)})
+	c.Loaded(parley.Loaded{Snapshot: gone()}, nil)
+	want(t, &c, actors.Forward, actors.Rest)
+	survivor := someone()
+	survivor.Contact = "user:2"
+	if got := c.MergedInto(); got != survivor {
+		t.Fatalf("forwards to %v", got)
+	}
+	if !c.Idle() || c.Held() > 0 {
+		t.Fatalf("idle %v, holds %d rows; it has nothing to do any more", c.Idle(), c.Held())
+	}
+}
+
+func machineAMergedOneForwardsHints(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: gone()}, nil)
+	want(t, &c, actors.Forward, actors.Rest)
+	for range 3 {
+		c.Hint([]parley.Pending{row(1), row(2)})
+		want(t, &c, actors.Forward, actors.Rest)
+		if c.Held() > 0 {
+			t.Fatalf("holds %d rows that are another's", c.Held())
+		}
+	}
+}
+
+// A store that was restored may know nothing of a merge that was.
+func machineAMergedOneIsLoadedAgainWhenWoken(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: gone()}, nil)
+	want(t, &c, actors.Forward, actors.Rest)
+	c.Wake()
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: gone()}, nil)
+	want(t, &c, actors.Forward, actors.Rest)
+	c.Wake()
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(8), Pending: []parley.Pending{row(1)}}, nil)
+	want(t, &c, actors.Think)
+}
+
+func machineAMergeAmidACommitForwards(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(8), Pending: []parley.Pending{row(1)}}, nil)
+	want(t, &c, actors.Think)
+	c.Hint([]parley.Pending{row(2)})
+	c.Committed(parley.Snapshot{}, parley.ErrConflict)
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: gone()}, nil)
+	want(t, &c, actors.Forward, actors.Rest)
+}
+
+func machineASeekOfAnIdleMachineLoads(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1)}, nil)
+	want(t, &c, actors.Rest)
+	c.Seek()
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1)}, nil)
+	want(t, &c, actors.Rest)
+}
+
+func machineASeekAmidWorkLoadsAfterwards(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: []parley.Pending{row(1)}}, nil)
+	want(t, &c, actors.Think)
+	c.Seek()
+	c.Committed(version(2), nil)
+	if c.Idle() {
+		t.Fatal("not idle: rows wait that it doesn't know")
+	}
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(2), Pending: []parley.Pending{row(2)}}, nil)
+	want(t, &c, actors.Think)
+	c.Committed(version(3), nil)
+	want(t, &c, actors.Rest)
+}
+
+// The load may have looked before the rows were there.
+func machineASeekAmidALoadLoadsAgain(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	want(t, &c, actors.Load)
+	c.Seek()
+	c.Loaded(parley.Loaded{Snapshot: version(1)}, nil)
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(1)}, nil)
+	want(t, &c, actors.Rest)
 }
 
 // inboxModel is what a store does with one conversation, and a shell around the

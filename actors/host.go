@@ -200,6 +200,12 @@ func (h *Host) abandoned(id parley.Conversation, row parley.Row) {
 	h.system.Root.Send(h.shard(id.Shard()), &replace{id: id})
 }
 
+// forward wakes the conversation that another one was merged into.
+func (h *Host) forward(id parley.Conversation) {
+	h.metrics.forwarded.Inc()
+	h.system.Root.Send(h.shard(id.Shard()), &wake{id: id, seek: true})
+}
+
 // later sends a message after a while, unless the host has ended by then.
 func (h *Host) later(d time.Duration, pid *actor.PID, message any) {
 	time.AfterFunc(d, func() {

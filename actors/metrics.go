@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	turns, events, dead, conflicts, failed  prometheus.Counter
 	loads, woken, fired, dropped, abandoned prometheus.Counter
+	forwarded                               prometheus.Counter
 	groups                                  prometheus.Histogram
 }
 
@@ -33,6 +34,7 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 		woken:     counter("woken_total", "Conversations woken by the sweeper because rows had waited."),
 		fired:     counter("timers_fired_total", "Due timers moved to inboxes."),
 		dropped:   counter("hints_dropped_total", "Rows not hinted because too many were on their way; the sweeper finds them."),
+		forwarded: counter("forwarded_total", "Times that the actor of a merged conversation passed on to its survivor's."),
 		abandoned: counter("turns_abandoned_total", "Turns that did not come to an end."),
 		groups: f.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "parley", Subsystem: "actors", Name: "commit_group_turns",

@@ -149,7 +149,16 @@ func (n *node) advance(ctx context.Context, c *actors.Conversation) {
 		n.think(ctx, c)
 	case actors.Pause:
 		n.told(ctx, c, true)
+	case actors.Forward:
+		l.later(n, l.soon(hop), func() { n.seek(ctx, c.MergedInto()) })
 	}
+}
+
+// seek is what one conversation passes on to the one it was merged into.
+func (n *node) seek(ctx context.Context, id parley.Conversation) {
+	c := n.talk(id)
+	c.Seek()
+	n.advance(ctx, c)
 }
 
 func (n *node) told(ctx context.Context, c *actors.Conversation, paused bool) {
