@@ -50,9 +50,11 @@ func (s *Store) merge(ctx context.Context, ch parley.Channel, a, b string) (chan
 	m := &merging{store: s, channel: ch, keys: [][]byte{[]byte(a), []byte(b)}, ages: map[string]int64{}}
 	err = s.transact(ctx, s.entrance, m.lockContacts, m.lockSnapshots, m.write, m.check)
 	switch {
-	case m.gone || m.full:
-		s.aliases.forget() // what it says may be what misled us
-		return m.gone, nil
+	case m.gone:
+		s.aliases.forget() // what it says is what misled us
+		return true, nil
+	case m.full, errors.Is(err, parley.ErrFormat): // or one was stored by a newer program, which may merge it
+		return false, nil
 	case err != nil:
 		return false, err
 	}

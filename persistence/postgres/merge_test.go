@@ -132,3 +132,23 @@ func checkMerged(t *testing.T, s *postgres.Store, people, each int) {
 		t.Fatalf("%d rows are left, %d replies, want %d: %v", b.Pending, b.Unsent, want, err)
 	}
 }
+
+// TestMergeLeavesWhatIsNewerAlone: a conversation that a newer program has
+// written is not merged, and the event that asked for it isn't refused.
+func TestMergeLeavesWhatIsNewerAlone(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	s, c := open(t, postgres.Config{URL: url}), session(t, url)
+	row := appended(t, s, person("1", "phone:1"))[0]
+	if errs, err := s.Commit(t.Context(), []parley.Commit{turnOf(t, s, row.Conversation)}); err != nil || errs[0] != nil {
+		t.Fatal(errs, err)
+	}
+	appended(t, s, person("2", "bsuid:x"))
+	run(t, c, `update parley.conversation set format = 99, snapshot = set_byte(snapshot, 1, 99)`)
+	if got := appended(t, s, person("3", "bsuid:x", "phone:1"))[0].Conversation.Contact; got != "bsuid:x" {
+		t.Errorf("the event belongs to %s", got)
+	}
+	if _, err := s.Load(t.Context(), row.Conversation, 1); !errors.Is(err, parley.ErrFormat) {
+		t.Errorf("load of what is newer: %v", err)
+	}
+}
