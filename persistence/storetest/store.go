@@ -10,6 +10,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -106,8 +107,8 @@ type Options struct {
 // closed at the end of the test.
 type Open func(t *testing.T, o Options) Store
 
-// Run puts a store to the exam.
-func Run(t *testing.T, open Open) {
+// Run puts a store to the exam; to the named parts of it, if any are named.
+func Run(t *testing.T, open Open, parts ...string) {
 	t.Helper()
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
@@ -115,6 +116,9 @@ func Run(t *testing.T, open Open) {
 		"Lease": runLease, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
 		"Operator": runOperator, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
+		if len(parts) > 0 && !slices.Contains(parts, name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			part(t, open)
