@@ -53,6 +53,11 @@ func Open(cfg Config) (*Store, error) {
 
 func (s *Store) open() (err error) {
 	fs := s.cfg.FS
+	if s.cfg.Existing {
+		if marked, err := readFormat(fs, s.cfg.Dir); err != nil || !marked {
+			return errors.Join(fmt.Errorf("it has no file %s that this program knows, so there is no store", formatFile), err)
+		}
+	}
 	if err := fs.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ var ErrClosed = errors.New("store is closed")
 // Config says where and how a store keeps its data. Only Dir is needed.
 type Config struct {
 	Dir string
+	// Existing refuses a directory that isn't a store, instead of making one there.
+	Existing bool
 	// FS is the file system that Dir is in; nil is the machine's.
 	FS vfs.FS
 	// Now is the store's clock; nil is time.Now. It may be set back: the times
