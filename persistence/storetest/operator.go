@@ -152,6 +152,9 @@ func runReopen(t *testing.T, open Open) {
 		"NumbersGoOnGrowing":                    reopenNumbersGoOnGrowing,
 		"EpochsGoOnGrowingAndClaimsAreDoubtful": reopenEpochsGoOnGrowingAndClaimsAreDoubtful,
 		"RetriesKeepTheirTimeAndCount":          reopenRetriesKeepTheirTimeAndCount,
+		"AnyBytes":                              reopenAnyBytes,
+		"DeliveriesAndReceipts":                 reopenDeliveries,
+		"Records":                               reopenRecords,
 	})
 }
 
