@@ -70,6 +70,8 @@ var testRows = map[string][]string{
 	"examples/*":    {"meta"},
 	"cmd/parley":    {"all"},
 	"sim":           {"all"},
+
+	"persistence/postgres": {"persistence/embedded"}, // the source of a copy
 }
 
 // library is the home of an outside library, or of a family of them.

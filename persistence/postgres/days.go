@@ -138,9 +138,16 @@ func (s *Store) makeDays(ctx context.Context, table string, today int32) error {
 		if slices.Contains(made, d) {
 			continue
 		}
-		if err := s.alter(ctx, makeDaySQL(table, d)...); err != nil && !isDuplicate(err) {
-			return fmt.Errorf("make a day of %s: %w", table, err)
+		if err := s.makeDay(ctx, table, d); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (s *Store) makeDay(ctx context.Context, table string, d int32) error {
+	if err := s.alter(ctx, makeDaySQL(table, d)...); err != nil && !isDuplicate(err) {
+		return fmt.Errorf("make a day of %s: %w", table, err)
 	}
 	return nil
 }

@@ -3,7 +3,9 @@ package postgres
 // Statements are all that the store sends, by the name of their constant.
 func Statements() map[string]string {
 	return map[string]string{
-		"againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "buryMessagesSQL": buryMessagesSQL,
+		"againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "beginCopySQL": beginCopySQL,
+		"buryMessagesSQL": buryMessagesSQL, "finishCopySQL": finishCopySQL, "noteCopiedSQL": noteCopiedSQL,
+		"raiseNumbersSQL": raiseNumbersSQL, "readCopySQL": readCopySQL, "unfinishedSQL": unfinishedSQL,
 		"claimSQL": claimSQL, "deadLettersSQL": deadLettersSQL, "fireSQL": fireSQL, "historySQL": historySQL,
 		"holdSQL": holdSQL, "insertConversationsSQL": insertConversationsSQL, "insertQuarantinedSQL": insertQuarantinedSQL,
 		"insertReceiptsSQL": insertReceiptsSQL, "insertRowsSQL": insertRowsSQL, "leaseSQL": leaseSQL, "listDaysSQL": listDaysSQL,

@@ -12,6 +12,9 @@ import (
 	"github.com/parleychat/parley"
 )
 
+// errRefused is what is wrapped if the database refuses a value.
+var errRefused = errors.New("database refuses it")
+
 var errWarned = errors.New("the transaction ended with a warning: whether it is replicated is open")
 
 // failure makes an error of pgx one of ours: the step's name, no values of rows
@@ -25,7 +28,7 @@ func failure(step string, err error) error {
 	case isOurs(err):
 		return fmt.Errorf("%s: %w", step, err)
 	case errors.As(err, &pg) && ofTheData(pg.Code):
-		return fmt.Errorf("%s: database refuses it: %s (%s)", step, pg.Message, pg.Code)
+		return fmt.Errorf("%s: %w: %s (%s)", step, errRefused, pg.Message, pg.Code)
 	case errors.As(err, &pg):
 		return fmt.Errorf("%s: database: %s (%s): %w", step, pg.Message, pg.Code, parley.ErrUnavailable)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -37,7 +40,7 @@ func failure(step string, err error) error {
 // isOurs reports whether err was made here and says already what it is.
 func isOurs(err error) bool {
 	var scan pgx.ScanArgError
-	for _, known := range []error{parley.ErrFenced, parley.ErrConflict, parley.ErrFormat, parley.ErrUnavailable, errContacts, errStored, errTooLong} {
+	for _, known := range []error{parley.ErrFenced, parley.ErrConflict, parley.ErrFormat, parley.ErrUnavailable, errContacts, errStored, errTooLong, errRefused, errName, errRow, errAnotherCopy, ErrNotEmpty} {
 		if errors.Is(err, known) {
 			return true
 		}

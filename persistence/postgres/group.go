@@ -112,7 +112,7 @@ func (g *group) addTimers(place int32, key []byte, c *parley.Commit) {
 	}
 	s := &g.set
 	for _, t := range c.SetTimers {
-		eventKey := parley.NewEventKey("timer", c.Conversation.String(), t.ID.String())
+		eventKey := timerKey(c.Conversation, t.ID)
 		s.places, s.ids, s.shards = append(s.places, place), append(s.ids, t.ID), append(s.shards, int16(c.Conversation.Shard()))
 		s.convs, s.due = append(s.convs, key), append(s.due, toMS(t.Due))
 		s.keys, s.data = append(s.keys, eventKey[:]), append(s.data, encodeTimer(t))
@@ -166,6 +166,11 @@ func array[T any](of []T) []T {
 func encodeSend(s parley.Send) []byte {
 	b, _ := json.Marshal(s) // strings always have a form
 	return b
+}
+
+// timerKey is the event key of a timer.
+func timerKey(c parley.Conversation, id parley.ID) parley.EventKey {
+	return parley.NewEventKey("timer", c.String(), id.String())
 }
 
 // encodeTimer is the input that a timer will be.

@@ -83,19 +83,33 @@ type Store struct {
 }
 
 // Open connects to the database and checks that it has a schema that this
-// program can work with; if not, the error says what to do. The caller closes
-// the store.
+// program can work with, and no half of another store; if not, the error says
+// what to do. The caller closes the store.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s, err := prepare(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkCopied(ctx); err != nil {
+		s.closePools()
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := s.metrics.register(cfg.Registerer); err != nil {
+		s.closePools()
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return s, nil
+}
+
+// prepare makes a store of a database, whatever is in it. Nothing of it is
+// registered yet.
+func prepare(ctx context.Context, cfg Config) (*Store, error) {
 	cfg.Conns = cmp.Or(cfg.Conns, defaultConns)
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	s := &Store{cfg: cfg}
 	s.metrics = newMetrics(s)
 	if err := s.open(ctx); err != nil {
-		s.closePools()
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	if err := s.metrics.register(cfg.Registerer); err != nil {
 		s.closePools()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
