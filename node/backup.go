@@ -21,6 +21,7 @@ import (
 type storeCommand struct {
 	Backup  storeBackup  `cmd:"" help:"Copy the embedded store into a new folder, also while its node runs."`
 	Restore storeRestore `cmd:"" help:"Make a data folder from a backup."`
+	Copy    storeCopy    `cmd:"" help:"Move from the embedded store to PostgreSQL."`
 }
 
 // checkpointTimeout is how long a node has for a checkpoint, which is a flush and

@@ -24,6 +24,7 @@ func TestCommandLine(t *testing.T) {
 		"HelpOfDecode":   {[]string{"decode", "--help"}, 0, "standard input", ""},
 		"HelpOfMigrate":  {[]string{"migrate", "--help"}, 0, "never goes", ""},
 		"HelpOfBackup":   {[]string{"store", "backup", "--help"}, 0, "checkpoint", ""},
+		"HelpOfCopy":     {[]string{"store", "copy", "--help"}, 0, "goes on where it was", ""},
 		"HelpOfRestore":  {[]string{"store", "restore", "--help"}, 0, "stays as it is", ""},
 		"HelpOfVersion":  {[]string{"version", "--help"}, 0, "Print the version", ""},
 		"Nothing":        {nil, 2, "", "expected one of"},
@@ -49,7 +50,7 @@ func TestCommandLine(t *testing.T) {
 // Every flag has words of help: beside it, or on the next line if it is long.
 func TestHelpIsWhole(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore"} {
+	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore", "store copy"} {
 		lines := strings.Split(run(t, "", append(strings.Fields(name), "--help")...).out, "\n")
 		flags := 0
 		for i, line := range lines {
