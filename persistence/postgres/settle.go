@@ -33,7 +33,9 @@ update parley.outbox set due = 0 where ctid = any(array(
     select h.tid from (
         select c.conv from unnest($1::bytea[]) as c (conv)
         union
-        select m.survivor from unnest($1::bytea[]) as c (conv) join parley.merged m on m.younger = c.conv
+        select m.survivor from unnest($1::bytea[]) as c (conv) cross join lateral (
+            select m.survivor from parley.merged m where m.younger = c.conv offset 0
+        ) m
     ) c cross join lateral (
         select o.ctid as tid, o.due from parley.outbox o where o.conv = c.conv order by o.ordinal limit 1
     ) h

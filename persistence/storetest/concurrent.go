@@ -180,9 +180,10 @@ func (r *rowsTaken) take(ctx context.Context, own *desk) error {
 func concurrentRows(t *testing.T, d *desk) {
 	const perWorker = 30
 	taken := &rowsTaken{seqs: map[uint64][]parley.Seq{}}
+	calls := &appendCalls{began: map[parley.Seq]int{}, ended: map[parley.Seq]int{}}
 	d.together(func(ctx context.Context, _ int, own *desk) error {
 		for range perWorker {
-			if _, err := own.Append(ctx, parley.Arrivals{Events: []parley.Event{own.event(conv("a"), "x")}}); err != nil {
+			if err := calls.append(ctx, own); err != nil {
 				return err
 			}
 			if err := taken.take(ctx, own); err != nil {
@@ -201,8 +202,48 @@ func concurrentRows(t *testing.T, d *desk) {
 		consumed = append(consumed, taken.seqs[v+1]...)
 	}
 	d.same("rows consumed", len(consumed), workers*perWorker)
-	if !slices.IsSorted(consumed) || len(slices.Compact(consumed)) != workers*perWorker {
-		t.Errorf("rows were consumed twice or out of order: %v", consumed)
+	calls.check(t, consumed)
+}
+
+// appendCalls notes when appends began and ended. Of two that overlap, either may
+// be seen first; one that had ended before another began takes effect before it.
+type appendCalls struct {
+	mu           sync.Mutex
+	at           int
+	began, ended map[parley.Seq]int
+}
+
+func (a *appendCalls) tick() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at++
+	return a.at
+}
+
+func (a *appendCalls) append(ctx context.Context, own *desk) error {
+	began := a.tick()
+	rows, err := own.Append(ctx, parley.Arrivals{Events: []parley.Event{own.event(conv("a"), "x")}})
+	if err != nil {
+		return err
+	}
+	ended := a.tick()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.began[rows[0].Seq], a.ended[rows[0].Seq] = began, ended
+	return nil
+}
+
+func (a *appendCalls) check(t *testing.T, consumed []parley.Seq) {
+	t.Helper()
+	latest := 0 // begin of those consumed so far
+	for i, seq := range consumed {
+		if slices.Contains(consumed[:i], seq) {
+			t.Errorf("row %d was consumed twice", seq)
+		}
+		if a.ended[seq] < latest {
+			t.Errorf("row %d was consumed after one whose append began when its own had ended", seq)
+		}
+		latest = max(latest, a.began[seq])
 	}
 }
 
