@@ -104,7 +104,7 @@ var libraries = map[string]library{
 
 	// What the operating system says: a mapped file, a directory's lock, room on
 	// the disk, another process's CPU time, the memory that it left.
-	"golang.org/x/sys": {homes: []string{"actors", "egress", "persistence/embedded", "persistence/pgserver", "persistence/postgres", "node", "bench/*"}},
+	"golang.org/x/sys": {homes: []string{"actors", "egress", "ingress", "persistence/embedded", "persistence/pgserver", "persistence/postgres", "node", "bench/*"}},
 
 	// Each package has its own metrics.
 	"github.com/prometheus/client_golang": {homes: []string{"all"}},

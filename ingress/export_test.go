@@ -7,3 +7,11 @@ func (s *Server) DecodeWith(name parley.App, body []byte, resolve func(parley.Ch
 	_, err := s.apps[name].decode(body, resolve)
 	return err
 }
+
+// EncodeArrivals is the form in which arrivals are spooled.
+func EncodeArrivals(a parley.Arrivals, late bool) ([]byte, error) {
+	return appendArrivals(nil, &a, late)
+}
+
+// DecodeArrivals reads it back.
+func DecodeArrivals(b []byte) (parley.Arrivals, error) { return decodeArrivals(b) }

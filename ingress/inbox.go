@@ -13,7 +13,8 @@ type Inbox interface {
 	// It returns the inbox rows of a.Events, in their order; each has a number
 	// larger than that of every row whose Append had returned before this one
 	// was called. ErrFull: no room, nothing stored. Any other error leaves open
-	// whether a was stored; storing it again does no harm.
+	// whether a was stored; storing it again does no harm. Nobody ever changes
+	// what a refers to, so that an append that was given up may go on reading it.
 	//
 	// An event's contact keys mean the conversation of the first that is known;
 	// the unknown ones come to mean it too. If they mean several conversations,

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/parleychat/parley/ingress"
@@ -15,7 +16,13 @@ import (
 // the labels that contain each of with.
 func (g *rig) gauge(tb testing.TB, name string, with ...string) float64 {
 	tb.Helper()
-	families, err := g.metrics.Gather()
+	return value(tb, g.metrics, name, with...)
+}
+
+// value adds up the figures of a name.
+func value(tb testing.TB, reg *prometheus.Registry, name string, with ...string) float64 {
+	tb.Helper()
+	families, err := reg.Gather()
 	if err != nil {
 		tb.Fatal(err)
 	}

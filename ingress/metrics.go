@@ -88,14 +88,16 @@ const (
 )
 
 // register makes the metrics known to reg; if one is refused, none stays.
-func (m *metrics) register(reg prometheus.Registerer) error {
+func (m *metrics) register(reg prometheus.Registerer) error { return registerAll(reg, m.collectors) }
+
+func registerAll(reg prometheus.Registerer, collectors []prometheus.Collector) error {
 	if reg == nil {
 		return nil
 	}
 	var errs []error
-	for i, c := range m.collectors {
+	for i, c := range collectors {
 		if err := reg.Register(c); err != nil {
-			for _, done := range m.collectors[:i] {
+			for _, done := range collectors[:i] {
 				reg.Unregister(done)
 			}
 			errs = append(errs, fmt.Errorf("register metrics: %w", err))
@@ -161,4 +163,47 @@ func (c cause) label() string {
 	case causeBody, causesCount:
 	}
 	return "body"
+}
+
+// spoolMetrics are the figures of a spool.
+type spoolMetrics struct {
+	spooled, drained, refused, damaged prometheus.Counter
+
+	collectors []prometheus.Collector
+}
+
+func newSpoolMetrics(s *Spool) *spoolMetrics {
+	m := &spoolMetrics{}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+		m.collectors = append(m.collectors, c)
+		return c
+	}
+	gauge := func(name, help string, read func(Spooled) float64) {
+		m.collectors = append(m.collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
+		}, func() float64 { return read(s.State()) }))
+	}
+	m.spooled = counter("spool_spooled_total", "Updates (events, receipts, quarantined) made durable in the spool.")
+	m.drained = counter("spool_drained_total", "Updates moved from the spool to the inbox.")
+	m.refused = counter("spool_refused_total", "Updates, or undecodable records, of the spool put aside in files.")
+	m.damaged = counter("spool_damaged_total", "Places of the spool that could not be read.")
+	gauge("spool_open", "1 while webhooks go to the spool.", func(st Spooled) float64 { return indicator(st.Open) })
+	gauge("spool_records", "Groups of webhooks that wait in the spool.", func(st Spooled) float64 { return float64(st.Records) })
+	gauge("spool_bytes", "Size of all files of the spool.", func(st Spooled) float64 { return float64(st.Bytes) })
+	gauge("spool_oldest_seconds", "Age of what has waited longest in the spool.", func(st Spooled) float64 { return st.Oldest.Seconds() })
+	return m
+}
+
+func (m *spoolMetrics) register(reg prometheus.Registerer) error {
+	return registerAll(reg, m.collectors)
+}
+
+func (m *spoolMetrics) unregister(reg prometheus.Registerer) {
+	if reg == nil {
+		return
+	}
+	for _, c := range m.collectors {
+		reg.Unregister(c)
+	}
 }

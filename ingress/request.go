@@ -86,11 +86,15 @@ func (r *request) unstorable() bool {
 }
 
 func unstorable(e *parley.Event) bool {
-	if e.Input == nil || len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts || e.Channel.Validate() != nil {
+	if misshapen(e) {
 		return true
 	}
 	_, err := parley.EncodeInput(e.Input)
 	return err != nil
+}
+
+func misshapen(e *parley.Event) bool {
+	return e.Input == nil || len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts || e.Channel.Validate() != nil
 }
 
 // quarantineWhole makes the body, as it came, the only thing to be stored. If

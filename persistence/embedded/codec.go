@@ -15,9 +15,8 @@ import (
 const rowFormat = 1
 
 // lateFormat is that of an inbox row which was acknowledged from a spool; it is
-// otherwise as format 1. So older programs read all rows but the late ones, which
-// they could not keep what they are, and which a store that never had a spool
-// before it doesn't have.
+// otherwise as format 1. Older programs would take such a row for one that isn't
+// late, so they must not read it; all other rows they still can.
 const lateFormat = 2
 
 var errShort = errors.New("ends too early")
