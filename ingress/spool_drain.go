@@ -120,6 +120,7 @@ func (d *drain) step(ctx context.Context) time.Duration {
 	case ctx.Err() != nil: // Run ends
 		return 0
 	case unavailable(err), errors.Is(err, parley.ErrFull):
+		d.lone = time.Time{} // it says nothing about an update
 		return d.unanswered(err)
 	}
 	return d.refused(n, err)
@@ -216,6 +217,7 @@ func (d *drain) finish() time.Duration {
 		return -s.cfg.Probe
 	}
 	d.heldSince, d.flowing, d.pressed, d.rounds, d.mark = time.Time{}, false, false, 0, 0
+	d.size = probeUpdates
 	if retired {
 		if left, ok := s.warn.pass("shut"); ok {
 			s.cfg.Logger.Info("spool is empty; events go to the inbox", "left_out", left)

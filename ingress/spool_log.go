@@ -62,8 +62,9 @@ type spoolLog struct {
 	next     uint64     // number of the next file
 	bytes    int64      // of all files
 
-	reader segmentReader
-	aside  *segmentFile // where refused records go; nil before the first
+	reader      segmentReader
+	aside       *segmentFile // where refused records go, while it can take more
+	asideNumber uint64       // its number, or that of the next; 0: none yet
 }
 
 // segment is what is known of a segment.
@@ -401,27 +402,47 @@ func (l *spoolLog) swept(s *segment) {
 func (l *spoolLog) setAside(record []byte) (string, error) {
 	if l.aside != nil && l.aside.end+int64(len(record)) > l.segmentBytes {
 		_ = l.aside.file.Close() // all of it has been synced
-		l.aside = nil
+		l.aside, l.asideNumber = nil, 0
 	}
 	if l.aside == nil {
-		l.mu.Lock()
-		number := l.next
-		l.next++
-		l.mu.Unlock()
-		file, err := createSegment(l.disk, l.dir, fileName(refusedPrefix, number), segmentHeader{})
-		if err != nil {
+		if err := l.beginAside(); err != nil {
 			return "", fmt.Errorf("begin a file: %w", err)
 		}
-		l.aside = file
-		l.add(headerBytes)
 	}
 	if err := l.aside.write(record); err != nil {
-		l.aside.abandon()
-		l.aside = nil
+		l.abandonAside()
 		return "", fmt.Errorf("write a record: %w", err)
 	}
 	l.add(int64(len(record)))
 	return l.path(l.aside.name), nil
+}
+
+func (l *spoolLog) beginAside() error {
+	if l.asideNumber == 0 {
+		l.mu.Lock()
+		l.asideNumber = l.next
+		l.next++
+		l.mu.Unlock()
+	}
+	file, err := createSegment(l.disk, l.dir, fileName(refusedPrefix, l.asideNumber), segmentHeader{})
+	if err == nil {
+		l.aside = file
+		l.add(headerBytes)
+	}
+	return err
+}
+
+// abandonAside gives the file up after a failed write. One that has no record
+// yet leaves nothing behind, and its number to the next.
+func (l *spoolLog) abandonAside() {
+	l.aside.abandon()
+	if l.aside.end == headerBytes {
+		_ = l.disk.Remove(l.path(l.aside.name)) // if it stays, the next of its number begins with that
+		l.add(-headerBytes)
+	} else {
+		l.asideNumber = 0
+	}
+	l.aside = nil
 }
 
 func (l *spoolLog) add(bytes int64) {
