@@ -134,8 +134,29 @@ func (s *session) dial(d *net.Dialer) pgconn.DialFunc {
 		if s.established.Load() {
 			return nil, errNeverCancel
 		}
-		return d.DialContext(ctx, network, addr)
+		c, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return hasty{c}, nil
 	}
+}
+
+// hasty is a connection that is not waited for when it is given up. pgx waits up
+// to 15 s for the server to close it, and as long it counts as one of the pool's:
+// a server that has fallen silent would keep its successor waiting, and the
+// process from ending. There is no other deadline in the future that pgx sets.
+type hasty struct{ net.Conn }
+
+// closeTimeout is how long it may take.
+const closeTimeout = 500 * time.Millisecond
+
+// SetDeadline sets a deadline, which may not be far.
+func (c hasty) SetDeadline(t time.Time) error {
+	if latest := time.Now().Add(closeTimeout); t.After(latest) { //nolint:forbidigo // deadlines are the system's
+		t = latest
+	}
+	return c.Conn.SetDeadline(t)
 }
 
 func (s *session) validate(_ context.Context, c *pgconn.PgConn) error {
