@@ -138,25 +138,35 @@ func (s *session) dial(d *net.Dialer) pgconn.DialFunc {
 		if err != nil {
 			return nil, err
 		}
-		return hasty{c}, nil
+		return &hasty{Conn: c}, nil
 	}
 }
 
 // hasty is a connection that is not waited for when it is given up. pgx waits up
-// to 15 s for the server to close it, and as long it counts as one of the pool's:
-// a server that has fallen silent would keep its successor waiting, and the
-// process from ending. There is no other deadline in the future that pgx sets.
-type hasty struct{ net.Conn }
+// to 15 s for the server to close it, or for ever if it takes back the deadline at
+// the same time; as long the connection counts as one of the pool's. A server that
+// has fallen silent would keep its successor waiting, and the process from ending.
+// There is no other deadline in the future that pgx sets.
+type hasty struct {
+	net.Conn
+	given atomic.Bool // up
+}
 
 // closeTimeout is how long it may take.
 const closeTimeout = 500 * time.Millisecond
 
-// SetDeadline sets a deadline, which may not be far.
-func (c hasty) SetDeadline(t time.Time) error {
-	if latest := time.Now().Add(closeTimeout); t.After(latest) { //nolint:forbidigo // deadlines are the system's
-		t = latest
+// SetDeadline sets a deadline. One in the future says that the connection is given
+// up: it may not be far, and is the last one.
+func (c *hasty) SetDeadline(t time.Time) error {
+	latest := time.Now().Add(closeTimeout) //nolint:forbidigo // deadlines are the system's
+	switch {
+	case t.After(latest):
+		c.given.Store(true)
+	case c.given.Load() && t.IsZero():
+	default:
+		return c.Conn.SetDeadline(t)
 	}
-	return c.Conn.SetDeadline(t)
+	return c.Conn.SetDeadline(latest)
 }
 
 func (s *session) validate(_ context.Context, c *pgconn.PgConn) error {
