@@ -34,6 +34,8 @@ const (
 // after each kill on the same store and the same port.
 type child struct {
 	dir       string
+	cfg       Config
+	store     *demoStore
 	webhooks  string
 	admin     string
 	cmd       *exec.Cmd
@@ -47,8 +49,8 @@ type child struct {
 }
 
 // newChild writes the configuration: cfg, with what the child decides itself.
-func newChild(ctx context.Context, dir string, sim *metatest.Simulator, cfg Config) (*child, error) {
-	c := &child{dir: dir, died: make(chan error, 1)}
+func newChild(ctx context.Context, dir string, sim *metatest.Simulator, store *demoStore, cfg Config) (*child, error) {
+	c := &child{dir: dir, store: store, died: make(chan error, 1)}
 	for _, addr := range []*string{&c.webhooks, &c.admin} {
 		free, err := freeAddress(ctx)
 		if err != nil {
@@ -58,17 +60,23 @@ func newChild(ctx context.Context, dir string, sim *metatest.Simulator, cfg Conf
 	}
 	cfg.Listen, cfg.Admin, cfg.Data = c.webhooks, c.admin, filepath.Join(dir, "data")
 	cfg.Graph, cfg.Apps = Graph{URL: sim.GraphURL()}, []AppConfig{c.app(sim)}
-	b, err := yaml.Marshal(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("write the node's configuration: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "parley.yaml"), b, secretMode); err != nil {
-		return nil, fmt.Errorf("write the node's configuration: %w", err)
-	}
-	if err := c.writeSecrets(sim); err != nil {
+	c.cfg = cfg
+	if err := errors.Join(c.configure(), c.writeSecrets(sim)); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// configure writes the configuration, with the store as it is now.
+func (c *child) configure() error {
+	b, err := yaml.Marshal(c.store.configure(c.cfg))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(c.dir, "parley.yaml"), b, secretMode)
+	}
+	if err != nil {
+		return fmt.Errorf("write the node's configuration: %w", err)
+	}
+	return nil
 }
 
 // freeAddress finds a port that nobody uses.

@@ -25,6 +25,7 @@ type demoCommand struct {
 	Faults         float64       `default:"0.01" help:"Fraction of sends that the simulated Graph API refuses for a time, and of those whose answer it withholds."`
 	Kill           int           `help:"Kill the node with SIGKILL this many times, at random moments, and start it again."`
 	Store          string        `default:"embedded" env:"-" enum:"embedded,postgres" help:"The node's store: embedded or postgres. Without --database a PostgreSQL server of the demonstration's own is started, with fsync on, and stopped at the end."`
+	Move           bool          `env:"-" help:"Begin with the embedded store, and at half time drain the node, copy its store to PostgreSQL and go on there."`
 	Database       string        `placeholder:"PLACE" env:"-" help:"Where the connection string of a database is found that the demonstration may have to itself: env:NAME or file:PATH."`
 	KillPostgres   int           `help:"Kill the demonstration's own PostgreSQL with SIGKILL this many times, at random moments, and start it again."`
 	PostgresOutage time.Duration `help:"How long it is away each time; random between 0.5 and 2 s if 0."`
@@ -41,8 +42,10 @@ type report struct {
 	metatest.Verdict
 	Clean         bool    `json:"clean"`
 	Store         string  `json:"store"`
-	Late          int     `json:"late"`           // events that were acknowledged from the node's spool, by its own count
-	PostgresKills int     `json:"postgres_kills"` // kill -9 of PostgreSQL
+	Late          int     `json:"late"`                  // events that were acknowledged from the node's spool, by its own count
+	PostgresKills int     `json:"postgres_kills"`        // kill -9 of PostgreSQL
+	MovedItems    uint64  `json:"moved_items,omitempty"` // that were copied from the embedded store to PostgreSQL
+	MovedSeconds  float64 `json:"moved_seconds,omitempty"`
 	Seed          uint64  `json:"seed"`
 	Seconds       float64 `json:"seconds"`
 	CPUPer        float64 `json:"cpu_us_per_turn"`                    // CPU of the node's processes, starts included, per effect
@@ -113,7 +116,7 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 	if err != nil {
 		return report{}, errors.Join(err, sim.Close())
 	}
-	child, err := newChild(ctx, dir, sim, store.configure(Config{DoubtfulWait: c.DoubtfulWait}))
+	child, err := newChild(ctx, dir, sim, store, Config{DoubtfulWait: c.DoubtfulWait})
 	if err != nil {
 		return report{}, err
 	}
@@ -130,7 +133,7 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 	r = report{
 		Verdict: v, Clean: v.Clean(), Seed: c.Seed, Rate: c.Rate, Users: sim.Config().Users, Channels: len(sim.Channels()),
 		Seconds: time.Since(began).Seconds(), Processes: child.processes, //nolint:forbidigo // as above
-		Store: store.kind, Late: child.late, PostgresKills: kills,
+		Store: store.kind, Late: child.late, PostgresKills: kills, MovedItems: store.moved, MovedSeconds: store.moving.Seconds(),
 	}
 	if v.Effects > 0 {
 		r.CPUPer = float64(child.cpu.Microseconds()) / float64(v.Effects)
@@ -168,6 +171,8 @@ func (c *demoCommand) watch(ctx context.Context, sim *metatest.Simulator, child 
 	kills := c.moments(rand.New(rand.NewPCG(c.Seed, 99)), c.Kill)
 	next := time.NewTimer(untilKill(&kills, 0)) //nolint:forbidigo // as above
 	defer next.Stop()
+	half := time.NewTimer(c.untilMove()) //nolint:forbidigo // as above
+	defer half.Stop()
 	began := time.Now() //nolint:forbidigo // as above
 	for {
 		select {
@@ -178,6 +183,10 @@ func (c *demoCommand) watch(ctx context.Context, sim *metatest.Simulator, child 
 		case <-tick.C:
 			child.count(ctx)
 			showProgress(w, time.Since(began), sim.Progress()) //nolint:forbidigo // as above
+		case <-half.C:
+			if err := child.move(ctx, w); err != nil {
+				return err
+			}
 		case <-next.C:
 			_, _ = fmt.Fprintln(w, "  kill -9")
 			child.count(ctx)
@@ -202,7 +211,7 @@ func (c *demoCommand) moments(rng *rand.Rand, n int) []time.Duration {
 
 func untilKill(times *[]time.Duration, now time.Duration) time.Duration {
 	if len(*times) == 0 {
-		return 1 << 62
+		return never
 	}
 	d := (*times)[0] - now
 	*times = (*times)[1:]
@@ -228,6 +237,9 @@ func (c *demoCommand) print(w io.Writer, r report) error {
 	line("duplicates", r.Duplicates, "updates delivered again on purpose")
 	line("kills", r.Kills, "kill -9 of the node")
 	line("store", r.Store, fmt.Sprintf("kill -9 of PostgreSQL: %d; acknowledged from the spool meanwhile: %d", r.PostgresKills, r.Late))
+	if r.MovedItems > 0 {
+		line("moved", r.MovedItems, fmt.Sprintf("items from the embedded store to PostgreSQL, in %.1f s, and found equal", r.MovedSeconds))
+	}
 	line("sends", r.Sends, fmt.Sprintf("replies, %d of them repeated, each after a lost answer", r.SendsRepeated))
 	line("timers", r.TimersRung, fmt.Sprintf("of %d rang; late by %.0f ms (p50), %.0f ms (p99)", r.TimersSet, r.TimersLateMS.P50, r.TimersLateMS.P99))
 	line("ack", fmt.Sprintf("%.1f ms", r.AckMS.P50), fmt.Sprintf("p50; p99 %.1f ms, max %.1f ms, from when each post was due", r.AckMS.P99, r.AckMS.Max))

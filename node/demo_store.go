@@ -22,8 +22,11 @@ const outageMin, outageMax = 500 * time.Millisecond, 2 * time.Second
 // Validate is asked by kong: flags that don't go together are a mistake of the
 // command line.
 func (c *demoCommand) Validate() error {
-	if c.Database != "" && c.Store != storePostgres {
-		return errors.New("--database goes with --store postgres")
+	if c.Move && c.Store != storeEmbedded {
+		return errors.New("--move begins with --store embedded")
+	}
+	if c.Database != "" && c.Store != storePostgres && !c.Move {
+		return errors.New("--database goes with --store postgres, or with --move")
 	}
 	if c.Database != "" {
 		if _, err := placeOf(c.Database); err != nil {
@@ -42,12 +45,14 @@ type demoStore struct {
 	url    string           // of PostgreSQL
 	server *pgserver.Server // if it is the demonstration's own
 	idle   time.Duration    // CPU of the server before anything was played
+	moved  uint64           // items that were copied from the embedded store
+	moving time.Duration    // how long that took
 }
 
 // openStore finds or starts the database, and makes its schema.
 func (c *demoCommand) openStore(ctx context.Context, dir string, sim *metatest.Simulator) (*demoStore, error) {
 	s := &demoStore{kind: c.Store}
-	if c.Store != storePostgres {
+	if c.Store != storePostgres && !c.Move {
 		return s, nil
 	}
 	if err := s.find(ctx, c.Database, dir); err != nil {
@@ -98,6 +103,9 @@ func (s *demoStore) unused(ctx context.Context, sim *metatest.Simulator) error {
 	all, err := db.Registered(ctx)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
+	}
+	if s.kind == storeEmbedded && len(all) > 0 {
+		return errors.New("the database has been used; a store is copied into an empty one")
 	}
 	for _, r := range all {
 		if r.Channel.Brand != demoBrand {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,6 +23,7 @@ type demoReport struct {
 	Late       *int
 
 	PostgresKills *int                             `json:"postgres_kills"`
+	MovedItems    *int                             `json:"moved_items"`
 	CPUDatabase   *float64                         `json:"cpu_us_per_turn_database"`
 	Ack           struct{ P50, P99, Max *float64 } `json:"ack_ms"`
 }
@@ -32,7 +34,7 @@ func TestDemo(t *testing.T) {
 	for name, row := range map[string]struct {
 		args            []string
 		kills, outages  int
-		store, database string
+		store, database string // at the end
 	}{
 		"Killed":     {args: []string{"--duration", "4s", "--rate", "150", "--kill", "2"}, kills: 2},
 		"Duplicates": {args: []string{"--duration", "3s", "--rate", "150", "--duplicates", "0.3"}},
@@ -40,13 +42,17 @@ func TestDemo(t *testing.T) {
 		"PostgresKilled": {
 			args: []string{"--duration", "5s", "--rate", "150", "--kill", "1", "--kill-postgres", "2", "--postgres-outage", "500ms"}, kills: 1, outages: 2, store: "postgres",
 		},
+		"Moved":           {args: []string{"--duration", "4s", "--rate", "150", "--kill", "1", "--move"}, kills: 1, store: "postgres"},
+		"MovedToOnesOwn":  {args: []string{"--duration", "4s", "--rate", "150", "--move"}, store: "postgres", database: "its own"},
 		"OnesOwnDatabase": {args: []string{"--duration", "3s", "--rate", "150"}, store: "postgres", database: "its own"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if row.store != "" {
 				url := cluster.Database(t) // skips where there is no PostgreSQL
-				row.args = append(row.args, "--store", row.store)
+				if !slices.Contains(row.args, "--move") {
+					row.args = append(row.args, "--store", row.store)
+				}
 				if row.database != "" {
 					row.args = append(row.args, "--database", "file:"+newHouse(t).write(t, "database", url))
 				}
@@ -77,6 +83,9 @@ func TestDemo(t *testing.T) {
 			if own := row.store != "" && row.database == ""; own != (r.CPUDatabase != nil && *r.CPUDatabase > 0) {
 				t.Errorf("want the CPU of PostgreSQL if it is the demonstration's own:\n%s", e.out)
 			}
+			if moves := slices.Contains(row.args, "--move"); moves != (r.MovedItems != nil && *r.MovedItems > 300) {
+				t.Errorf("want its items counted if it moved:\n%s", e.out)
+			}
 			if r.Offered == nil || r.Acked == nil || r.Effects == nil || *r.Offered < 300 || *r.Acked != *r.Offered || *r.Effects != *r.Acked {
 				t.Errorf("want some hundred messages, all acknowledged, all with effect:\n%s", e.out)
 			}
@@ -106,6 +115,8 @@ func TestDemoRefuses(t *testing.T) {
 		"KillOfNone":     {[]string{"--kill-postgres", "1"}, 2, "--store postgres"},
 		"NoStore":        {[]string{"--store", "paper"}, 2, "paper"},
 		"ASecretItself":  {[]string{"--store", "postgres", "--database", "postgres://u:secretword@h/d"}, 2, "env:NAME or file:PATH"},
+		"MoveFromThere":  {[]string{"--move", "--store", "postgres"}, 2, "--store embedded"},
+		"MoveIntoUsed":   {[]string{"--move", "--database", place}, 1, "empty"},
 		"OnlyADatabase":  {[]string{"--database", place}, 2, "--store postgres"},
 	} {
 		t.Run(name, func(t *testing.T) {
