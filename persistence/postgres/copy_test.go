@@ -78,7 +78,8 @@ func openToMove(t *testing.T, o storetest.Options) storetest.Store { //nolint:ir
 }
 
 // furnished is an embedded store with something of every kind, over several days.
-func furnished(t *testing.T) origin {
+// It is exported in several parts if it is large.
+func furnished(t *testing.T, large bool) origin {
 	t.Helper()
 	clock := newWall()
 	s := settle(t, embedded.Config{Dir: filepath.Join(t.TempDir(), "store"), Now: clock.now})
@@ -108,8 +109,12 @@ func furnished(t *testing.T) origin {
 	late := hello("late")
 	late.Late, late.Time = true, mark
 	f.append(parley.Arrivals{Events: []parley.Event{hello("pending"), late}})
-	for i := range 48 { // several parts
-		f.append(parley.Arrivals{Quarantined: []parley.Quarantined{{App: "app", Kind: parley.Messenger, ChannelID: fmt.Sprint(i), Body: make([]byte, 128<<10)}}})
+	bodies, size := 3, 100
+	if large {
+		bodies, size = 48, 128<<10
+	}
+	for i := range bodies {
+		f.append(parley.Arrivals{Quarantined: []parley.Quarantined{{App: "app", Kind: parley.Messenger, ChannelID: fmt.Sprint(i), Body: make([]byte, size)}}})
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -191,7 +196,7 @@ func copyTo(ctx context.Context, t *testing.T, url string, from origin, progress
 // past days are in the tables of their days.
 func TestCopyTables(t *testing.T) {
 	t.Parallel()
-	url, from := database(t), furnished(t)
+	url, from := database(t), furnished(t, true)
 	copied, err := copyTo(t.Context(), t, url, from, ignore)
 	if err != nil || copied.Source != copied.Target || !copied.Before.IsZero() {
 		t.Fatalf("copy: %v\n%v\n%v", err, copied.Source, copied.Target)
@@ -221,7 +226,7 @@ func TestCopyTables(t *testing.T) {
 // it is finished nobody works with the database.
 func TestCopyGoesOn(t *testing.T) {
 	t.Parallel()
-	url, from := database(t), furnished(t)
+	url, from := database(t), furnished(t, true)
 	var seen []uint64
 	for calls := 1; ; calls++ {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -258,7 +263,7 @@ func TestCopyGoesOn(t *testing.T) {
 // TestCopyOfAChangedSource: what is stored between two calls ends the copy.
 func TestCopyOfAChangedSource(t *testing.T) {
 	t.Parallel()
-	url, from := database(t), furnished(t)
+	url, from := database(t), furnished(t, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := copyTo(ctx, t, url, from, func(p postgres.CopyProgress) {
 		if p.Stage == postgres.CopyWriting && p.Items > 0 {
@@ -282,7 +287,7 @@ func TestCopyOfAChangedSource(t *testing.T) {
 
 func TestCopyIntoUsedDatabases(t *testing.T) {
 	t.Parallel()
-	from := furnished(t)
+	from := furnished(t, false)
 	url := database(t)
 	say(t, open(t, postgres.Config{URL: url}), "a")
 	if _, err := copyTo(t.Context(), t, url, from, ignore); !errors.Is(err, postgres.ErrNotEmpty) || !strings.Contains(err.Error(), "table inbox") {
@@ -297,7 +302,7 @@ func TestCopyIntoUsedDatabases(t *testing.T) {
 // TestCopiesAtOnce: of two copies, the one that finds that it isn't alone gives up.
 func TestCopiesAtOnce(t *testing.T) {
 	t.Parallel()
-	url, from := database(t), furnished(t)
+	url, from := database(t), furnished(t, true)
 	twin := filepath.Join(t.TempDir(), "twin")
 	if err := embedded.Copy(t.Context(), from.cfg.Dir, twin); err != nil {
 		t.Fatal(err)
@@ -325,7 +330,7 @@ func TestCopiesAtOnce(t *testing.T) {
 // TestCopyLosesAnswers: whatever answer is lost, each part is written once.
 func TestCopyLosesAnswers(t *testing.T) {
 	t.Parallel()
-	url, from := database(t), furnished(t)
+	url, from := database(t), furnished(t, true)
 	host, port := address(t, url)
 	proxy, err := faultproxy.New(t.Context(), filepath.Join(host, ".s.PGSQL."+port))
 	if err != nil {
@@ -373,8 +378,8 @@ func TestCopyLosesAnswers(t *testing.T) {
 // one after the other, and takes a row away, and puts one in twice.
 func TestCopyCheckSeesEveryColumn(t *testing.T) {
 	t.Parallel()
-	url, from := database(t), furnished(t)
-	c := session(t, url)
+	url, from := database(t), furnished(t, false)
+	c, source := session(t, url), settle(t, from.cfg)
 	columns := columnsOf(t, c)
 	if len(columns) < 60 {
 		t.Fatalf("only %d columns", len(columns))
@@ -383,7 +388,7 @@ func TestCopyCheckSeesEveryColumn(t *testing.T) {
 	check := func(what, table string) {
 		t.Helper()
 		kept := "public.kept_" + table
-		_, err := copyTo(t.Context(), t, url, from, func(p postgres.CopyProgress) {
+		_, err := postgres.CopyInto(t.Context(), postgres.Config{URL: url, Conns: 1}, source, func(p postgres.CopyProgress) {
 			if p.Stage == postgres.CopyChecking && p.Items == 0 && p.Kind == "" && spoil != "" {
 				run(t, c, "drop table if exists "+kept)
 				run(t, c, "create table "+kept+" as select * from parley."+table)
@@ -391,7 +396,7 @@ func TestCopyCheckSeesEveryColumn(t *testing.T) {
 				spoil = ""
 			}
 		})
-		if err == nil || spoil != "" {
+		if err == nil || spoil != "" || !errors.Is(err, postgres.ErrDiffers) && !strings.Contains(err.Error(), "check: table "+table+": ") {
 			t.Fatalf("%s: %v", what, err)
 		}
 		run(t, c, "delete from parley."+table)
@@ -405,7 +410,7 @@ func TestCopyCheckSeesEveryColumn(t *testing.T) {
 		spoil = fmt.Sprintf("delete from parley.%[1]s where (tableoid, ctid) = (select tableoid, ctid from parley.%[1]s limit 1)", table)
 		check("a row less in "+table, table)
 	}
-	if copied, err := copyTo(t.Context(), t, url, from, ignore); err != nil || copied.Source != copied.Target {
+	if copied, err := postgres.CopyInto(t.Context(), postgres.Config{URL: url}, source, ignore); err != nil || copied.Source != copied.Target {
 		t.Fatalf("repaired: %v", err)
 	}
 }
@@ -455,7 +460,7 @@ func tablesOf(columns []column) (names []string) {
 // TestCopyThroughPgbouncer: sessions are shared with others there.
 func TestCopyThroughPgbouncer(t *testing.T) {
 	t.Parallel()
-	b, url, from := throughBouncer(t), database(t), furnished(t)
+	b, url, from := throughBouncer(t), database(t), furnished(t, false)
 	copied, err := copyTo(t.Context(), t, b.url(t, url), from, ignore)
 	if err != nil || copied.Source != copied.Target {
 		t.Fatalf("copy: %v\n%v\n%v", err, copied.Source, copied.Target)
