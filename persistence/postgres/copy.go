@@ -362,7 +362,10 @@ func (c *copying) transaction(ctx context.Context, o pgx.TxOptions, do func(pgx.
 	if err == nil && own.warned.Load() {
 		err = errWarned
 	}
-	return failure("database", err)
+	if err == nil || isOurs(err) {
+		return err
+	}
+	return failure("transaction", err)
 }
 
 const unfinishedSQL = `select true from parley.copy where finished is null`
