@@ -174,8 +174,7 @@ func TestSpoolDamageWhileItRuns(t *testing.T) {
 }
 
 // TestSpoolThatCannotBeRead: a disk that doesn't show a segment is given a
-// minute, and then the drain goes on without it. What is to be put aside waits
-// for as long as it takes.
+// minute, and then the drain goes on without it.
 func TestSpoolThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -210,6 +209,45 @@ func TestSpoolThatCannotBeRead(t *testing.T) {
 		same(t, "number of texts", len(db.texts()), 13)
 		same(t, "number of files", len(disk.names("")), 0)
 	})
+}
+
+// TestSpoolThatCannotBeReadAtFirst: a disk that doesn't show a segment to a
+// process that starts may still do so later. Nothing is taken for lost, or for
+// empty, before that.
+func TestSpoolThatCannotBeReadAtFirst(t *testing.T) {
+	t.Parallel()
+	for number := 1; number <= 3; number++ {
+		for _, reads := range []int{0, 5} { // that succeed: all fail, or the header can be read
+			t.Run(fmt.Sprint("segment ", number, " after ", reads), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					disk := spooledFiles(t)
+					done := 0
+					disk.setFault(func(op, name string) error {
+						if op != "read" || name != fmt.Sprintf("spool-%016x.log", number) {
+							return nil
+						}
+						if done++; done > reads {
+							return errBroken
+						}
+						return nil
+					})
+					g := openSpool(t, disk, newBase())
+					if _, err := g.Quarantined(t.Context(), appName, waChannel(), parley.ID{}, 1); !errors.Is(err, parley.ErrUnavailable) {
+						t.Errorf("there may be a quarantine in it, and it answers %v", err)
+					}
+					g.append(t, "12")
+					g.run(t)
+					time.Sleep(10 * time.Second)
+					disk.setFault(nil)
+					time.Sleep(spoolProbe)
+					synctest.Wait()
+					same(t, "texts", g.base.texts(), texts(0, 13))
+					same(t, "number of files", len(disk.names("")), 0)
+				})
+			})
+		}
+	}
 }
 
 // TestSpoolOfANewerFormat is refused, and left as it is.
@@ -344,31 +382,53 @@ func TestSpoolDoesNotBlameTheData(t *testing.T) {
 // drain, and nothing is dropped.
 func TestSpoolPutsAsideDurably(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		db := newBase()
-		db.set(before)
-		g := openSpool(t, newPlatter(1), db)
-		for _, text := range []string{"a", poison, "b"} {
-			g.append(t, text)
-		}
-		g.run(t)
-		g.disk.setFault(func(op, name string) error {
-			if op == "sync" && strings.HasPrefix(name, "refused-") {
-				return errBroken
-			}
-			return nil
+	for passes, files := range []int{1, 1, 2} { // the header fails, the first record, the second
+		t.Run(fmt.Sprint("after ", passes), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { spoolPutsAside(t, passes, files) })
 		})
-		db.set(healthy)
-		time.Sleep(time.Hour)
-		same(t, "texts", db.texts(), []string{"a"})
-		same(t, "number of files", len(g.disk.names("spool-")), 1)
-		g.disk.setFault(nil)
-		time.Sleep(spoolProbe)
-		synctest.Wait()
-		same(t, "texts", db.texts(), []string{"a", "b"})
-		if len(g.disk.abused) > 0 {
-			t.Errorf("written again after a failure: %v", g.disk.abused)
+	}
+}
+
+func spoolPutsAside(t *testing.T, passes, files int) {
+	t.Helper()
+	db := newBase()
+	db.set(before)
+	g := openSpool(t, newPlatter(1), db)
+	for _, text := range []string{"a", poison + " 1", "b", poison + " 2", "c"} {
+		g.append(t, text)
+	}
+	g.run(t)
+	g.disk.setFault(func(op, name string) error {
+		if op != "sync" || !strings.HasPrefix(name, "refused-") {
+			return nil
 		}
-		same(t, "files", g.disk.names(""), []string{"refused-0000000000000002.log"})
+		if passes--; passes >= 0 {
+			return nil
+		}
+		return errBroken
 	})
+	db.set(healthy)
+	time.Sleep(5 * time.Minute)
+	if got := db.texts(); slices.Contains(got, "c") {
+		t.Errorf("drained beyond what could not be put aside: %v", got)
+	}
+	same(t, "number of files", len(g.disk.names("spool-")), 1)
+	g.disk.setFault(nil)
+	time.Sleep(spoolProbe)
+	synctest.Wait()
+	same(t, "texts", db.texts(), []string{"a", "b", "c"})
+	if len(g.disk.abused) > 0 {
+		t.Errorf("written again after a failure: %v", g.disk.abused)
+	}
+	same(t, "number of files", len(g.disk.names("")), files)
+	var aside []byte
+	for _, name := range g.disk.names("refused-") {
+		aside = append(aside, g.disk.files[name].synced...)
+	}
+	for _, text := range []string{poison + " 1", poison + " 2"} {
+		if n := bytes.Count(aside, []byte(text)); n != 1 {
+			t.Errorf("%q was put aside %d times", text, n)
+		}
+	}
 }
