@@ -167,7 +167,7 @@ func (c cause) label() string {
 
 // spoolMetrics are the figures of a spool.
 type spoolMetrics struct {
-	spooled, drained, refused, damaged prometheus.Counter
+	spooled, late, drained, refused, damaged prometheus.Counter
 
 	collectors []prometheus.Collector
 }
@@ -185,6 +185,7 @@ func newSpoolMetrics(s *Spool) *spoolMetrics {
 		}, func() float64 { return read(s.State()) }))
 	}
 	m.spooled = counter("spool_spooled_total", "Updates (events, receipts, quarantined) made durable in the spool.")
+	m.late = counter("spool_late_total", "Events among the updates made durable in the spool: they are late.")
 	m.drained = counter("spool_drained_total", "Updates moved from the spool to the inbox.")
 	m.refused = counter("spool_refused_total", "Updates, or undecodable records, of the spool put aside in files.")
 	m.damaged = counter("spool_damaged_total", "Places of the spool that could not be read.")

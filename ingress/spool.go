@@ -225,6 +225,7 @@ func (s *Spool) spool(ctx context.Context, a *parley.Arrivals) error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	s.metrics.spooled.Add(float64(n.updates()))
+	s.metrics.late.Add(float64(n.events))
 	return nil
 }
 
