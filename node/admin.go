@@ -74,6 +74,9 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "not ready: the store takes no events", http.StatusServiceUnavailable)
 	default:
 		_, _ = fmt.Fprintln(w, "ready")
+		if s := a.serving.Load().spool; s != nil && s.State().Open {
+			_, _ = fmt.Fprintln(w, "but the database doesn't answer: events go to the spool")
+		}
 		if trouble := a.upkeep.trouble.Load(); trouble != nil {
 			_, _ = fmt.Fprintln(w, "but the upkeep of the store fails:", *trouble)
 		}

@@ -190,8 +190,8 @@ func (c *child) ready(ctx context.Context) bool {
 	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
-// spooledMetric counts what a node has acknowledged from its spool.
-const spooledMetric = `parley_ingress_spool_spooled_total{kind="event"}`
+// lateMetric counts the events that a node has acknowledged from its spool.
+const lateMetric = "parley_ingress_spool_late_total"
 
 // count asks the process how many events it has acknowledged from its spool. One
 // that doesn't answer is asked the next time.
@@ -208,7 +208,7 @@ func (c *child) count(ctx context.Context) {
 	}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		value, ok := strings.CutPrefix(lines.Text(), spooledMetric+" ")
+		value, ok := strings.CutPrefix(lines.Text(), lateMetric+" ")
 		if n, err := strconv.ParseFloat(value, 64); ok && err == nil {
 			c.late = c.lateBase + int(n)
 		}

@@ -26,6 +26,7 @@ type Config struct {
 
 	Store    string   `yaml:"store"` // embedded or postgres; default: postgres if database.url is set, otherwise embedded
 	Database Database `yaml:"database"`
+	Spool    Spool    `yaml:"spool"`
 
 	Graph        Graph         `yaml:"graph"`
 	DoubtfulWait time.Duration `yaml:"doubtful_wait"` // before a message whose answer was lost is sent again; default 30s
@@ -46,6 +47,12 @@ type Database struct {
 	URL            Secret        `yaml:"url"`             // where the connection string is found: it holds a password
 	Connections    int           `yaml:"connections"`     // for turns and sends, beside two for the entrance; default 8
 	ConnectTimeout time.Duration `yaml:"connect_timeout"` // of one attempt to connect; default 2s
+}
+
+// Spool says where events wait while PostgreSQL doesn't answer.
+type Spool struct {
+	Dir      string `yaml:"dir"`       // default: spool in data
+	MaxBytes int64  `yaml:"max_bytes"` // default 1 GiB
 }
 
 // AppConfig is a Meta app: its webhooks come to /webhooks/{name}.
@@ -261,6 +268,9 @@ func (k *check) store(c Config) {
 	}
 	if n := c.Database.Connections; n < 0 || n > maxConnections {
 		k.complain("database.connections: between 1 and %d", maxConnections)
+	}
+	if c.Spool.MaxBytes < 0 {
+		k.complain("spool.max_bytes: a size can't be negative")
 	}
 	if c.Database.ConnectTimeout < 0 {
 		k.complain("database.connect_timeout: a duration can't be negative")

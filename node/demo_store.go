@@ -158,11 +158,13 @@ func (c *demoCommand) outages(ctx context.Context, s *demoStore, sim *metatest.S
 		if away == 0 {
 			away = outageMin + time.Duration(rng.Float64()*float64(outageMax-outageMin))
 		}
-		_, _ = fmt.Fprintf(w, "  kill -9 of PostgreSQL, for %.1f s\n", away.Seconds())
+		_, _ = fmt.Fprintf(w, "  kill -9 of PostgreSQL, started again in %.1f s\n", away.Seconds())
 		kills++
+		killed := time.Now() //nolint:forbidigo // as above
 		if err := s.outage(ctx, away, sim); err != nil {
 			return kills, err
 		}
+		_, _ = fmt.Fprintf(w, "  PostgreSQL is back after %.1f s\n", time.Since(killed).Seconds()) //nolint:forbidigo // as above
 	}
 	return kills, nil
 }

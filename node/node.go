@@ -29,6 +29,7 @@ const (
 	ingressDrain = 2 * time.Second
 	actorsDrain  = 2 * time.Second
 	egressDrain  = 3 * time.Second
+	spoolDrain   = 300 * time.Millisecond // beyond what the others take
 )
 
 // Node is one running Parley.
@@ -37,9 +38,11 @@ type Node struct {
 	log      *slog.Logger
 	served   *served
 	registry *prometheus.Registry
-	database string // connection string; empty for the embedded store
-	lock     folder // the data folder, if no store holds it
-	store    store  // nil until it is open
+	database string         // connection string; empty for the embedded store
+	lock     folder         // the data folder, if no store holds it
+	store    store          // nil until it is open
+	spool    *ingress.Spool // only with a database
+	spooling *stage         // runs the spool, from before channels are learned
 	ingress  *ingress.Server
 	host     *actors.Host
 	egress   *egress.Manager
@@ -72,7 +75,11 @@ func (s *stage) start(ctx context.Context, failed context.CancelCauseFunc) {
 	}()
 }
 
+// end stops the stage, if it was started, and waits for it.
 func (s *stage) end() error {
+	if s == nil {
+		return nil
+	}
 	s.cancel()
 	<-s.done
 	return s.err
@@ -132,11 +139,11 @@ func (n *Node) random() (b [16]byte) {
 // beginRefusing is begin, with webhooks refused as long as it may take.
 func (n *Node) beginRefusing(ctx context.Context, failed context.CancelCauseFunc) error {
 	if n.store != nil {
-		return n.begin(ctx)
+		return n.begin(ctx, failed)
 	}
 	refusing := &stage{name: "ingress", run: func(ctx context.Context) error { return refuse(ctx, n.webhooks) }}
 	refusing.start(context.WithoutCancel(ctx), failed)
-	err := n.begin(ctx)
+	err := n.begin(ctx, failed)
 	if refused := refusing.end(); refused != nil {
 		return refused // which is why begin has ended
 	}
@@ -145,12 +152,18 @@ func (n *Node) beginRefusing(ctx context.Context, failed context.CancelCauseFunc
 
 // begin opens the database, puts the parts together and learns the channels. It
 // takes as long as the database is not there.
-func (n *Node) begin(ctx context.Context) error {
+func (n *Node) begin(ctx context.Context, failed context.CancelCauseFunc) error {
 	if err := n.patiently(ctx, "open", n.openDatabase); err != nil {
 		return err
 	}
 	if err := n.assemble(n.served, n.registry); err != nil {
 		return err
+	}
+	if n.spool != nil {
+		// What an earlier process has left in it goes first: as long as there is
+		// something of the quarantine among it, no channel can be learned.
+		n.spooling = &stage{name: "spool", run: n.drainSpool}
+		n.spooling.start(context.WithoutCancel(ctx), failed)
 	}
 	return n.patiently(ctx, "learn channels", func(ctx context.Context) error { return n.learn(ctx, n.served) })
 }
@@ -170,15 +183,17 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	if err != nil {
 		return err
 	}
-	n.ingress, err = ingress.New(ingress.Config{
-		Listener: n.webhooks, Apps: s.apps, Inbox: inbox{Inbox: n.store, wake: n.egress.Wake}, Quarantine: quarantine{n.store}, Deliverer: n.host,
+	to := later{n}
+	cfg := ingress.Config{
+		Listener: n.webhooks, Apps: s.apps, Inbox: to, Quarantine: to, Deliverer: n.host,
 		Limits: ingress.Limits{DrainTimeout: ingressDrain},
 		Logger: n.log.With(slog.String("part", "ingress")), Registerer: registry,
-	})
-	if err != nil {
-		return err
 	}
-	return nil
+	if n.spool != nil {
+		cfg.Inbox, cfg.Quarantine = n.spool, n.spool
+	}
+	n.ingress, err = ingress.New(cfg)
+	return err
 }
 
 // learn registers the channels, and lets what came for them before they were
@@ -225,7 +240,7 @@ func (n *Node) Run(ctx context.Context) error {
 		if stop.Err() != nil && errors.Is(err, context.Canceled) {
 			err = nil // told to stop, or the cause is that of watch
 		}
-		return errors.Join(err, watch.end(), n.close())
+		return errors.Join(err, n.spooling.end(), watch.end(), n.close())
 	}
 	stages := n.stages()
 	for _, s := range stages {
@@ -237,7 +252,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.admin.ready.Store(false)
 	n.log.InfoContext(ctx, "draining")
 	var errs []error
-	for _, s := range append(stages, watch) {
+	// The spool goes on draining while turns and sends come to their end.
+	for _, s := range append(stages, n.spooling, watch) {
 		errs = append(errs, s.end())
 	}
 	return errors.Join(append(errs, n.close())...)
@@ -263,6 +279,10 @@ func (n *Node) close() error {
 		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, fmt.Errorf("close listener: %w", err))
 		}
+	}
+	if n.spool != nil {
+		errs = append(errs, n.spool.Close())
+		n.spool = nil
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

@@ -76,8 +76,10 @@ func (c Config) kind() string {
 // which has the patience to wait for it.
 func (n *Node) claimStore() (err error) {
 	if n.cfg.kind() == storePostgres {
-		n.lock, err = lockFolder(n.cfg.Data)
-		return err
+		if n.lock, err = lockFolder(n.cfg.Data); err != nil {
+			return err
+		}
+		return n.openSpool()
 	}
 	s, err := embedded.Open(embedded.Config{
 		Dir: n.cfg.Data, Logger: n.log, ReserveBytes: n.cfg.ReserveBytes, Registerer: n.registry,

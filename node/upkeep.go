@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	upkeepEvery   = time.Hour
-	upkeepAgain   = time.Minute      // after one that failed
-	upkeepTimeout = 10 * time.Minute // of one
+	upkeepEvery = time.Hour
+	// After one that failed, doubled with each more.
+	upkeepAgain, upkeepAgainMax = 5 * time.Second, time.Minute
+	upkeepTimeout               = 10 * time.Minute // of one
 )
 
 // upkeep drops what is old, and makes room for the days to come, now and then.
@@ -27,10 +28,11 @@ type upkeep struct {
 	log     *slog.Logger
 	failing upkeepGauge
 	trouble atomic.Pointer[string]
+	again   time.Duration // the wait after the next failure
 }
 
 func newUpkeep(log *slog.Logger, to prometheus.Registerer) *upkeep {
-	u := &upkeep{log: log, failing: newUpkeepGauge()}
+	u := &upkeep{log: log, failing: newUpkeepGauge(), again: upkeepAgain}
 	to.MustRegister(u.failing)
 	return u
 }
@@ -68,11 +70,14 @@ func (u *upkeep) once(ctx context.Context, s keeper, historyFor time.Duration) t
 	case err == nil:
 		u.failing.Set(0)
 		u.trouble.Store(nil)
+		u.again = upkeepAgain
 		return upkeepEvery
 	}
 	u.log.ErrorContext(ctx, "upkeep of the store", slog.Any("error", err))
 	text := err.Error()
 	u.failing.Set(1)
 	u.trouble.Store(&text)
-	return upkeepAgain
+	wait := u.again
+	u.again = min(2*u.again, upkeepAgainMax)
+	return wait
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parleychat/parley/persistence/pgserver"
 	"github.com/parleychat/parley/persistence/pgserver/pgtest"
@@ -120,6 +121,92 @@ func TestRefusedByTheDatabase(t *testing.T) {
 		g.heard(t, "u1", "said a #"+string(rune('1'+k)))
 		n.stop(t)
 	}
+}
+
+// While the database is away a node goes on to acknowledge; what it acknowledged
+// takes effect when the database is back, whatever happened to the node meanwhile,
+// and whether the database had died or fallen silent.
+func TestSpool(t *testing.T) {
+	t.Parallel()
+	die := func(s *pgserver.Server, _ context.Context) error { return s.Kill() }
+	freeze := func(s *pgserver.Server, _ context.Context) error { return s.Pause() }
+	thaw := func(s *pgserver.Server, _ context.Context) error { return s.Resume() }
+	kill := func(_ *testing.T, n *instance) { n.kill() }
+	stop := func(t *testing.T, n *instance) {
+		t.Helper()
+		began := time.Now()
+		n.stop(t)
+		if took := time.Since(began); took > drainWithin {
+			t.Errorf("drained in %s", took)
+		}
+	}
+	for name, row := range map[string]outage{
+		"DeadNodeStays":     {die, (*pgserver.Server).StartAgain, nil},
+		"DeadNodeKilled":    {die, (*pgserver.Server).StartAgain, kill},
+		"DeadNodeStopped":   {die, (*pgserver.Server).StartAgain, stop},
+		"SilentNodeStays":   {freeze, thaw, nil},
+		"SilentNodeStopped": {freeze, thaw, stop},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			row.play(t)
+		})
+	}
+}
+
+// outage is one of the database.
+type outage struct {
+	away, back func(*pgserver.Server, context.Context) error
+	meanwhile  func(*testing.T, *instance) // what becomes of the node; it stays if nil
+}
+
+func (o outage) play(t *testing.T) {
+	t.Helper()
+	server := private(t)
+	if _, err := postgres.Migrate(t.Context(), server.URL("postgres")); err != nil {
+		t.Fatal(err)
+	}
+	h, g := newHouse(t), newGraph(t)
+	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, server.URL("postgres"))
+	n := h.start(t, asFateful, cfg)
+	n.tell(t, "u1", "0", "say 0")
+	g.heard(t, "u1", "said 0 #1")
+	await(t, "that it was said is noted", func() bool {
+		b, ok := n.backlog(t)
+		return ok && b.Unsent == 0
+	})
+	if err := o.away(server, t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const spooled = 5
+	for k := range spooled {
+		n.tell(t, "u1", string(rune('1'+k)), "say "+string(rune('1'+k)))
+	}
+	n.tell(t, "u1", "2", "say 2") // once more, as Meta does
+	if status, text := n.look(t, "/readyz"); status != http.StatusOK || !strings.Contains(text, "spool") {
+		t.Errorf("/readyz: %d %s", status, text)
+	}
+	if o.meanwhile != nil {
+		o.meanwhile(t, n)
+		n = h.launch(t, asFateful, cfg)
+	}
+	if err := o.back(server, t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.serving(t, 1)
+	await(t, "all is answered", func() bool { return len(g.texts("u1")) > spooled })
+	await(t, "the spool is empty", func() bool {
+		_, text := n.look(t, "/readyz")
+		return text != "" && !strings.Contains(text, "spool")
+	})
+	n.tell(t, "u1", "9", "say 9")
+	g.heard(t, "u1", "said 9 #7")
+	for k, text := range g.texts("u1")[:spooled+1] {
+		if want := "said " + string(rune('0'+k)) + " #" + string(rune('1'+k)); text != want {
+			t.Errorf("reply %d is %q, want %q", k, text, want)
+		}
+	}
+	n.stop(t)
 }
 
 // freeAddress is an address that nobody listens on.
