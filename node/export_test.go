@@ -1,0 +1,41 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parleychat/parley"
+)
+
+// Kept is a store as the upkeep sees it.
+type Kept struct{ Pruned, Readied error }
+
+// Prune is the store's.
+func (k *Kept) Prune(context.Context, time.Duration) error { return k.Pruned }
+
+// Ready is the store's.
+func (k *Kept) Ready(context.Context) error { return k.Readied }
+
+// Backlog is not asked for.
+func (k *Kept) Backlog(context.Context) (parley.Backlog, error) { return parley.Backlog{}, nil }
+
+// Close is not called.
+func (k *Kept) Close() error { return nil }
+
+// Upkeep is the upkeep of a node.
+type Upkeep struct{ u *upkeep }
+
+// NewUpkeep makes one.
+func NewUpkeep(log *slog.Logger, to prometheus.Registerer) Upkeep { return Upkeep{newUpkeep(log, to)} }
+
+// Once does it, and returns when it is to be done again and what /readyz says.
+func (u Upkeep) Once(ctx context.Context, k *Kept) (again time.Duration, trouble string) {
+	again = u.u.once(ctx, k, time.Hour)
+	if t := u.u.trouble.Load(); t != nil {
+		trouble = *t
+	}
+	return again, trouble
+}
