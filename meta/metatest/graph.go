@@ -77,7 +77,7 @@ func (w *World) fromTheDead(opened time.Time) bool {
 	if opened.IsZero() || w.lastKill < 0 {
 		return false
 	}
-	return opened.UnixNano()-w.start.UnixNano() < w.lastKill+backlog
+	return w.since(opened) < w.lastKill+backlog
 }
 
 type fault uint8

@@ -77,7 +77,7 @@ func (w *World) judgeSaid(i int32, n uint32, a answering) {
 		w.firstSaid(i, n)
 	case r.n == n || w.known[extraKey{i, n}]:
 		w.live.SendsRepeated++
-		if !r.doubtful {
+		if !r.doubtful && !w.straggling() {
 			w.live.SendsRepeatedUnexplained++
 			w.live.problem("reply sent again without a reason: " + w.nameMessage(i))
 		}
@@ -94,6 +94,9 @@ func (w *World) firstSaid(i int32, n uint32) {
 	r, p := &w.records[i], &w.people[w.userOf(i)]
 	r.n, r.said, r.saidStep = n, w.now, w.step
 	w.answered++
+	if r.heard {
+		w.live.SendsRepeated++ // of what the store has lost
+	}
 	if n < p.lastN {
 		w.live.SendsOutOfOrder++
 		w.live.problem("reply sent after that of a later effect: " + w.nameMessage(i))
@@ -153,7 +156,7 @@ func (w *World) judgeRing(i int32, a answering) {
 	t := &w.timers[r.timer]
 	if t.hasRung() {
 		w.live.SendsRepeated++
-		if !t.doubtful {
+		if !t.doubtful && !w.straggling() {
 			w.live.TimersDoubled++
 			w.live.problem("reminder rang twice: " + w.nameMessage(i))
 		}
@@ -166,6 +169,9 @@ func (w *World) judgeRing(i int32, a answering) {
 func (w *World) firstRing(i int32, t *timer) {
 	t.rung, t.rungStep = w.now, w.step
 	w.live.TimersRung++
+	if t.heard {
+		w.live.SendsRepeated++ // as above
+	}
 	w.shut(t)
 	if t.cancelled {
 		w.live.TimersAfterCancel++

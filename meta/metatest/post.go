@@ -297,7 +297,7 @@ func (w *World) acknowledged(p *post, at int64) {
 			continue
 		}
 		if r := &w.records[u.message]; !r.acked() {
-			r.ackedStep, r.took = w.step, p.handed
+			r.ackedStep, r.took, r.ackedAt = w.step, p.handed, at
 			w.live.Acked++
 		}
 	}

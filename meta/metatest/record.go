@@ -25,6 +25,7 @@ type record struct {
 	due     int64 // when the user wrote it
 	posted  int64 // when the first post of it that may have arrived was handed out
 	took    int64 // when the post that was the first to be acknowledged was handed out
+	ackedAt int64 // when it was first acknowledged
 	said    int64 // when its reply was first accepted
 	written int64 // when the answer to its last accepted reply was, or will be, written
 
@@ -39,6 +40,8 @@ type record struct {
 	command   command
 	form      form
 	doubtful  bool // the last accepted reply may be sent again with good reason
+	heard     bool // a reply was accepted, of an effect that the store may have lost
+	unsure    bool // acknowledged, and the store may have lost it
 }
 
 func (r *record) acked() bool { return r.ackedStep != 0 }
@@ -55,6 +58,7 @@ type timer struct {
 	cancelled bool // the reply to forget was accepted, and its N is later
 	open      bool // a ring is owed
 	doubtful  bool
+	heard     bool // as in record
 }
 
 func (t *timer) hasRung() bool { return t.rungStep != 0 }

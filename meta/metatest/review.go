@@ -100,7 +100,7 @@ func (r *review) sortBy(messages []int32, key func(*record) uint32) {
 
 // cover attributes the N that no reply shows.
 func (r *review) cover() {
-	last, next := uint32(0), 0
+	last := uint32(0)
 	for _, s := range r.seen {
 		if s.n == last {
 			r.v.EffectsDoubled++
@@ -108,9 +108,7 @@ func (r *review) cover() {
 			continue
 		}
 		gap := int(s.n - last - 1)
-		for ; gap > 0 && next < len(r.candidates) && r.w.records[r.candidates[next]].postedStep < s.step; gap-- {
-			r.covered[r.candidates[next]] = true
-			next++
+		for ; gap > 0 && r.attribute(s.step); gap-- {
 		}
 		if gap > 0 {
 			r.v.EffectsDoubled += gap
@@ -120,6 +118,31 @@ func (r *review) cover() {
 	}
 }
 
+// attribute finds a message that an effect without a reply may be of: one that
+// was posted before a step, and first of all one whose effect was seen before the
+// store may have lost it.
+func (r *review) attribute(before uint32) bool {
+	found := -1
+	for at, i := range r.candidates {
+		m := &r.w.records[i]
+		if m.postedStep >= before {
+			break
+		}
+		if found < 0 || m.heard {
+			found = at
+		}
+		if m.heard || !r.w.lossy {
+			break
+		}
+	}
+	if found < 0 {
+		return false
+	}
+	r.covered[r.candidates[found]] = true
+	r.candidates = slices.Delete(r.candidates, found, found+1)
+	return true
+}
+
 // classify counts effects, and what became of messages without a reply.
 func (r *review) classify() {
 	later := false // a later message took effect
@@ -127,10 +150,14 @@ func (r *review) classify() {
 		m := &r.w.records[i]
 		effect := m.answered() || r.covered[i]
 		switch {
+		case r.covered[i] && m.heard: // it was answered, and need not be again
 		case r.covered[i]:
 			r.v.Unanswered++
 			r.v.problem("took effect and was never answered: " + r.w.nameMessage(i))
 		case effect || !m.acked():
+		case m.unsure:
+			r.v.LostByStore++
+		case m.heard && !later: // nobody can tell
 		case later:
 			r.v.Lost++
 			r.v.problem("acknowledged and lost: " + r.w.nameMessage(i))
@@ -155,7 +182,7 @@ func (r *review) order() {
 			continue
 		}
 		r.byPost = append(r.byPost, i)
-		if m.acked() {
+		if m.acked() && !m.unsure { // else the acknowledgement may be lost
 			r.byAck = append(r.byAck, i)
 		}
 	}
@@ -188,6 +215,7 @@ func (r *review) reminders() {
 		switch {
 		case t.hasRung():
 			late.record(time.Duration(t.rung - due))
+		case t.heard || r.w.untold(m): // or it may have, and be lost
 		case effect && !r.forgotten(t) && r.w.now > due:
 			r.v.TimersMissing++
 			r.v.problem("reminder never rang: " + r.w.nameMessage(t.message))
@@ -212,7 +240,7 @@ func (r *review) forgotten(t *timer) bool {
 	}
 	m, f := &r.w.records[t.message], &r.w.records[t.forgotten]
 	if !f.answered() {
-		return r.covered[t.forgotten]
+		return r.covered[t.forgotten] || r.w.untold(f)
 	}
 	return !m.answered() || f.n > m.n
 }

@@ -49,8 +49,9 @@ type Simulator struct {
 	listener net.Listener
 	client   *fasthttp.Client
 
-	mu    sync.Mutex // guards world
+	mu    sync.Mutex // guards what follows
 	world *World
+	ends  time.Time // when the users have written all
 }
 
 // NewSimulator makes a simulator and opens the socket of its Graph API, which is
@@ -124,6 +125,45 @@ func (s *Simulator) StoreUp(at time.Time) {
 	s.world.StoreUp(at)
 }
 
+// StoreLost says that the node's store has lost what it was told between two
+// instants: see [World.StoreLost].
+func (s *Simulator) StoreLost(from, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.StoreLost(from, until)
+}
+
+// Frozen says that the node was frozen at that instant, and Thawed that it goes
+// on: see [World.Frozen].
+func (s *Simulator) Frozen(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Frozen(at)
+}
+
+// Thawed ends what Frozen began.
+func (s *Simulator) Thawed(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Thawed(at)
+}
+
+// Finish lets the users write no more, long before Config.Duration is over: Run
+// waits for what is owed by now, and returns.
+func (s *Simulator) Finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends = time.Now()
+	s.world.Finish(s.ends)
+}
+
+// Recovery tells how a fault was got over: see [World.Recovery].
+func (s *Simulator) Recovery(from, until time.Time) Recovery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.world.Recovery(from, until)
+}
+
 // Progress is a snapshot for a live display.
 func (s *Simulator) Progress() Progress {
 	s.mu.Lock()
@@ -168,26 +208,30 @@ func (s *Simulator) play(ctx context.Context) error {
 	}
 	defer workers.Wait()
 	defer close(work)
-	began := time.Now()
+	s.mu.Lock()
+	s.ends = time.Now().Add(s.cfg.Duration)
+	s.mu.Unlock()
 	for ; ; s.nap(ctx) {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("simulate: %w", err)
 		}
-		now := time.Now()
-		posts, settled := s.due(now)
+		posts, over := s.due(time.Now())
 		for _, p := range posts {
 			work <- p
 		}
-		if over := now.Sub(began) - s.cfg.Duration; over > 0 && (settled || over > s.cfg.Grace) {
+		if over {
 			return nil
 		}
 	}
 }
 
-func (s *Simulator) due(now time.Time) (posts []Post, settled bool) {
+// due returns what is to be posted, and whether the run is over.
+func (s *Simulator) due(now time.Time) (posts []Post, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.world.Due(now), s.world.Settled(now)
+	posts, settled := s.world.Due(now), s.world.Settled(now)
+	after := now.Sub(s.ends)
+	return posts, after > 0 && (settled || after > s.cfg.Grace)
 }
 
 // nap sleeps until something may be due.

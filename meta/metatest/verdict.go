@@ -31,6 +31,7 @@ type Verdict struct {
 	EffectsDoubled int `json:"effects_doubled"` // one K with two N, two K with one N, or an N that counts more commands than were posted
 	Reordered      int `json:"reordered"`       // took effect before another that had been acknowledged before it was first posted
 	Unanswered     int `json:"unanswered"`      // took effect (a later N covers it), and its reply never came
+	LostByStore    int `json:"lost_by_store"`   // acknowledged, and lost with what the store itself lost; no breach
 
 	// Sends.
 	Sends                    int `json:"sends"`                      // accepted

@@ -50,6 +50,8 @@ type World struct {
 	lastKill int64
 	pace     pace
 	outage   outage
+	thawed   int64   // until when what a frozen node was about to write may come
+	lossy    bool    // the store has lost something
 	extras   []extra // second effects that a reply showed
 	known    map[extraKey]bool
 	live     Verdict // the counters that grow as things happen
@@ -151,10 +153,21 @@ func (w *World) Settled(now time.Time) bool {
 // taken note of it, may be repeated with good reason.
 func (w *World) Killed(at time.Time) {
 	w.live.Kills++
+	w.stopped(at)
+}
+
+// stopped excuses the repetition of what the node may have had under way at an
+// instant after which it does nothing more.
+func (w *World) stopped(at time.Time) {
 	w.tick(at)
-	kill := at.UnixNano() - w.start.UnixNano()
+	kill := w.since(at)
 	w.lastKill = max(w.lastKill, kill)
-	since := w.outage.since(kill) - int64(w.cfg.KillGrace) - w.stall(kill)
+	w.excuse(w.outage.since(kill) - int64(w.cfg.KillGrace) - w.stall(kill))
+}
+
+// excuse says that the outcome of what was answered after an instant may not have
+// been noted.
+func (w *World) excuse(since int64) {
 	for i := range w.records {
 		if r := &w.records[i]; r.answered() && r.written > since {
 			r.doubtful = true
@@ -173,13 +186,13 @@ func (w *World) Killed(at time.Time) {
 // later. Only a kill before it could makes those sends doubtful.
 func (w *World) StoreDown(at time.Time) {
 	w.tick(at)
-	w.outage.begin(at.UnixNano() - w.start.UnixNano())
+	w.outage.begin(w.since(at))
 }
 
 // StoreUp ends what StoreDown began.
 func (w *World) StoreUp(at time.Time) {
 	w.tick(at)
-	w.outage.end(at.UnixNano() - w.start.UnixNano())
+	w.outage.end(w.since(at))
 }
 
 // catchUp is how long after an outage a node may be about to note what it could

@@ -1,0 +1,69 @@
+package metatest
+
+import "time"
+
+// Recovery is how a fault was got over, as the replies show it.
+type Recovery struct {
+	Acked int    // messages that were acknowledged while it lasted
+	AckMS Millis // of messages first posted while it lasted: from there to the 200
+
+	// First is from the end of the fault to the first reply to a message that was
+	// first posted after it; negative if there was none.
+	First time.Duration
+	// CaughtUp is from the end of the fault until everything that had been
+	// acknowledged by then was answered.
+	CaughtUp time.Duration
+	// Slowest is the longest from the first post to the reply of the messages that
+	// were first posted after the fault.
+	Slowest time.Duration
+	// Waiting is how many messages acknowledged by the end of the fault have no
+	// reply so far.
+	Waiting int
+}
+
+// Recovery tells how a fault that lasted from one instant to the other was got
+// over. It is exact once the run is settled.
+func (w *World) Recovery(from, until time.Time) Recovery {
+	begin, end := w.since(from), w.since(until)
+	out := Recovery{First: -1}
+	var ack histogram
+	for i := range w.records {
+		r := &w.records[i]
+		if r.postedStep == 0 {
+			continue
+		}
+		if r.acked() && r.posted >= begin && r.posted < end {
+			ack.record(time.Duration(r.ackedAt - r.posted))
+		}
+		if r.acked() && r.ackedAt >= begin && r.ackedAt < end {
+			out.Acked++
+		}
+		out.note(r, end)
+	}
+	out.AckMS = ack.millis()
+	return out
+}
+
+func (out *Recovery) note(r *record, end int64) {
+	since := time.Duration(r.said - end)
+	switch before := r.acked() && r.ackedAt < end; {
+	case before && !r.answered():
+		out.Waiting++
+	case before:
+		out.CaughtUp = max(out.CaughtUp, since)
+	case r.posted >= end && r.answered():
+		if out.First < 0 || since < out.First {
+			out.First = since
+		}
+		out.Slowest = max(out.Slowest, time.Duration(r.said-r.posted))
+	}
+}
+
+// since is an instant in ns after the start.
+func (w *World) since(at time.Time) int64 { return at.UnixNano() - w.start.UnixNano() }
+
+// Finish lets the users write no more: what they have written by now is all.
+func (w *World) Finish(now time.Time) {
+	w.write(w.tick(now))
+	w.total = w.next
+}
