@@ -175,7 +175,8 @@ func (c *committer) store(ctx context.Context, g *group, answers []answer) []par
 	return c.storeSingly(ctx, g, answers)
 }
 
-// finalAnswer is the answer for which trying again at once is pointless.
+// finalAnswer is the answer for which trying again at once is pointless: what
+// went wrong has nothing to do with what was to be stored.
 func finalAnswer(ctx context.Context, err error) (answer, bool) {
 	switch {
 	case errors.Is(err, parley.ErrFull):
@@ -183,7 +184,7 @@ func finalAnswer(ctx context.Context, err error) (answer, bool) {
 	case ctx.Err() != nil:
 		return answerLate, true
 	}
-	return answerUnavailable, false
+	return answerUnavailable, errors.Is(err, parley.ErrUnavailable)
 }
 
 // storeSingly tries the members of a failed group one by one, so that one that
@@ -198,13 +199,15 @@ func (c *committer) storeSingly(ctx context.Context, g *group, answers []answer)
 			answers[i] = answerUnavailable
 			continue
 		}
-		var got []parley.Pending
-		got, answers[i] = c.storeAlone(ctx, r)
+		got, err := c.append(ctx, r.arrivals)
 		rows = append(rows, got...)
-		switch answers[i] {
-		case answerStored:
+		if err == nil {
+			answers[i] = answerStored
 			stored++
-		case answerUnavailable:
+			continue
+		}
+		var final bool
+		if answers[i], final = finalAnswer(ctx, err); !final {
 			failed = append(failed, i)
 		}
 	}
@@ -219,25 +222,25 @@ func (c *committer) storeSingly(ctx context.Context, g *group, answers []answer)
 	return rows
 }
 
-func (c *committer) storeAlone(ctx context.Context, r *request) ([]parley.Pending, answer) {
-	rows, err := c.append(ctx, r.arrivals)
-	if err == nil {
-		return rows, answerStored
-	}
-	a, _ := finalAnswer(ctx, err)
-	return nil, a
-}
-
 // storeCulprit gives a request that the store refused, while it took others, a
 // last chance, and then stores it as it came, in the quarantine: Meta must not
-// send for days what can't be stored.
+// send for days what can't be stored. A store that isn't available refuses
+// nothing: it may take some things and not others, when a lock or a full disk is
+// in the way of one table.
 func (c *committer) storeCulprit(ctx context.Context, r *request) ([]parley.Pending, answer) {
-	rows, a := c.storeAlone(ctx, r)
-	if a != answerUnavailable {
-		return rows, a
+	rows, err := c.append(ctx, r.arrivals)
+	if err != nil {
+		if a, final := finalAnswer(ctx, err); final {
+			return nil, a
+		}
+		r.quarantineWhole(causeRefused, "the store refused it", c.now())
+		rows, err = c.append(ctx, r.arrivals)
 	}
-	r.quarantineWhole(causeRefused, "the store refused it", c.now())
-	return c.storeAlone(ctx, r)
+	if err != nil {
+		a, _ := finalAnswer(ctx, err)
+		return nil, a
+	}
+	return rows, answerStored
 }
 
 func (c *committer) append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {

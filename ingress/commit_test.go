@@ -218,6 +218,52 @@ func TestCulprit(t *testing.T) {
 	}
 }
 
+// TestUnavailableStoreAccusesNobody: a store that can't take something now, while
+// it takes other things, has nothing to say about what it was given. So it is
+// refused, to come again, and never put into the quarantine.
+func TestUnavailableStoreAccusesNobody(t *testing.T) {
+	t.Parallel()
+	away := fmt.Errorf("a lock on the table: %w", parley.ErrUnavailable)
+	for name, tt := range map[string]struct {
+		whole          error // the answer to the group
+		stored, singly int   // webhooks that are acknowledged, and appends of one
+	}{
+		"WholeGroup":    {whole: away},
+		"AfterACulprit": {whole: errDisk, stored: 25, singly: 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			held := newGate()
+			var began atomic.Bool
+			var singly atomic.Int32
+			g := start(t)
+			g.store.before = func(ctx context.Context, a parley.Arrivals) error {
+				switch {
+				case !began.Swap(true):
+					return held.before(ctx, a)
+				case len(a.Events) > 1:
+					return tt.whole
+				case singly.Add(1)%2 == 0:
+					return away
+				}
+				return nil
+			}
+			first := g.volley(t, 1, 0)
+			<-held.arrived
+			rest := g.volley(t, 50, 1)
+			eventually(t, "queued", func() bool { return g.gauge(t, "parley_ingress_queue_requests") == 50 })
+			close(held.open)
+			first()
+			if got := rest(); count(got, 200) != tt.stored || count(got, 503) != 50-tt.stored {
+				t.Errorf("statuses %v; want %d of 200, else 503", got, tt.stored)
+			}
+			if n := g.store.counts(); n.quarantined != 0 || n.events != 1+tt.stored || int(singly.Load()) != tt.singly {
+				t.Errorf("%d events, %d quarantined, %d appends of one; want %d, 0, %d", n.events, n.quarantined, singly.Load(), 1+tt.stored, tt.singly)
+			}
+		})
+	}
+}
+
 // TestBrokenStoreIsNotBeaten: if all fail, all are refused, with few attempts
 // and nothing in the quarantine.
 func TestBrokenStoreIsNotBeaten(t *testing.T) {
