@@ -335,6 +335,29 @@ func TestOverlongNames(t *testing.T) {
 	}
 }
 
+// TestRowBesideItsDay: a row that is about to be written when the table of its day
+// is attached fails the check of the table that it was meant for. That is no
+// fault of the row.
+func TestRowBesideItsDay(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	s := open(t, postgres.Config{URL: url})
+	turn := turnOf(t, s, say(t, s, "a").Conversation)
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
+	run(t, c, "alter table parley.history add constraint beside check (version < 0) not valid")
+	if _, err := s.Commit(t.Context(), []parley.Commit{turn}); !errors.Is(err, parley.ErrUnavailable) {
+		t.Errorf("commit: %v", err)
+	}
+	run(t, c, "alter table parley.history drop constraint beside")
+	if errs, err := s.Commit(t.Context(), []parley.Commit{turn}); err != nil || errs[0] != nil {
+		t.Errorf("commit afterwards: %v %v", errs, err)
+	}
+}
+
 // TestTerminatedSessions: sessions are ended from outside while work goes on.
 func TestTerminatedSessions(t *testing.T) {
 	t.Parallel()
