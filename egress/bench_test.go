@@ -24,6 +24,10 @@ func (w *well) Lease(_ context.Context, ch parley.Channel, holder string, ttl ti
 	return parley.Lease{Channel: ch, Holder: holder, Epoch: 1, TTL: ttl}, nil
 }
 
+func (w *well) Recall(context.Context, parley.Lease, []parley.ID, time.Duration) (int, error) {
+	return 0, nil
+}
+
 func (w *well) Claim(_ context.Context, _ parley.Lease, limit int, _, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -21,6 +21,7 @@ type Done struct {
 	Handovers []Handover       // of Claim: to be passed through a Gate now
 	Rows      []parley.Pending // of Fold: new inbox rows
 	Folded    int              // receipts
+	Recalled  int              // of TakeLease: messages that the store held for claimed, see Outbox.Recall
 	At        time.Duration    // when it ended
 	Err       error            // the store's; the Sender knows of it
 }
@@ -33,8 +34,14 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 	case TakeLease:
 		var l parley.Lease
 		l, d.Err = c.Outbox.Lease(ctx, s.channel, s.holder, s.policy.LeaseTTL, a.Lease)
+		if d.Err == nil && l.Epoch == a.Lease.Epoch {
+			d.Recalled, d.Err = c.Outbox.Recall(ctx, l, a.Open, s.policy.DoubtfulWait)
+		}
 		d.At = c.Clock()
 		s.Leased(l, d.Err, d.At)
+		if d.Recalled > 0 {
+			s.Wake(d.At)
+		}
 	case Claim:
 		var rows []parley.Claimed
 		var next time.Duration

@@ -156,6 +156,10 @@ func (d *desk) tell(ctx context.Context, a Action, done Done) {
 		m.log.WarnContext(ctx, "store", "channel", d.channel.String(), "step", a.Kind.String(), "error", done.Err)
 		return
 	}
+	if done.Recalled > 0 {
+		m.metrics.recalled.Add(float64(done.Recalled))
+		m.log.WarnContext(ctx, "the store has gone back: messages were claimed there and not here", "channel", d.channel.String(), "messages", done.Recalled)
+	}
 	if a.Kind == Settle {
 		m.metrics.settled(a.Outcomes)
 		d.tellRefused(ctx, a.Outcomes)

@@ -23,6 +23,9 @@ type row struct {
 	marked   time.Duration
 }
 
+// overEpoch is of claims that are open in no epoch any more.
+const overEpoch = 1 << 62
+
 type grant struct {
 	lease   parley.Lease
 	expires time.Duration
@@ -109,6 +112,22 @@ func (s *store) Lease(_ context.Context, ch parley.Channel, holder string, ttl t
 		return parley.Lease{}, err
 	}
 	return out, nil
+}
+
+func (s *store) Recall(_ context.Context, l parley.Lease, open []parley.ID, _ time.Duration) (n int, err error) {
+	err = s.step("recall", func() error {
+		if g := s.leases[l.Channel]; g.lease.Epoch != l.Epoch || s.now() >= g.expires {
+			return parley.ErrFenced
+		}
+		for _, r := range s.rows {
+			if r.epoch == l.Epoch && !slices.Contains(open, r.ID) {
+				r.epoch = overEpoch
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
 }
 
 func (s *store) Claim(_ context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) (out []parley.Claimed, next time.Duration, err error) {

@@ -15,8 +15,8 @@ type metrics struct {
 	paused   map[Reason]prometheus.Gauge
 	failures map[ActionKind]prometheus.Counter
 
-	doubtful, forgotten, folded, starved prometheus.Counter
-	call, age                            prometheus.Histogram
+	doubtful, forgotten, recalled, folded, starved prometheus.Counter
+	call, age                                      prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, m *Manager) *metrics {
@@ -40,6 +40,7 @@ func newMetrics(r prometheus.Registerer, m *Manager) *metrics {
 	out := &metrics{
 		doubtful:  counter("doubtful_total", "Messages handed over although an earlier attempt may have been taken."),
 		forgotten: counter("forgotten_total", "Attempts whose outcome was not noted because the lease was lost."),
+		recalled:  counter("recalled_total", "Messages that the store held for attempted and their sender didn't: the store has gone back in time."),
 		folded:    counter("receipts_folded_total", "Receipts folded into deliveries."),
 		starved:   counter("starved_total", "Claims put off because the node had no place for another call."),
 		call:      seconds("call_seconds", "How long the provider took for a message."),

@@ -18,7 +18,7 @@ type ActionKind uint8
 // brackets, before Next is asked again.
 const (
 	Rest      ActionKind = iota // nothing to do until Until, a Wake or an answer
-	TakeLease                   // call Outbox.Lease with Lease as the one in hand [Leased]
+	TakeLease                   // call Outbox.Lease with Lease as the one in hand, and Outbox.Recall with Open if the epoch stays [Leased]
 	Claim                       // call Outbox.Claim for up to Limit messages [Claimed, or Starved]
 	Settle                      // call Outbox.Settle with Outcomes [Settled]
 	Fold                        // call Receipts.Fold for up to Limit receipts [Folded]
@@ -45,6 +45,7 @@ func (k ActionKind) String() string {
 type Action struct {
 	Kind     ActionKind
 	Lease    parley.Lease
+	Open     []parley.ID      // of TakeLease: what is claimed in the epoch of Lease and not settled
 	Limit    int              // of Claim and Fold
 	Outcomes []parley.Outcome // of Settle; the caller must not change them
 	Until    time.Duration    // of Rest
@@ -101,6 +102,8 @@ type Action struct {
 //     whose messages are not known here. Nothing is claimed in that epoch any
 //     more; once all is settled a new epoch is asked for, in which they are
 //     doubtful.
+//   - With each renewal the store is told all that is open or answered, so that
+//     what it holds for claimed beside that doesn't stay so for ever.
 //   - A channel in trouble (see Pause) is tried with one message at a time.
 type Sender struct {
 	channel parley.Channel
@@ -166,7 +169,7 @@ func (s *Sender) Next(now time.Duration) Action {
 	case settle <= now:
 		return s.settle(now)
 	case lease <= now:
-		return s.do(now, Action{Kind: TakeLease, Lease: s.inHand()})
+		return s.do(now, Action{Kind: TakeLease, Lease: s.inHand(), Open: s.claims()})
 	case fold <= now && (fold+s.policy.FoldEvery <= now || claim > now):
 		return s.do(now, Action{Kind: Fold, Lease: s.lease, Limit: s.policy.FoldLimit})
 	case claim <= now:
@@ -203,6 +206,18 @@ func (s *Sender) Open() int { return len(s.open) }
 
 // unsettled is the number of messages that are open or answered.
 func (s *Sender) unsettled() int { return len(s.open) + len(s.answered) + len(s.settling) }
+
+// claims is the messages that are open or answered, while no Settle is under way.
+func (s *Sender) claims() []parley.ID {
+	ids := make([]parley.ID, 0, len(s.open)+len(s.answered))
+	for id := range s.open {
+		ids = append(ids, id)
+	}
+	for i := range s.answered {
+		ids = append(ids, s.answered[i].ID)
+	}
+	return ids
+}
 
 // room is how many messages may be claimed now.
 func (s *Sender) room() int {

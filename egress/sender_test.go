@@ -682,3 +682,44 @@ func TestGatePanics(t *testing.T) {
 		t.Fatalf("got %+v", a)
 	}
 }
+
+// A store that has gone back holds a message for claimed that was settled: its
+// conversation must not wait for it for ever, however busy the channel is. What
+// is with the provider, or answered and not settled, is not touched.
+func TestSenderFindsClaimsOfALostHistory(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, egress.Policy{LeaseTTL: testTTL, DoubtfulWait: testTTL})
+	r.write(1, "a")
+	r.run()
+	r.answer(egress.Answer{Kind: egress.Accepted})
+	settled := *r.store.rows[0]
+	r.run()
+	if r.store.left() != 0 {
+		t.Fatal("the message wasn't settled")
+	}
+	r.write(1, "b", "c")
+	r.run()
+	r.answer(egress.Answer{Kind: egress.Accepted}) // of b: not settled yet, as others are to be answered
+	r.store.rows = append(r.store.rows, &settled)
+	r.now += testTTL / 4
+	r.store.add(outgoing(talk(page, "d"), 1))
+	r.sender.Wake(r.now)
+	r.run()
+	var open []string
+	for _, x := range r.store.rows {
+		if x.epoch != 0 && x.epoch != overEpoch {
+			open = append(open, string(x.Conversation.Contact))
+		}
+	}
+	if len(r.calls) != 2 || len(open) != 2 {
+		t.Errorf("%d messages with the provider, %q open in the store; want two of each", len(r.calls), open)
+	}
+	r.sleep(2 * testTTL)
+	found := false
+	for _, h := range r.calls {
+		found = found || h.ID == settled.ID && h.Doubtful
+	}
+	if !found {
+		t.Error("the message was never claimed again, as doubtful")
+	}
+}

@@ -28,6 +28,14 @@ type Outbox interface {
 	// claimable, at most horizon; 0 if some are claimable now. ErrFenced: the
 	// epoch has moved, or the lease has expired.
 	Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
+	// Recall looks for messages that the store holds for claimed in the lease's
+	// epoch and that aren't among open, which are all that the holder has claimed
+	// in it and not settled. There are some if the store has gone back in time (a
+	// standby that was promoted without the last commits, a restore): their
+	// settlement is lost, and nobody would ever claim them again. From now on they
+	// count as attempted in an earlier epoch. It returns how many they are.
+	// ErrFenced as for Claim.
+	Recall(ctx context.Context, l parley.Lease, open []parley.ID, doubtfulWait time.Duration) (int, error)
 	// Settle notes how attempts ended, durably. Sent leaves the outbox and is
 	// remembered as a Delivery; Refused becomes a dead letter; Retry and Doubt
 	// stay. An outcome of a message that isn't claimed in this epoch is ignored.

@@ -213,6 +213,11 @@ func (f faultyOutbox) Lease(ctx context.Context, ch parley.Channel, holder strin
 	return troubled(f.line, func() (parley.Lease, error) { return f.store.Lease(ctx, ch, holder, ttl, have) })
 }
 
+// Recall is the store's.
+func (f faultyOutbox) Recall(ctx context.Context, l parley.Lease, open []parley.ID, wait time.Duration) (int, error) {
+	return troubled(f.line, func() (int, error) { return f.store.Recall(ctx, l, open, wait) })
+}
+
 // Claim is the store's.
 func (f faultyOutbox) Claim(ctx context.Context, l parley.Lease, limit int, wait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	var next time.Duration

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -46,6 +47,29 @@ func (t *txn) content(ch *channel, l *line) (parley.Outgoing, error) {
 	}
 	err = decodeOutgoing(&o, v)
 	return o, err
+}
+
+// Recall finds claims that their sender knows nothing of: see egress.Outbox. This
+// store doesn't go back while it is open, so there should be none.
+func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, _ time.Duration) (int, error) {
+	n := 0
+	err := s.write(ctx, makesSpace, func(t *txn) error {
+		ch := t.channel(l.Channel)
+		if !ch.holds(l) || t.now >= ch.lease.expiry {
+			return parley.ErrFenced
+		}
+		for id, line := range ch.attempted {
+			if line.state == lineClaimed && !slices.Contains(open, id) {
+				ch.turn(line, lineOrphan)
+				n++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("recall: %w", err)
+	}
+	return n, nil
 }
 
 // Claim marks messages as attempted: see egress.Outbox.

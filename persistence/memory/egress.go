@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -46,6 +47,29 @@ func (s *Store) held(l parley.Lease) (*channel, error) {
 		return nil, parley.ErrFenced
 	}
 	return ch, nil
+}
+
+// overEpoch is of claims that are open in no epoch any more.
+const overEpoch = math.MaxUint64
+
+// Recall is egress.Outbox's.
+func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, _ time.Duration) (int, error) {
+	if err := s.begin(ctx); err != nil {
+		return 0, err
+	}
+	defer s.end()
+	ch, err := s.held(l)
+	if err != nil || !s.now().Before(ch.expiry) {
+		return 0, fmt.Errorf("recall: %w", parley.ErrFenced)
+	}
+	n := 0
+	for _, m := range s.outbox {
+		if m.Conversation.Channel == l.Channel && m.epoch == l.Epoch && !slices.Contains(open, m.ID) {
+			m.epoch = overEpoch
+			n++
+		}
+	}
+	return n, nil
 }
 
 // Claim is egress.Outbox's.

@@ -22,6 +22,16 @@ const orphanSQL = `
 update parley.outbox set epoch = 0, doubtful = true, due = claimed + $3::bigint
 where channel = $1 and due >= ` + dueClaimed + ` and epoch <> $2 and current_setting('parley.held') = '1'`
 
+// recallSQL: what is claimed in this epoch beside what its holder knows of was
+// claimed, or settled, in a history that the database has lost.
+const recallSQL = `
+with recalled as (
+    update parley.outbox set epoch = 0, doubtful = true, due = claimed + $3::bigint
+    where channel = $1 and due >= ` + dueClaimed + ` and epoch = $2 and id <> all($4::uuid[]) and current_setting('parley.held') = '1'
+    returning 1
+)
+select count(*) from recalled`
+
 // claimSQL claims the heads among the candidates, and puts the others behind
 // them. A conversation that has absorbed others is behind what they have left.
 const claimSQL = `
@@ -52,6 +62,23 @@ const nextDueSQL = `
 select greatest(o.due - ` + clock + `, 0) from parley.outbox o
 where o.channel = $2 and o.due < ` + dueClaimed + `
 order by o.due, o.id limit 1`
+
+// Recall finds claims that their sender knows nothing of: see egress.Outbox.
+func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, doubtfulWait time.Duration) (int, error) {
+	var held bool
+	var n int
+	b := s.begin()
+	b.hold(s.now(), l, false, &held)
+	b.row([]any{&n}, recallSQL, channelKey(l.Channel), int64(l.Epoch), doubtfulWait.Milliseconds(), ids(open))
+	err := s.send(ctx, s.work, b)
+	if err == nil {
+		err = fenced(held)
+	}
+	if err != nil {
+		return 0, failure("recall", err)
+	}
+	return n, nil
+}
 
 // candidates is how many messages one claim looks at: more than it wants, since
 // some turn out to be behind others.

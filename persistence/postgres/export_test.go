@@ -14,7 +14,7 @@ func Statements() map[string]string {
 		"makeKnownSQL": makeKnownSQL, "nextDueSQL": nextDueSQL, "nextTimerSQL": nextTimerSQL, "noteMergedSQL": noteMergedSQL,
 		"olderSQL": olderSQL, "orphanSQL": orphanSQL, "overdueEachSQL": overdueEachSQL, "overdueSQL": overdueSQL,
 		"promoteSQL": promoteSQL, "quarantinedSQL": quarantinedSQL, "raiseWatermarksSQL": raiseWatermarksSQL,
-		"readAttemptedSQL": readAttemptedSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
+		"readAttemptedSQL": readAttemptedSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
 		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "vitalsSQL": vitalsSQL, "writeDeliveriesSQL": writeDeliveriesSQL,

@@ -381,14 +381,9 @@ func TestTerminatedSessions(t *testing.T) {
 	}
 }
 
-// TestFailOverWithoutTheLastCommits: an asynchronous standby is promoted that
-// hasn't heard of the last commits. Its numbers come again; what was made of the
-// lost rows must not be taken for what is made of those that have their numbers
-// now.
-func TestFailOverWithoutTheLastCommits(t *testing.T) {
-	t.Parallel()
-	primary := own(t)
-	s := open(t, postgres.Config{URL: primary.URL("postgres")})
+// asynchronous is a standby of a server.
+func asynchronous(t *testing.T, primary *pgserver.Server) *pgserver.Server {
+	t.Helper()
 	standby, err := primary.Standby(t.Context(), pgserver.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -398,6 +393,88 @@ func TestFailOverWithoutTheLastCommits(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return standby
+}
+
+// cutOff makes a standby deaf, once it has all that there is.
+func cutOff(t *testing.T, primary, standby *pgserver.Server) {
+	t.Helper()
+	await(t, administrator(t, primary), "the standby has it", "select coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false) from pg_stat_replication")
+	deaf := administrator(t, standby)
+	run(t, deaf, "alter system set primary_conninfo = ''")
+	run(t, deaf, "select pg_reload_conf()")
+	await(t, deaf, "the standby is cut off", "select count(*) = 0 from pg_stat_wal_receiver")
+}
+
+// failOver kills a server and promotes its standby, which has the store from now on.
+func failOver(t *testing.T, primary, standby *pgserver.Server) *postgres.Store {
+	t.Helper()
+	if err := primary.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, postgres.Config{URL: standby.URL("postgres")})
+}
+
+// TestFailOverWithoutASettlement: the survivor holds a message for claimed that
+// its sender has settled. The lease is the same as before, so nobody would claim
+// it again, if it weren't recalled.
+func TestFailOverWithoutASettlement(t *testing.T) {
+	t.Parallel()
+	primary := own(t)
+	s := open(t, postgres.Config{URL: primary.URL("postgres")})
+	standby := asynchronous(t, primary)
+	turn := turnOf(t, s, say(t, s, "a").Conversation)
+	if errs, err := s.Commit(t.Context(), []parley.Commit{turn}); err != nil || errs[0] != nil {
+		t.Fatalf("commit: %v %v", errs, err)
+	}
+	lease := func(have parley.Lease) parley.Lease {
+		t.Helper()
+		l, err := s.Lease(t.Context(), turn.Conversation.Channel, "sender", time.Minute, have)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	claims := func(l parley.Lease, want int) []parley.Claimed {
+		t.Helper()
+		claimed, _, err := s.Claim(t.Context(), l, 10, time.Millisecond, time.Minute)
+		if err != nil || len(claimed) != want {
+			t.Fatalf("%d messages were claimed, want %d: %v", len(claimed), want, err)
+		}
+		return claimed
+	}
+	l := lease(parley.Lease{})
+	id := claims(l, 1)[0].ID
+	cutOff(t, primary, standby)
+	if err := s.Settle(t.Context(), l, []parley.Outcome{{ID: id, Kind: parley.Sent, ProviderID: "m"}}); err != nil {
+		t.Fatal(err)
+	}
+	s = failOver(t, primary, standby)
+	if again := lease(l); again != l {
+		t.Fatalf("lease %+v, want %+v", again, l)
+	}
+	claims(l, 0)
+	if n, err := s.Recall(t.Context(), l, nil, time.Millisecond); err != nil || n != 1 {
+		t.Fatalf("%d messages were recalled, want 1: %v", n, err)
+	}
+	time.Sleep(2 * time.Millisecond)
+	if c := claims(l, 1)[0]; c.ID != id || !c.Doubtful {
+		t.Errorf("claimed %+v; want the same, as doubtful", c)
+	}
+}
+
+// TestFailOverWithoutTheLastCommits: an asynchronous standby is promoted that
+// hasn't heard of the last commits. Its numbers come again; what was made of the
+// lost rows must not be taken for what is made of those that have their numbers
+// now.
+func TestFailOverWithoutTheLastCommits(t *testing.T) {
+	t.Parallel()
+	primary := own(t)
+	s := open(t, postgres.Config{URL: primary.URL("postgres")})
+	standby := asynchronous(t, primary)
 	a := say(t, s, "a")
 	first := turnOf(t, s, a.Conversation)
 	await(t, administrator(t, primary), "the standby has it", "select coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false) from pg_stat_replication")
@@ -414,13 +491,7 @@ func TestFailOverWithoutTheLastCommits(t *testing.T) {
 		t.Fatalf("commit that will be lost: %v %v", errs, err)
 	}
 	second := turnOf(t, s, say(t, s, "a").Conversation) // from the version that will be lost
-	if err := primary.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := standby.Promote(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, postgres.Config{URL: standby.URL("postgres")})
+	s = failOver(t, primary, standby)
 	for say(t, s, "filler").Seq < lost.Seq-1 {
 	}
 	if again := say(t, s, "b"); again.Seq != lost.Seq {

@@ -128,6 +128,7 @@ func runClaim(t *testing.T, open Open) {
 		"UpToTheLimitThenTheRest":       claimUpToTheLimitThenTheRest,
 		"DoubtfulWaits":                 claimDoubtfulWaits,
 		"DoubtfulByItsOwnRestart":       claimDoubtfulByItsOwnRestart,
+		"DoubtfulIfNobodyHasItOpen":     claimDoubtfulIfNobodyHasItOpen,
 		"ByChannel":                     claimByChannel,
 		"WaitsForNothingUpToTheHorizon": claimWaitsForNothingUpToTheHorizon,
 	})
@@ -201,6 +202,32 @@ func claimDoubtfulByItsOwnRestart(t *testing.T, d *desk) {
 	if got := d.claims(l, out[0]); !got[0].Doubtful {
 		t.Error("it isn't marked as doubtful")
 	}
+}
+
+// claimDoubtfulIfNobodyHasItOpen: a store that has gone back holds messages for
+// claimed that their sender has settled.
+func claimDoubtfulIfNobodyHasItOpen(t *testing.T, d *desk) {
+	known, unknown := d.send(conv("a"), "1")[0], d.send(conv("b"), "1")[0]
+	l := d.lease("s", parley.Lease{})
+	d.claims(l, known, unknown)
+	waiting := d.send(conv("c"), "1")[0]
+	for _, want := range []int{1, 0} {
+		n, err := d.Recall(t.Context(), l, []parley.ID{known.ID}, doubtfulWait)
+		if err != nil || n != want {
+			t.Fatalf("recalled %d, want %d: %v", n, want, err)
+		}
+	}
+	d.claims(l, waiting)
+	d.clock.Add(doubtfulWait)
+	l = d.lease("s", l)
+	if got := d.claims(l, unknown); !got[0].Doubtful {
+		t.Error("it isn't marked as doubtful")
+	}
+	d.settle(l, sent(known), sent(unknown), sent(waiting))
+	d.same("unsent", d.backlog().Unsent, 0)
+	d.clock.Add(leaseTTL)
+	_, err := d.Recall(t.Context(), l, nil, doubtfulWait)
+	d.fenced("recall with an expired lease", err)
 }
 
 func claimByChannel(t *testing.T, d *desk) {

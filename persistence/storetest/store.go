@@ -43,6 +43,7 @@ type (
 	// Outbox is egress.Outbox.
 	Outbox interface {
 		Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error)
+		Recall(ctx context.Context, l parley.Lease, open []parley.ID, doubtfulWait time.Duration) (int, error)
 		Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
 		Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error
 	}
