@@ -115,24 +115,13 @@ func concurrentGroups(t *testing.T, d *desk) {
 	const conversations, groups = 24, 12
 	d.together(func(ctx context.Context, w int, own *desk) error {
 		for round := range groups {
-			var turns []parley.Commit
+			var names []string
 			for i := range conversations {
 				// Half of them are new in each round.
-				name := fmt.Sprint(round*(i%2), "-", (i*(2*w+1)+w)%conversations)
-				loaded, err := own.Load(ctx, conv(name), 0)
-				if err != nil {
-					return err
-				}
-				turns = append(turns, own.turn(loaded))
+				names = append(names, fmt.Sprint(round*(i%2), "-", (i*(2*w+1)+w)%conversations))
 			}
-			errs, err := own.Commit(ctx, turns)
-			if err != nil {
+			if err := own.commitGroup(ctx, names); err != nil {
 				return fmt.Errorf("group %d: %w", round, err)
-			}
-			for _, err := range errs {
-				if err != nil && !errors.Is(err, parley.ErrConflict) {
-					return err
-				}
 			}
 		}
 		return nil
@@ -145,6 +134,29 @@ func concurrentGroups(t *testing.T, d *desk) {
 		}
 		d.same("records of "+string(c.Contact), uint64(len(records)), d.load(c).Snapshot.Version.Number)
 	}
+}
+
+// commitGroup commits a turn of each conversation in one group. That a turn loses
+// to another's is no error.
+func (d *desk) commitGroup(ctx context.Context, names []string) error {
+	var turns []parley.Commit
+	for _, name := range names {
+		loaded, err := d.Load(ctx, conv(name), 0)
+		if err != nil {
+			return err
+		}
+		turns = append(turns, d.turn(loaded))
+	}
+	errs, err := d.Commit(ctx, turns)
+	if err != nil {
+		return err
+	}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, parley.ErrConflict) {
+			return err
+		}
+	}
+	return nil
 }
 
 // rowsTaken is what the commits of one conversation consumed, by the version
