@@ -22,8 +22,8 @@ type Conversation struct {
 	snapshot parley.Snapshot
 	queue    []parley.Pending         // by Seq; the first inFlight of them are being committed
 	older    map[parley.EventKey]bool // keys that were asked for: whether they took effect long ago
-	inFlight int
-	failures int
+	inFlight int32
+	failures int32
 	stage    stage
 	fresh    bool // the snapshot is the stored one, as far as is known here
 	more     bool // the inbox holds rows beyond the queue
@@ -85,7 +85,7 @@ func (c *Conversation) Hint(rows []parley.Pending) {
 
 func (c *Conversation) insert(p parley.Pending) {
 	at := len(c.queue)
-	for at > c.inFlight && c.queue[at-1].Seq > p.Seq {
+	for at > int(c.inFlight) && c.queue[at-1].Seq > p.Seq {
 		at--
 	}
 	for i := range at {
@@ -154,7 +154,7 @@ func (c *Conversation) Next() Action {
 		return Ask
 	}
 	c.stage = committing
-	c.inFlight = min(len(c.queue), parley.MaxPendingPerTurn)
+	c.inFlight = int32(min(len(c.queue), parley.MaxPendingPerTurn)) // it fits
 	return Think
 }
 
