@@ -50,6 +50,11 @@ type Config struct {
 
 	TurnDeadline time.Duration // of one event's handling; default 5 s
 	StoreTimeout time.Duration // of one load or commit; default 5 s
+
+	// Gather is the least time between the beginnings of two commits, so that
+	// turns share one also on a store that is faster than they come. A turn that
+	// comes alone waits for nobody. Default 5 ms; negative: none.
+	Gather       time.Duration
 	SweepEvery   time.Duration // and the age at which a row counts as forgotten; default 1 s
 	PassivateIn  time.Duration // idle time after which a conversation leaves memory; default 10 min
 	MaxLive      int           // conversations in memory; beyond, idle ones leave after SweepEvery; default 200 000
@@ -73,6 +78,7 @@ func (cfg Config) withDefaults() Config {
 	}
 	cfg.TurnDeadline = cmp.Or(cfg.TurnDeadline, 5*time.Second)
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
+	cfg.Gather = cmp.Or(cfg.Gather, 5*time.Millisecond)
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
 	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)
 	cfg.MaxLive = cmp.Or(cfg.MaxLive, 200_000)

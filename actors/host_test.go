@@ -171,11 +171,12 @@ func TestHost(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T){
 		"EachEventTakesEffectOnce":                       hostEachEventTakesEffectOnce,
+		"CommitsBeginApart":                              hostCommitsBeginApart,
 		"AForgottenHintIsSwept":                          hostAForgottenHintIsSwept,
 		"ALostHintBeforeAHintedRowKeepsTheOrder":         hostALostHintBeforeAHintedRowKeepsTheOrder,
 		"FailingEventsBecomeDeadLettersAndTheRestGoesOn": hostFailingEventsBecomeDeadLettersAndTheRestGoesOn,
-		"TimersFire":                   hostTimersFire,
-		"IdleConversationsLeaveMemory": hostIdleConversationsLeaveMemory,
+		"TimersFire":                                     hostTimersFire,
+		"IdleConversationsLeaveMemory":                   hostIdleConversationsLeaveMemory,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +195,41 @@ func hostEachEventTakesEffectOnce(t *testing.T) {
 	}
 	for i := range 50 {
 		r.until(talk(i), "ten effects", state(10))
+	}
+}
+
+// paced notes when commits begin.
+type paced struct {
+	actors.Store
+	began chan<- time.Time
+}
+
+func (p paced) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
+	p.began <- time.Now()
+	return p.Store.Commit(ctx, commits)
+}
+
+func hostCommitsBeginApart(t *testing.T) {
+	t.Helper()
+	const gather, turns = 20 * time.Millisecond, 12
+	began := make(chan time.Time, turns)
+	r := newRig(t, func(c *actors.Config) { c.Store, c.Gather = paced{c.Store, began}, gather })
+	start := time.Now()
+	for i := range turns {
+		r.message(talk(i), "hi", true)
+		time.Sleep(gather / turns)
+	}
+	for i := range turns {
+		r.until(talk(i), "its turn", state(1))
+	}
+	close(began)
+	n, last := 0, start
+	for last = range began {
+		n++
+	}
+	// A single commit may begin late, and the next one in time.
+	if took := last.Sub(start); took < time.Duration(n-1)*gather {
+		t.Errorf("%d commits began within %v", n, took)
 	}
 }
 

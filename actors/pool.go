@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -69,14 +70,23 @@ func (h *Host) read(ctx context.Context, r request) any {
 }
 
 // commit takes whatever commits have arrived and gives them to the store as one
-// group, until ctx ends. While one group becomes durable the next one gathers.
+// group, until ctx ends. While one group becomes durable the next one gathers; it
+// begins no sooner than [Config].Gather after the one before.
 func (h *Host) commit(ctx context.Context) {
 	group := make([]work, 0, commitGroup)
+	rest := time.NewTimer(0) //nolint:forbidigo // it paces, and nothing is decided by it
+	defer rest.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case w := <-h.works:
+			select {
+			case <-rest.C:
+			case <-ctx.Done():
+				return
+			}
+			rest.Reset(h.cfg.Gather)
 			group = h.gather(append(group[:0], w))
 			h.commitGroup(ctx, group)
 			clear(group)

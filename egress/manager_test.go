@@ -525,7 +525,7 @@ func TestManagerLosesNoHint(t *testing.T) {
 	t.Parallel()
 	f := newFloor(t)
 	f.latency = func(parley.Claimed) time.Duration { return 0 }
-	m := f.manager("one", func(c *egress.Config) { c.Linger = time.Nanosecond })
+	m := f.manager("one", func(c *egress.Config) { c.Linger, c.Policy.Gather = time.Nanosecond, -1 })
 	stop := f.start(m)
 	defer stop()
 	end := time.Now().Add(30 * time.Second)

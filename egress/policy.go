@@ -37,9 +37,11 @@ const (
 	FoldEvery = time.Second
 	// FoldLimit is the number of receipts folded at once.
 	FoldLimit = 512
-	// Gather is how long an outcome waits for others while more are to come, so
-	// that they are settled together.
-	Gather = 5 * time.Millisecond
+	// Gather is the least time between two claims of a channel, and between two
+	// times that outcomes are settled, so that messages share them. An outcome
+	// also waits so long for others while more are to come. What comes alone waits
+	// for nobody.
+	Gather = 50 * time.Millisecond
 	// Horizon is how far a sender looks ahead for messages that wait. It is more
 	// than RetryCap, so that a sender sees its own retries come.
 	Horizon = 10 * time.Minute
@@ -89,7 +91,7 @@ type Policy struct {
 	MaxAge       time.Duration
 	FoldEvery    time.Duration
 	FoldLimit    int
-	Gather       time.Duration // negative: outcomes never wait
+	Gather       time.Duration // negative: none
 	Horizon      time.Duration
 	RetryBase    time.Duration
 	RetryCap     time.Duration

@@ -129,6 +129,8 @@ type Sender struct {
 
 	// The times at which each action is wanted, or allowed again after a failure.
 	claimAt     time.Duration
+	claimed     time.Duration // when the last claim ended
+	settled     time.Duration // when outcomes were last settled
 	foldAt      time.Duration
 	leaseFrom   time.Duration
 	settleAt    time.Duration
@@ -262,8 +264,10 @@ func (s *Sender) settleWhen() time.Duration {
 	switch {
 	case len(s.answered) == 0:
 		return never
-	case len(s.open) == 0, s.stopping, s.spent, 2*len(s.answered) >= s.policy.MaxInFlight:
+	case s.stopping, s.spent, 2*len(s.answered) >= s.policy.MaxInFlight:
 		return s.settleAt
+	case len(s.open) == 0:
+		return max(s.settleAt, s.settled+max(s.policy.Gather, 0))
 	}
 	return max(s.settleAt, s.gathered())
 }
@@ -294,7 +298,7 @@ func (s *Sender) claimWanted() time.Duration {
 	if s.stopping || s.unsure || s.room() <= 0 {
 		return never
 	}
-	return max(s.claimAt, s.trouble.until)
+	return max(s.claimAt, s.trouble.until, s.claimed+max(s.policy.Gather, 0))
 }
 
 func (s *Sender) claimWhen(now time.Duration) time.Duration {

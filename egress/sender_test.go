@@ -151,7 +151,7 @@ func TestSenderLease(t *testing.T) {
 	})
 	t.Run("AnsweredAfterHalfIsWithheldAndSentLater", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, egress.Policy{})
+		r := newRig(t, egress.Policy{Gather: -1})
 		r.store.fault = func(step string, after bool) error {
 			if step == "claim" && after && r.store.claims == 1 {
 				r.now += testTTL / 2
@@ -328,6 +328,29 @@ func TestSenderStoreFails(t *testing.T) {
 	})
 }
 
+// What is written soon after a claim shares the next one.
+func TestSenderClaimsApart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, egress.Policy{})
+	r.write(1, "a")
+	r.run()
+	r.wantCalls(1)
+	claims := r.store.claims
+	r.now++
+	r.write(1, "b")
+	r.run()
+	r.write(1, "c")
+	if a := r.run(); r.store.claims != claims || a.Until != r.now-1+egress.Gather {
+		t.Fatalf("%d claims more; rests for %v", r.store.claims-claims, a.Until-r.now)
+	}
+	r.sleep(egress.Gather - 1)
+	r.run()
+	r.wantCalls(3)
+	if r.store.claims != claims+1 {
+		t.Fatalf("%d claims more, want 1", r.store.claims-claims)
+	}
+}
+
 func TestSenderAnswers(t *testing.T) {
 	t.Parallel()
 	t.Run("InAnyOrderAreSettledTogether", func(t *testing.T) {
@@ -346,6 +369,29 @@ func TestSenderAnswers(t *testing.T) {
 		r.run()
 		if r.store.settles != 1 || len(r.store.sent) != 3 {
 			t.Fatalf("%d settles, sent %v", r.store.settles, r.store.sent)
+		}
+	})
+	t.Run("OneByOneAreSettledApart", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, egress.Policy{})
+		r.write(2, "a")
+		r.run()
+		r.now += egress.Gather / 2
+		r.answer(egress.Answer{Kind: egress.Accepted})
+		r.run()
+		if r.store.settles != 1 {
+			t.Fatal("the first isn't settled, though nothing is to come")
+		}
+		r.sleep(egress.Gather / 2)
+		r.run()
+		r.answer(egress.Answer{Kind: egress.Accepted})
+		if a := r.run(); r.store.settles != 1 || a.Until != r.now+egress.Gather/2 {
+			t.Fatalf("%d settles; rests for %v", r.store.settles, a.Until-r.now)
+		}
+		r.sleep(egress.Gather / 2)
+		r.run()
+		if r.store.settles != 2 {
+			t.Fatal("the second isn't settled")
 		}
 	})
 	t.Run("OfAnEarlierEpochAreIgnored", func(t *testing.T) {
@@ -476,7 +522,7 @@ func TestSenderPause(t *testing.T) {
 	t.Parallel()
 	t.Run("TriesOneMessageAtATimeAndResumes", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, egress.Policy{MaxInFlight: 4})
+		r := newRig(t, egress.Policy{MaxInFlight: 4, Gather: -1})
 		r.write(1, contacts(8)...)
 		r.run()
 		r.wantCalls(4)
@@ -697,6 +743,7 @@ func TestSenderFindsClaimsOfALostHistory(t *testing.T) {
 	if r.store.left() != 0 {
 		t.Fatal("the message wasn't settled")
 	}
+	r.now += egress.Gather
 	r.write(1, "b", "c")
 	r.run()
 	r.answer(egress.Answer{Kind: egress.Accepted}) // of b: not settled yet, as others are to be answered

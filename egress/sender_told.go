@@ -33,7 +33,7 @@ func (s *Sender) Claimed(rows []parley.Claimed, next time.Duration, err error, n
 		s.claimFailed(err, now)
 		return nil
 	}
-	s.failures = 0
+	s.failures, s.claimed = 0, now
 	s.claimAt = s.claimNext(len(rows), next, now)
 	if s.stopping {
 		s.takeBack(rows, now)
@@ -152,7 +152,7 @@ func (s *Sender) note(o parley.Outcome, now time.Duration) {
 func (s *Sender) gathered() time.Duration { return s.firstAnswer + max(s.policy.Gather, 0) }
 
 func (s *Sender) settle(now time.Duration) Action {
-	s.settling, s.answered = s.answered, nil
+	s.settling, s.answered, s.settled = s.answered, nil, now
 	return s.do(now, Action{Kind: Settle, Lease: s.lease, Outcomes: s.settling})
 }
 

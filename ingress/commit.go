@@ -13,9 +13,11 @@ import (
 // committer makes what arrives together durable together.
 //
 // Handlers put their requests into queue and wait. One goroutine takes all that
-// have gathered while the append before was running, appends them as one group,
-// and then answers each: so the number of fsyncs or transactions adapts to the
-// load by itself, and a lone request waits for nobody.
+// have gathered since the append before began, appends them as one group, and
+// then answers each: so the number of fsyncs or transactions adapts to the load
+// by itself, and a lone request waits for nobody. On a store whose append is a
+// matter of microseconds that would make as many transactions as requests; so
+// appends begin [Limits].Gather apart.
 //
 // A group is answered exactly once: by the goroutine when the append returned,
 // or, if the append outlives its deadline (an inbox may ignore its context, a
@@ -50,7 +52,9 @@ type group struct {
 // run commits groups until stop is closed and the queue is empty. ctx ends
 // appends in flight.
 func (c *committer) run(ctx context.Context, stop <-chan struct{}) {
-	var carried *request // taken from the queue, but too large for the group before
+	var carried *request     // taken from the queue, but too large for the group before
+	rest := time.NewTimer(0) //nolint:forbidigo // it paces, and nothing is decided by it
+	defer rest.Stop()
 	for {
 		first := carried
 		if first == nil {
@@ -58,6 +62,8 @@ func (c *committer) run(ctx context.Context, stop <-chan struct{}) {
 				return
 			}
 		}
+		<-rest.C
+		rest.Reset(c.limits.Gather)
 		var g *group
 		g, carried = c.gather(first)
 		c.commit(ctx, g)

@@ -63,6 +63,21 @@ func TestGroups(t *testing.T) {
 	eventually(t, "all delivered", func() bool { return g.hints.count() == 101 })
 }
 
+// TestGather: appends begin apart, and what comes between shares the next one.
+func TestGather(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(c *ingress.Config) { c.Gather = 3 * time.Second })
+	if got := g.post(t, waText(waNumber, "49", "0", "alone")); got.status != 200 {
+		t.Fatalf("the first: %d", got.status)
+	}
+	if got := g.volley(t, 5, 1)(); count(got, 200) != 5 {
+		t.Fatalf("statuses %v", got)
+	}
+	if !slices.Equal(g.store.groups, []int{1, 5}) {
+		t.Errorf("groups of %v events, want 1 and 5", g.store.groups)
+	}
+}
+
 // TestGroupIsBounded by events and by bytes; a request that is larger than both
 // goes alone, whole.
 func TestGroupIsBounded(t *testing.T) {

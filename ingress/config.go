@@ -78,6 +78,10 @@ type Limits struct {
 	// 4096 and 8 MiB.
 	MaxGroupEvents int
 	MaxGroupBytes  int
+	// Gather is the least time between the beginnings of two appends, so that on
+	// a store that is faster than the webhooks come they still share one. A
+	// webhook that comes alone waits for nobody. Default 3 ms; negative: none.
+	Gather time.Duration
 	// ReadTimeout is the time for a whole request to arrive, from its first
 	// byte, or from the connection's start. Default 10 s.
 	ReadTimeout time.Duration
@@ -111,6 +115,7 @@ const (
 	defaultMaxQueue       = 4096
 	defaultMaxGroupEvents = 4096
 	defaultMaxGroupBytes  = 8 << 20
+	defaultGather         = 3 * time.Millisecond
 	defaultReadTimeout    = 10 * time.Second
 	defaultIdleTimeout    = 2 * time.Minute
 	defaultWriteTimeout   = 5 * time.Second
@@ -138,6 +143,7 @@ func (l Limits) withDefaults() Limits {
 	l.MaxQueue = cmp.Or(l.MaxQueue, defaultMaxQueue)
 	l.MaxGroupEvents = cmp.Or(l.MaxGroupEvents, defaultMaxGroupEvents)
 	l.MaxGroupBytes = cmp.Or(l.MaxGroupBytes, defaultMaxGroupBytes)
+	l.Gather = cmp.Or(l.Gather, defaultGather)
 	l.ReadTimeout = cmp.Or(l.ReadTimeout, defaultReadTimeout)
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, defaultIdleTimeout)
 	l.WriteTimeout = cmp.Or(l.WriteTimeout, defaultWriteTimeout)
