@@ -17,6 +17,22 @@ type person struct {
 	forget  uint32 // the reminder that the next message must cancel; 0 = none
 }
 
+// Person is a user, as Meta names it.
+type Person struct {
+	Channel Channel // where the user writes
+	ID      string  // PSID, IGSID or wa_id; empty for a WhatsApp user without a number
+	BSUID   string  // WhatsApp business-scoped user id; empty if Meta does not tell it
+}
+
+// People are the users of the run, in the order of their numbers.
+func (w *World) People() []Person {
+	people := make([]Person, len(w.people))
+	for i, p := range w.people {
+		people[i] = Person{Channel: w.channels[p.channel], ID: p.id, BSUID: p.bsuid}
+	}
+	return people
+}
+
 // contact is how the problems name a person: by the key that its conversation has.
 func (p *person) contact() string {
 	if p.id == "" {

@@ -102,6 +102,9 @@ func (s *Simulator) Config() Config { return s.world.cfg }
 // Channels are the channels that the node must be configured with.
 func (s *Simulator) Channels() []Channel { return s.world.channels }
 
+// People are the users who write in this run, in the order of their numbers.
+func (s *Simulator) People() []Person { return s.world.People() }
+
 // Killed says that the node was killed at that instant; to be called right
 // after the signal was sent.
 func (s *Simulator) Killed(at time.Time) {
