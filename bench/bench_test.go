@@ -2,63 +2,111 @@ package main_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parleychat/parley"
 	main "github.com/parleychat/parley/bench"
+	"github.com/parleychat/parley/bench/rounds"
+	"github.com/parleychat/parley/ingress"
 	"github.com/parleychat/parley/persistence/embedded"
+	"github.com/parleychat/parley/persistence/pgserver"
+	"github.com/parleychat/parley/persistence/pgserver/pgtest"
+	"github.com/parleychat/parley/persistence/postgres"
 )
+
+var cluster = pgtest.Cluster{Migrate: func(ctx context.Context, url string) error {
+	_, err := postgres.Migrate(ctx, url)
+	return err
+}}
 
 // TestMain makes the test binary each of the processes that are measured.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		main.Child(os.Args[1:])
 	}
-	os.Exit(m.Run())
+	os.Exit(cluster.Around(m).Run())
+}
+
+// folder is one that PostgreSQL, which doesn't run as root, can reach.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// needsPostgres skips, loudly, where there is none.
+func needsPostgres(t *testing.T) {
+	t.Helper()
+	if _, err := pgserver.Find(); errors.Is(err, pgserver.ErrNotFound) && os.Getenv("CI") != "true" {
+		t.Skipf("SKIPPED, NOT TESTED: %v", err)
+	}
 }
 
 // TestScenarios measures everything, in little: what can go wrong in a scenario
 // is an error of its own, so what is left to see is that all figures are there.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
-	results, err := main.Small(t.Context(), folder)
-	if err != nil {
-		t.Fatal(err)
+	for store, want := range map[string][]string{
+		"embedded": {"ack", "ack, full speed", "turn", "turn with receipts", "idle"},
+		"postgres": {"ack, postgres", "ack, full speed, postgres", "turn, postgres", "turn with receipts, postgres", "activation, postgres"},
+	} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			if store == "postgres" {
+				needsPostgres(t)
+			}
+			where := folder(t)
+			results, err := main.Small(t.Context(), where, store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(append([]string{"unit", "unit, full speed"}, want...), checkFigures(t, results)); diff != "" {
+				t.Errorf("scenarios (-want +got):\n%s", diff)
+			}
+			checkFolder(t, where, store)
+		})
 	}
-	var got []string
+}
+
+// checkFigures returns the scenarios that have the figure that matters.
+func checkFigures(t *testing.T, results []rounds.Result) (found []string) {
+	t.Helper()
 	for _, r := range results {
-		if r.Median <= 0 && (r.Figure == "CPU" || r.Figure == "heap") {
-			t.Errorf("%s: %s is %v", r.Scenario, r.Figure, r.Median)
+		first := len(found) == 0 || found[len(found)-1] != r.Scenario
+		if first {
+			found = append(found, r.Scenario)
 		}
-		if r.Figure == "CPU" || r.Figure == "heap" {
-			got = append(got, r.Scenario)
+		if first && r.Median <= 0 {
+			t.Errorf("%s: %s is %v", r.Scenario, r.Figure, r.Median)
 		}
 		if want := promised()[r.Scenario+" "+r.Figure]; r.AtMost != want {
 			t.Errorf("%s: at most %v is promised of %s, want %v", r.Scenario, r.AtMost, r.Figure, want)
 		}
 	}
-	want := []string{"unit", "unit, full speed", "ack", "ack, full speed", "turn", "turn with receipts", "idle"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("scenarios (-want +got):\n%s", diff)
-	}
-	checkFolder(t, folder)
+	return found
 }
 
 func promised() map[string]float64 {
-	return map[string]float64{"ack CPU": 3, "turn CPU": 10, "idle heap": 1.5}
+	return map[string]float64{
+		"ack CPU": 3, "ack, postgres CPU": 6, "turn CPU": 10, "turn, postgres CPU": 15, "idle heap": 1.5, "activation, postgres p50": 3,
+	}
 }
 
 // checkFolder sees that the profiles are all that is left.
-func checkFolder(t *testing.T, folder string) {
+func checkFolder(t *testing.T, where, store string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(folder, "*"))
+	files, err := filepath.Glob(filepath.Join(where, "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,31 +117,141 @@ func checkFolder(t *testing.T, folder string) {
 		files[i] = filepath.Base(file)
 	}
 	slices.Sort(files)
-	if diff := cmp.Diff([]string{"idle.pprof", "turn-with-receipts.pprof", "turn.pprof"}, files); diff != "" {
+	want := []string{"idle.pprof", "turn-with-receipts.pprof", "turn.pprof"}
+	if store == "postgres" {
+		want = []string{"turn-postgres.pprof", "turn-with-receipts-postgres.pprof"}
+	}
+	if diff := cmp.Diff(want, files); diff != "" {
 		t.Errorf("files left (-want +got):\n%s", diff)
+	}
+}
+
+// TestLarge compares two stores, in little. That the turns were those of stored
+// conversations is an error of its own.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	needsPostgres(t)
+	where := folder(t)
+	results, notes, err := main.SmallCompare(t.Context(), where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []rounds.Result
+	for _, r := range results {
+		if r.Figure == "CPU" {
+			got = append(got, rounds.Result{Scenario: r.Scenario, Base: r.Base, AtMost: r.AtMost})
+		}
+	}
+	want := []rounds.Result{{Scenario: "turn, 300 stored"}, {Scenario: "turn, 1200 stored", Base: "turn, 300 stored", AtMost: 1.15}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(notes) != 1 || !strings.HasPrefix(notes[0], "1201 conversations stored: ") { // with the one that was copied
+		t.Errorf("noted %q", notes)
+	}
+	if left, err := os.ReadDir(where); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// TestSoak takes some samples of a node on PostgreSQL.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	needsPostgres(t)
+	where := folder(t)
+	var out strings.Builder
+	judged, err := main.Soak(t.Context(), where, &out, 3)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if diff := cmp.Diff([]string{"inbox", "outbox", "receipt", "timer", "RSS of the node"}, judged); diff != "" {
+		t.Errorf("judged (-want +got):\n%s", diff)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	for _, line := range lines {
+		if len(lines) != 4 || strings.Count(line, "|") != 5 {
+			t.Fatalf("want a head and three lines of six parts:\n%s", out.String())
+		}
+	}
+	if left, err := os.ReadDir(where); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// TestLevels tells what grows from what doesn't.
+func TestLevels(t *testing.T) {
+	t.Parallel()
+	const n = 30
+	for name, c := range map[string]struct {
+		value func(i int) float64
+		level bool
+	}{
+		"Constant":           {func(int) float64 { return 40 }, true},
+		"FillsAtFirst":       {func(i int) float64 { return min(40, 8*float64(i)) }, true},
+		"Saw":                {func(i int) float64 { return 30 + 5*float64(i%6) }, true},
+		"AMomentOfTrouble":   {func(i int) float64 { return 40 + 100*float64(i/26*(28/max(i, 1))) }, true},
+		"SmallWithinSlack":   {func(i int) float64 { return 0.1 + float64(i)/n }, true},
+		"Line":               {func(i int) float64 { return 1 + 4*float64(i) }, false},
+		"LineWithASaw":       {func(i int) float64 { return 10 + 4*float64(i) + 5*float64(i%6) }, false},
+		"LineOnWhatWasThere": {func(i int) float64 { return 100 + 4*float64(i) }, false},
+		"LateAndForGood":     {func(i int) float64 { return 40 + 60*float64(i/22) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			values := make([]float64, n)
+			for i := range values {
+				values[i] = c.value(i)
+			}
+			var out strings.Builder
+			growing, err := main.WriteLevels(&out, "outbox", values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			word := map[bool]string{true: "level", false: "GROWS"}[c.level]
+			if (len(growing) == 0) != c.level || !strings.Contains(out.String(), word) {
+				t.Errorf("growing: %q; want %s\n%s", growing, word, out.String())
+			}
+		})
 	}
 }
 
 // TestRefuses what can't be measured.
 func TestRefuses(t *testing.T) {
 	t.Parallel()
-	if _, err := main.Small(t.Context(), filepath.Join(t.TempDir(), "missing")); err == nil {
+	if _, err := main.Small(t.Context(), filepath.Join(t.TempDir(), "missing"), "embedded"); err == nil {
 		t.Error("a folder that isn't there: no error")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := main.Small(ctx, t.TempDir()); err == nil {
-		t.Error("cancelled: no error")
+	for _, store := range []string{"embedded", "postgres"} {
+		if _, err := main.Small(ctx, t.TempDir(), store); err == nil {
+			t.Errorf("%s, cancelled: no error", store)
+		}
 	}
-	for _, c := range []struct {
-		rate                 float64
-		users, conversations int
-		good                 bool
+	good := main.Settings{Rate: 300, Users: 60, Conversations: 1000}
+	for name, c := range map[string]struct {
+		change func(*main.Settings)
+		good   bool
 	}{
-		{300, 60, 1000, true}, {0, 60, 1000, false}, {300, 0, 1000, false}, {300, 60, 0, false}, {300, 60, 999, false},
+		"nothing":                     {func(*main.Settings) {}, true},
+		"no rate":                     {func(s *main.Settings) { s.Rate = 0 }, false},
+		"no users":                    {func(s *main.Settings) { s.Users = 0 }, false},
+		"no conversations":            {func(s *main.Settings) { s.Conversations = 0 }, false},
+		"a broken batch":              {func(s *main.Settings) { s.Conversations = 999 }, false},
+		"one store":                   {func(s *main.Settings) { s.Store = "postgres" }, true},
+		"a store that there isn't":    {func(s *main.Settings) { s.Store = "oracle" }, false},
+		"large":                       {func(s *main.Settings) { s.Large = 600 }, true},
+		"large that can't be divided": {func(s *main.Settings) { s.Large = 601 }, false},
+		"large that is small":         {func(s *main.Settings) { s.Large = 30 }, false},
+		"large, over in the warm-up":  {func(s *main.Settings) { s.Large, s.Rate = 600, 600 }, false},
+		"a soak":                      {func(s *main.Settings) { s.Soak = 90 * time.Second }, true},
+		"a soak of less than thirds":  {func(s *main.Settings) { s.Soak = 80 * time.Second }, false},
+		"a soak and a large one":      {func(s *main.Settings) { s.Soak, s.Large = time.Hour, 600 }, false},
 	} {
-		if err := main.Check(c.rate, c.users, c.conversations); (err == nil) != c.good {
-			t.Errorf("%+v: error %v", c, err)
+		s := good
+		c.change(&s)
+		if err := main.Check(s); (err == nil) != c.good {
+			t.Errorf("%s: error %v", name, err)
 		}
 	}
 }
@@ -101,24 +259,44 @@ func TestRefuses(t *testing.T) {
 // TestHolds sees a row more or fewer than was acknowledged.
 func TestHolds(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
-	store, err := embedded.Open(embedded.Config{Dir: folder})
-	if err != nil {
-		t.Fatal(err)
-	}
-	channel := parley.Channel{Brand: "b", Kind: parley.Messenger, ID: "1"}
-	event := parley.Event{
-		Channel: channel, Contacts: []parley.Contact{"user:1"}, Key: parley.EventKey{1}, Input: parley.Message{Text: "hello"},
-	}
-	if _, err := store.Append(t.Context(), parley.Arrivals{Events: []parley.Event{event}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for rows, want := range map[int]bool{0: false, 1: true, 2: false} {
-		if err := main.Holds(t.Context(), folder, rows); (err == nil) != want {
-			t.Errorf("%d acknowledged of 1 stored: error %v", rows, err)
-		}
+	for name, open := range map[string]func(*testing.T) (string, ingress.Inbox, func() error){
+		"embedded": func(t *testing.T) (string, ingress.Inbox, func() error) {
+			t.Helper()
+			place := t.TempDir()
+			store, err := embedded.Open(embedded.Config{Dir: place})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return place, store, store.Close
+		},
+		"postgres": func(t *testing.T) (string, ingress.Inbox, func() error) {
+			t.Helper()
+			place := cluster.Database(t)
+			store, err := postgres.Open(t.Context(), postgres.Config{URL: place})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return place, store, store.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			place, inbox, done := open(t)
+			event := parley.Event{
+				Channel:  parley.Channel{Brand: "b", Kind: parley.Messenger, ID: "1"},
+				Contacts: []parley.Contact{"user:1"}, Key: parley.EventKey{1}, Input: parley.Message{Text: "hello"},
+			}
+			if _, err := inbox.Append(t.Context(), parley.Arrivals{Events: []parley.Event{event}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := done(); err != nil {
+				t.Fatal(err)
+			}
+			for rows, want := range map[int]bool{0: false, 1: true, 2: false} {
+				if err := main.Holds(t.Context(), place, rows); (err == nil) != want {
+					t.Errorf("%d acknowledged of 1 stored: error %v", rows, err)
+				}
+			}
+		})
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/parleychat/parley/actors"
 	"github.com/parleychat/parley/bench/bare"
 	"github.com/parleychat/parley/ingress"
-	"github.com/parleychat/parley/persistence/embedded"
 )
 
 const (
@@ -36,11 +35,11 @@ func channel() parley.Channel {
 }
 
 // entrance is the body of a process: the part of the line up to the answer, and
-// if wanted the actors behind it, on a store in a real folder. Nothing is sent.
+// if wanted the actors behind it, on a real store. Nothing is sent.
 // It speaks with its parent as [bare.Child] does, and further lines of its input
 // are questions, see answer.
 type entrance struct {
-	folder string
+	place  string // of the store, as openStore takes it
 	actors bool
 }
 
@@ -56,11 +55,11 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 	if !lines.Scan() {
 		return errors.Join(errors.New("no secret"), lines.Err())
 	}
-	store, err := embedded.Open(embedded.Config{Dir: e.folder})
+	stored, err := openStore(ctx, e.place)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, stored.Close()) }()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	ended := make(chan error, 2)
@@ -75,20 +74,20 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 	var deliverer ingress.Deliverer = dropped{}
 	parts := 1
 	if e.actors {
-		if host, err = newHost(store); err != nil {
+		if host, err = newHost(stored); err != nil {
 			return err
 		}
 		deliverer, parts = host, 2
 		start(host.Run)
 	}
-	server, addr, err := newIngress(ctx, store, deliverer, lines.Text())
+	server, addr, err := newIngress(ctx, stored, deliverer, lines.Text())
 	if err != nil {
 		return err
 	}
 	start(server.Run)
 	_, err = fmt.Fprintln(out, addr)
 	for err == nil && lines.Scan() && ctx.Err() == nil {
-		err = answer(ctx, store, host, lines.Text(), out)
+		err = answer(ctx, stored, host, lines.Text(), out)
 	}
 	stop(nil)
 	for range parts {
@@ -97,7 +96,7 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 	return err
 }
 
-func newIngress(ctx context.Context, store *embedded.Store, deliverer ingress.Deliverer, secret string) (*ingress.Server, net.Addr, error) {
+func newIngress(ctx context.Context, stored store, deliverer ingress.Deliverer, secret string) (*ingress.Server, net.Addr, error) {
 	var listen net.ListenConfig
 	ln, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -105,7 +104,7 @@ func newIngress(ctx context.Context, store *embedded.Store, deliverer ingress.De
 	}
 	server, err := ingress.New(ingress.Config{
 		Listener: ln, Apps: []ingress.App{{Name: app, Secrets: []string{secret}}},
-		Inbox: store, Quarantine: store, Deliverer: deliverer,
+		Inbox: stored, Quarantine: stored, Deliverer: deliverer,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, ln.Close())
@@ -123,12 +122,12 @@ type counter struct {
 
 // newHost makes actors of a bot that counts and says nothing: there is nobody to
 // send it.
-func newHost(store *embedded.Store) (*actors.Host, error) {
+func newHost(stored store) (*actors.Host, error) {
 	bot := &parley.Bot{Name: "counter", Behavior: parley.Stateful(func(_ *parley.Turn, c *counter) error {
 		c.Messages++
 		return nil
 	})}
-	return actors.New(actors.Config{Store: store, Agenda: store, Bot: func(parley.Channel) *parley.Bot { return bot }})
+	return actors.New(actors.Config{Store: stored, Agenda: stored, Bot: func(parley.Channel) *parley.Bot { return bot }})
 }
 
 // memory is what a process holds.
@@ -146,14 +145,14 @@ const (
 	askHeap    = "heap " // and a file: writes a profile, and answers with true
 )
 
-func answer(ctx context.Context, store *embedded.Store, host *actors.Host, question string, out io.Writer) error {
+func answer(ctx context.Context, stored store, host *actors.Host, question string, out io.Writer) error {
 	var told any = true
 	var err error
 	switch file, profile := strings.CutPrefix(question, askHeap); {
 	case profile:
 		err = writeHeap(file)
 	case question == askSettled:
-		err = settle(ctx, store)
+		err = settle(ctx, stored)
 	case question == askMemory:
 		told = readMemory(host)
 	default:
@@ -170,7 +169,7 @@ func readMemory(host *actors.Host) (m memory) {
 	debug.FreeOSMemory() // collects what was in them too
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
-	m.Heap, m.Stacks, m.RSS = stats.HeapAlloc, stats.StackInuse, residentBytes()
+	m.Heap, m.Stacks, m.RSS = stats.HeapAlloc, stats.StackInuse, residentBytes(os.Getpid())
 	if host != nil {
 		m.Live = host.Live()
 	}
@@ -178,11 +177,11 @@ func readMemory(host *actors.Host) (m memory) {
 }
 
 // settle waits until nothing is pending.
-func settle(ctx context.Context, store *embedded.Store) error {
+func settle(ctx context.Context, stored store) error {
 	ctx, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
 	for {
-		b, err := store.Backlog(ctx)
+		b, err := stored.Backlog(ctx)
 		if err != nil {
 			return fmt.Errorf("backlog: %w", err)
 		}
@@ -205,9 +204,9 @@ func writeHeap(name string) error {
 	return errors.Join(pprof.WriteHeapProfile(file), file.Close())
 }
 
-// residentBytes reads what Linux says of this process.
-func residentBytes() uint64 {
-	text, _ := os.ReadFile("/proc/self/statm") // elsewhere there is none
+// residentBytes reads what Linux says of a process.
+func residentBytes(pid int) uint64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)) // elsewhere there is none
 	fields := strings.Fields(string(text))
 	if len(fields) < 2 {
 		return 0

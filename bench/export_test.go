@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"time"
 
 	"github.com/parleychat/parley/bench/rounds"
@@ -10,9 +12,12 @@ import (
 // Child is what the program does with its first argument.
 func Child(args []string) { child(args[0], args[1:]) }
 
-// Small measures every scenario once, in little time.
-func Small(ctx context.Context, folder string) ([]rounds.Result, error) {
-	return rounds.Run(ctx, scenarios(small(folder)), 1, func(int, string, []rounds.Figure) {})
+// Small measures every scenario of a store once, in little time.
+func Small(ctx context.Context, folder, store string) (results []rounds.Result, err error) {
+	c := small(folder)
+	c.store, c.server = store, &server{folder: folder}
+	defer func() { err = errors.Join(err, c.server.stop(ctx)) }()
+	return rounds.Run(ctx, scenarios(c), 1, func(int, string, []rounds.Figure) {})
 }
 
 func small(folder string) config {
@@ -22,12 +27,55 @@ func small(folder string) config {
 	}
 }
 
-// Check is the check of a configuration with other numbers.
-func Check(rate float64, users, conversations int) error {
+// SmallCompare holds a store of some hundred conversations to one of fewer. What
+// it returns beside the results is what is noted of the larger one.
+func SmallCompare(ctx context.Context, folder string) (results []rounds.Result, notes []string, err error) {
+	c := small(folder)
+	c.rounds, c.users, c.large, c.profiles, c.server = 2, 300, 1200, "", &server{folder: folder}
+	if err := c.check(); err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, c.server.stop(ctx)) }()
+	return compare(ctx, c)
+}
+
+// Settings are those of a configuration that can be wrong.
+type Settings struct {
+	Rate                 float64
+	Users, Conversations int
+	Store                string
+	Large                int
+	Soak                 time.Duration
+}
+
+// Check is the check of a configuration with such settings.
+func Check(s Settings) error {
 	c := small("")
-	c.rate, c.users, c.conversations = rate, users, conversations
+	c.rate, c.users, c.conversations, c.store, c.large, c.soak = s.Rate, s.Users, s.Conversations, s.Store, s.Large, s.Soak
 	return c.check()
 }
 
 // Holds is the check of what an entrance has left in its store.
-func Holds(ctx context.Context, folder string, rows int) error { return holds(ctx, folder, rows) }
+func Holds(ctx context.Context, place string, rows int) error { return holds(ctx, place, rows) }
+
+// WriteLevels judges one quantity with a slack of 1.
+func WriteLevels(w io.Writer, name string, values []float64) (growing []string, err error) {
+	return writeLevels(w, []series{{name: name, unit: "MiB", slack: 1, values: values}})
+}
+
+// Soak runs a node on PostgreSQL for a while and takes so many samples of it. It
+// returns the names of what would be judged.
+func Soak(ctx context.Context, folder string, out io.Writer, samples int) (judged []string, err error) {
+	c := small(folder)
+	c.server, c.profiles = &server{folder: folder}, ""
+	c.soak = time.Duration(samples) * time.Second
+	defer func() { err = errors.Join(err, c.server.stop(ctx)) }()
+	taken, err := c.soakOn(ctx, out, 100, time.Second)
+	for _, s := range levels(taken) {
+		judged = append(judged, s.name)
+	}
+	if err == nil && len(taken) != samples {
+		err = errors.New("other samples than wanted")
+	}
+	return judged, err
+}

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,15 +18,19 @@ import (
 	"github.com/parleychat/parley/bench/rounds"
 	"github.com/parleychat/parley/examples/tally"
 	"github.com/parleychat/parley/node"
+	"github.com/parleychat/parley/persistence/pgserver"
 )
 
 // runMax bounds the whole run; make bench promises ten minutes.
 const runMax = 10 * time.Minute
 
+// usersDefault is how many users write in turn.
+const usersDefault = 5000
+
 // The first argument makes this program one of the processes that it measures.
 const (
 	bareArgument     = "bare-server"
-	entranceArgument = "entrance" // followed by the store's folder
+	entranceArgument = "entrance" // followed by the store's place
 	actorsArgument   = "actors"   // as well
 	nodeArgument     = "serve"    // Parley itself, with its own flags
 )
@@ -43,7 +48,11 @@ type config struct {
 	folder        string // for stores
 	profiles      string // folder for profiles; empty for none
 	only          string // beginning of the names of the scenarios to measure beside the unit
+	store         string // the one whose scenarios to measure; empty for all
 	json          bool
+	large         int           // conversations of the larger store to compare; 0 for the scenarios
+	soak          time.Duration // length of a soak; 0 for the scenarios
+	server        *server
 }
 
 func main() {
@@ -55,17 +64,26 @@ func main() {
 	flag.Float64Var(&c.rate, "rate", 2000, "requests per second offered")
 	flag.DurationVar(&c.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&c.warmup, "warmup", time.Second, "time before it that isn't measured")
-	flag.IntVar(&c.users, "users", 5000, "users who write in turn")
+	flag.IntVar(&c.users, "users", 0, fmt.Sprintf("users who write in turn; default %d, with -large %d", usersDefault, fewStored))
 	flag.IntVar(&c.conversations, "conversations", 100_000, "idle conversations to hold in memory")
 	flag.IntVar(&c.messages, "messages", 2, "messages that each idle conversation has had")
 	flag.StringVar(&c.folder, "folder", os.TempDir(), "where stores are made; its file system is part of the result")
 	flag.StringVar(&c.profiles, "profiles", "", "folder for profiles: of the node's CPU, which the figures of the turn then include, and of the idle heap")
 	flag.StringVar(&c.only, "only", "", "measure only the unit and the scenarios whose name begins like this")
+	flag.StringVar(&c.store, "store", "", "measure only the scenarios of this store, embedded or postgres")
+	flag.IntVar(&c.large, "large", 0, "instead of the scenarios, hold the turn among so many stored conversations to that among few")
+	flag.DurationVar(&c.soak, "soak", 0, "instead of the scenarios, run so long and see that the store stops growing")
 	flag.BoolVar(&c.json, "json", false, "print the report as JSON")
 	flag.Parse()
+	if c.users == 0 {
+		c.users = usersDefault
+		if c.large > 0 {
+			c.users = fewStored
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	exit(run(ctx, c))
+	exit(c.run(ctx))
 }
 
 // child is one of the measured processes if its name is known; then it doesn't
@@ -75,9 +93,9 @@ func child(name string, args []string) {
 	case name == bareArgument:
 		exit(bare.Child(os.Stdin, os.Stdout))
 	case name == entranceArgument && len(args) == 1:
-		exit(entrance{folder: args[0]}.run(context.Background(), os.Stdin, os.Stdout))
+		exit(entrance{place: args[0]}.run(context.Background(), os.Stdin, os.Stdout))
 	case name == actorsArgument && len(args) == 1:
-		exit(entrance{folder: args[0], actors: true}.run(context.Background(), os.Stdin, os.Stdout))
+		exit(entrance{place: args[0], actors: true}.run(context.Background(), os.Stdin, os.Stdout))
 	case name == nodeArgument:
 		node.Main(tally.Bot())
 	}
@@ -92,6 +110,14 @@ func (c config) check() error {
 		return fmt.Errorf("%d users, %d messages: want at least 1", c.users, c.messages)
 	case c.conversations < idleUnrest || c.conversations%idleUnrest != 0:
 		return fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleUnrest)
+	case c.large > 0 && c.soak > 0:
+		return errors.New("-large and -soak: want one of them")
+	case c.large > 0:
+		return c.checkLarge()
+	case c.soak > 0:
+		return checkSoak(c.soak)
+	case c.store != "" && c.store != storeEmbedded && c.store != storePostgres:
+		return fmt.Errorf("store %q: want %s or %s", c.store, storeEmbedded, storePostgres)
 	}
 	return nil
 }
@@ -104,19 +130,43 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(ctx context.Context, c config) error {
-	ctx, cancel := context.WithTimeout(ctx, runMax)
-	defer cancel()
+// run does what the flags ask for, with a server for it.
+func (c config) run(ctx context.Context) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
+	if _, err := pgserver.Find(); c.store != storeEmbedded && err != nil {
+		return fmt.Errorf("%w; or measure without it: -store %s", err, storeEmbedded)
+	}
+	limit := runMax
+	switch {
+	case c.large > 0:
+		limit = largeMax
+	case c.soak > 0:
+		limit = c.soak + soakSpare
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	c.server = &server{folder: c.folder}
+	defer func() { err = errors.Join(err, c.server.stop(ctx)) }()
+	if c.soak > 0 {
+		return soak(ctx, c)
+	}
+	return c.measure(ctx)
+}
+
+// measure takes the rounds, of the scenarios or of two sizes of a store.
+func (c config) measure(ctx context.Context) (err error) {
 	report := rounds.Report{Before: rounds.ReadConditions(c.folder), Rounds: c.rounds}
-	var err error
-	report.Results, err = rounds.Run(ctx, scenarios(c), c.rounds, progress)
+	if c.large > 0 {
+		report.Results, report.Notes, err = compare(ctx, c)
+	} else {
+		report.Results, err = rounds.Run(ctx, scenarios(c), c.rounds, progress)
+	}
 	if err != nil {
 		return err
 	}
-	report.After = rounds.ReadConditions(c.folder)
+	report.After, report.Notes = rounds.ReadConditions(c.folder), append(c.server.conditions(), report.Notes...)
 	write := report.Text
 	if c.json {
 		write = report.JSON
@@ -132,7 +182,7 @@ func run(ctx context.Context, c config) error {
 
 // progress goes to standard error, so that -json stays one object.
 func progress(round int, scenario string, figures []rounds.Figure) {
-	fmt.Fprintf(os.Stderr, "round %d  %-18s", round, scenario)
+	fmt.Fprintf(os.Stderr, "round %d  %-28s", round, scenario)
 	for _, f := range figures {
 		fmt.Fprintf(os.Stderr, "  %s %.4g %s", f.Name, f.Value, f.Unit)
 	}

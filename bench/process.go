@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/bench/bare"
 	"github.com/parleychat/parley/meta/metatest"
 )
@@ -34,8 +35,9 @@ type process struct {
 }
 
 // startNode starts a node for the simulator's channels and waits until it is ready.
-func startNode(ctx context.Context, folder string, simulator *metatest.Simulator) (*process, error) {
-	p := &process{folder: folder}
+// Its store is where l says, and its channels are those of a brand.
+func startNode(ctx context.Context, l *lodging, brand parley.Brand, simulator *metatest.Simulator) (*process, error) {
+	p := &process{folder: l.folder}
 	for _, addr := range []*string{&p.webhooks, &p.admin} {
 		free, err := freeAddress(ctx)
 		if err != nil {
@@ -43,14 +45,14 @@ func startNode(ctx context.Context, folder string, simulator *metatest.Simulator
 		}
 		*addr = free
 	}
-	if err := p.configure(simulator); err != nil {
+	if err := p.configure(l, brand, simulator); err != nil {
 		return nil, err
 	}
-	cmd, err := self(ctx, nodeArgument, "--config", filepath.Join(folder, "parley.yaml"))
+	cmd, err := self(ctx, nodeArgument, "--config", filepath.Join(p.folder, "parley.yaml"))
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.OpenFile(filepath.Join(folder, "node.log"), os.O_CREATE|os.O_WRONLY, ownMode)
+	log, err := os.OpenFile(filepath.Join(p.folder, "node.log"), os.O_CREATE|os.O_WRONLY, ownMode)
 	if err != nil {
 		return nil, fmt.Errorf("open the node's log: %w", err)
 	}
@@ -77,16 +79,20 @@ func freeAddress(ctx context.Context) (string, error) {
 }
 
 // configure writes the node's configuration and its secrets.
-func (p *process) configure(simulator *metatest.Simulator) error {
+func (p *process) configure(l *lodging, brand parley.Brand, simulator *metatest.Simulator) error {
 	cfg := simulator.Config()
 	files := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken}
 	var text strings.Builder
 	fmt.Fprintf(&text, "listen: %q\nadmin: %q\ndata: %q\ngraph: {url: %q}\n", p.webhooks, p.admin, filepath.Join(p.folder, "data"), simulator.GraphURL())
+	if l.base != nil {
+		files["database"] = l.base.url
+		text.WriteString("store: postgres\ndatabase: {url: \"file:database\"}\n")
+	}
 	fmt.Fprintf(&text, "apps:\n- name: %q\n  meta_app_id: %q\n  secrets: [\"file:secret\"]\n  verify_tokens: [\"file:verify\"]\n  channels:\n", cfg.App, cfg.AppID)
 	for _, ch := range simulator.Channels() {
 		token := "token-" + ch.ID
 		files[token] = ch.Token
-		fmt.Fprintf(&text, "  - {brand: bench, kind: %q, id: %q, token: %q, bot: tally}\n", ch.Platform, ch.ID, "file:"+token)
+		fmt.Fprintf(&text, "  - {brand: %q, kind: %q, id: %q, token: %q, bot: tally}\n", brand, ch.Platform, ch.ID, "file:"+token)
 	}
 	files["parley.yaml"] = text.String()
 	for name, content := range files {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,11 +20,15 @@ const messageBytes = 450
 // them are offered.
 const baseScenario = "unit"
 
-// What is promised: ratios to the unit, and a conversation's memory.
+// What is promised: ratios to the unit, a conversation's memory, and how long it
+// takes to read one.
 const (
-	ackUnitsMax  = 3
-	turnUnitsMax = 10
-	idleKiBMax   = 1.5
+	ackUnitsMax          = 3
+	ackPostgresUnitsMax  = 6
+	turnUnitsMax         = 10
+	turnPostgresUnitsMax = 15
+	idleKiBMax           = 1.5
+	activationMSMax      = 3
 )
 
 // A server costs several times as much per request when it is idle between
@@ -39,22 +42,38 @@ const (
 	fullConnections = 128 // many must wait for the same fsync
 )
 
-// scenarios are measured in this order, in turn.
+// scenario is one to measure, on a kind of store; empty for none.
+type scenario struct {
+	rounds.Scenario
+	store string
+}
+
+// scenarios are measured in this order, in turn: those of the two stores side by
+// side.
 func scenarios(c config) []rounds.Scenario {
 	full := c
 	full.rate, full.duration, full.warmup, full.connections = fullTimes*c.rate, fullDuration, fullDuration/4, fullConnections
-	all := []rounds.Scenario{
-		{Name: baseScenario, Measure: c.unit},
-		{Name: fullScenario, Base: baseScenario, Measure: full.unit},
-		{Name: "ack", Base: baseScenario, AtMost: ackUnitsMax, Measure: c.ack},
-		{Name: "ack, full speed", Base: fullScenario, Measure: full.ack},
-		{Name: "turn", Base: baseScenario, AtMost: turnUnitsMax, Measure: c.turn},
-		{Name: "turn with receipts", Base: baseScenario, Measure: c.turnWithReceipts},
-		{Name: "idle", AtMost: idleKiBMax, Measure: c.idle},
+	all := []scenario{
+		{rounds.Scenario{Name: baseScenario, Measure: c.unit}, ""},
+		{rounds.Scenario{Name: fullScenario, Base: baseScenario, Measure: full.unit}, ""},
+		{rounds.Scenario{Name: "ack", Base: baseScenario, AtMost: ackUnitsMax, Measure: c.ack(storeEmbedded)}, storeEmbedded},
+		{rounds.Scenario{Name: "ack, postgres", Base: baseScenario, AtMost: ackPostgresUnitsMax, Measure: c.ack(storePostgres)}, storePostgres},
+		{rounds.Scenario{Name: "ack, full speed", Base: fullScenario, Measure: full.ack(storeEmbedded)}, storeEmbedded},
+		{rounds.Scenario{Name: "ack, full speed, postgres", Base: fullScenario, Measure: full.ack(storePostgres)}, storePostgres},
+		{rounds.Scenario{Name: "turn", Base: baseScenario, AtMost: turnUnitsMax, Measure: c.turn(storeEmbedded)}, storeEmbedded},
+		{rounds.Scenario{Name: "turn, postgres", Base: baseScenario, AtMost: turnPostgresUnitsMax, Measure: c.turn(storePostgres)}, storePostgres},
+		{rounds.Scenario{Name: "turn with receipts", Base: baseScenario, Measure: c.turnWithReceipts(storeEmbedded)}, storeEmbedded},
+		{rounds.Scenario{Name: "turn with receipts, postgres", Base: baseScenario, Measure: c.turnWithReceipts(storePostgres)}, storePostgres},
+		{rounds.Scenario{Name: "idle", AtMost: idleKiBMax, Measure: c.idle}, storeEmbedded},
+		{rounds.Scenario{Name: "activation, postgres", AtMost: activationMSMax, Measure: c.activation}, storePostgres},
 	}
-	return slices.DeleteFunc(all, func(s rounds.Scenario) bool {
-		return s.Name != baseScenario && s.Name != fullScenario && !strings.HasPrefix(s.Name, c.only)
-	})
+	var wanted []rounds.Scenario
+	for _, s := range all {
+		if s.store == "" || (strings.HasPrefix(s.Name, c.only) && (c.store == "" || c.store == s.store)) {
+			wanted = append(wanted, s.Scenario)
+		}
+	}
+	return wanted
 }
 
 // unit is the bare server in a process of its own.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/bench/rounds"
 	"github.com/parleychat/parley/meta/metatest"
 )
@@ -14,18 +15,22 @@ import (
 // owedMax is how long the simulator waits for what it is owed.
 const owedMax = 10 * time.Second
 
-// turn is the whole line: a message comes in, has its turn, and the simulator
-// gets the reply. Every message must have had its effect and its answer.
-func (c config) turn(ctx context.Context) ([]rounds.Figure, error) {
-	return c.turnOf(ctx, "turn", c.simulation())
+// brand is the one that the simulated channels belong to.
+const brand parley.Brand = "bench"
+
+// turn is the whole line on a kind of store: a message comes in, has its turn,
+// and the simulator gets the reply. Every message must have had its effect and
+// its answer.
+func (c config) turn(kind string) func(context.Context) ([]rounds.Figure, error) {
+	return c.turnOf(kind, "turn", c.simulation())
 }
 
 // turnWithReceipts is the same with what Meta reports of each reply: an echo, a
 // delivery, and that it was read.
-func (c config) turnWithReceipts(ctx context.Context) ([]rounds.Figure, error) {
+func (c config) turnWithReceipts(kind string) func(context.Context) ([]rounds.Figure, error) {
 	simulation := c.simulation()
 	simulation.Echoes, simulation.Statuses = true, true
-	return c.turnOf(ctx, "turn-with-receipts", simulation)
+	return c.turnOf(kind, "turn-with-receipts", simulation)
 }
 
 // simulation is what the simulator plays: Messenger, one message in a webhook
@@ -54,64 +59,134 @@ func textBytes(simulation metatest.Config) int {
 	return guess + messageBytes - len(posts[0].Body)
 }
 
-func (c config) turnOf(ctx context.Context, name string, simulation metatest.Config) (figures []rounds.Figure, err error) {
-	folder, remove, err := c.tempFolder()
-	if err != nil {
-		return nil, err
+func (c config) turnOf(kind, name string, simulation metatest.Config) func(context.Context) ([]rounds.Figure, error) {
+	if kind != storeEmbedded {
+		name += "-" + kind
 	}
-	defer remove()
-	simulator, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: simulation, Grace: owedMax}) //nolint:contextcheck // its Run has the context
+	return func(ctx context.Context) (figures []rounds.Figure, err error) {
+		l, leave, err := c.lodge(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, leave()) }()
+		return c.playOn(ctx, l, play{name: name, brand: brand, simulation: simulation, first: c.firstTurns()})
+	}
+}
+
+// play is a simulation against a node, and the part of it that is measured.
+type play struct {
+	name       string // of the profile
+	brand      parley.Brand
+	simulation metatest.Config
+	first      time.Duration // of the simulation, before the measurement
+}
+
+// playOn runs a node on l for the play, and measures it.
+func (c config) playOn(ctx context.Context, l *lodging, p play) (figures []rounds.Figure, err error) {
+	simulator, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: p.simulation, Grace: owedMax}) //nolint:contextcheck // its Run has the context
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, simulator.Close()) }()
-	parley, err := startNode(ctx, folder, simulator)
+	node, err := startNode(ctx, l, p.brand, simulator)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, parley.stop()) }()
-	simulator.SetTarget("http://" + parley.webhooks)
-	if file := c.profileOf(name); file != "" {
-		profiled := parley.profile(ctx, file, c.firstTurns(), c.duration)
+	defer func() { err = errors.Join(err, node.stop()) }()
+	simulator.SetTarget("http://" + node.webhooks)
+	if file := c.profileOf(p.name); file != "" {
+		profiled := node.profile(ctx, file, p.first, p.simulation.Duration-p.first)
 		defer func() { err = errors.Join(err, <-profiled) }()
 	}
-	return c.play(ctx, simulator, parley)
+	return stage{l: l, node: node, simulator: simulator}.play(ctx, p.first)
 }
 
-// play runs the simulation, and reads the node's CPU time before the first
-// message, when every user has written, and when all is answered.
-func (c config) play(ctx context.Context, simulator *metatest.Simulator, parley *process) ([]rounds.Figure, error) {
-	type reading struct {
-		cpu     time.Duration
-		effects int
-		err     error
+// stage is who takes part in a play.
+type stage struct {
+	l         *lodging
+	node      *process
+	simulator *metatest.Simulator
+}
+
+// moment is what had been used, and done, at one.
+type moment struct {
+	node    time.Duration
+	server  reading
+	effects int
+}
+
+// begin reads what the next part begins with, after the server's upkeep.
+func (s stage) begin(ctx context.Context) (m moment, err error) {
+	if m.server, err = s.l.read(ctx); err != nil {
+		return m, err
 	}
-	read := func() (r reading) {
-		r.effects = simulator.Progress().Effects
-		r.cpu, r.err = parley.cpu()
-		return r
+	m.effects = s.simulator.Progress().Effects
+	m.node, err = s.node.cpu()
+	return m, err
+}
+
+// end reads what a part has ended with, before the server's upkeep.
+func (s stage) end(ctx context.Context) (m moment, err error) {
+	m.effects = s.simulator.Progress().Effects
+	if m.node, err = s.node.cpu(); err != nil {
+		return m, err
 	}
-	started := read()
-	warm := make(chan reading, 1)
-	timer := time.AfterFunc(c.firstTurns(), func() { warm <- read() })
+	m.server, err = s.l.read(ctx)
+	return m, err
+}
+
+// play runs the simulation, and reads the CPU time before the first message, when
+// the first part is over, and when all is answered.
+func (s stage) play(ctx context.Context, first time.Duration) ([]rounds.Figure, error) {
+	started, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	type result struct {
+		moment
+		err error
+	}
+	warm := make(chan result, 1)
+	timer := time.AfterFunc(first, func() {
+		m, err := s.begin(ctx)
+		warm <- result{m, err}
+	})
 	defer timer.Stop()
-	if err := simulator.Run(ctx); err != nil {
+	if err := s.simulator.Run(ctx); err != nil {
 		return nil, err
 	}
-	ended, warmed := read(), <-warm
-	if err := errors.Join(started.err, warmed.err, ended.err); err != nil {
+	ended, err := s.end(ctx)
+	warmed := <-warm
+	if err := errors.Join(warmed.err, err); err != nil {
 		return nil, err
 	}
-	verdict := simulator.Verdict()
+	verdict := s.simulator.Verdict()
 	if !verdict.Clean() || verdict.Effects != verdict.Offered || verdict.Offered == 0 {
 		return nil, fmt.Errorf("of %d messages offered %d took effect: %s", verdict.Offered, verdict.Effects, strings.Join(verdict.Problems(), "; "))
 	}
-	each := func(from, to reading) float64 { return micros(to.cpu-from.cpu) / float64(to.effects-from.effects) }
-	return []rounds.Figure{
-		{Name: "CPU", Unit: "µs/turn", Value: each(warmed, ended)},
-		{Name: "CPU, first turn", Unit: "µs/turn", Value: each(started, warmed)},
-		{Name: "ack p50", Unit: "ms", Value: verdict.AckMS.P50},
-		{Name: "ack p99", Unit: "ms", Value: verdict.AckMS.P99},
-		{Name: "lag", Unit: "ms", Value: verdict.LagMaxMS},
-	}, nil
+	if ended.effects <= warmed.effects {
+		return nil, errors.New("all was over before the measurement began: the store's upkeep took too long")
+	}
+	return append(s.costs(started, warmed.moment, ended),
+		rounds.Figure{Name: "ack p50", Unit: "ms", Value: verdict.AckMS.P50},
+		rounds.Figure{Name: "ack p99", Unit: "ms", Value: verdict.AckMS.P99},
+		rounds.Figure{Name: "lag", Unit: "ms", Value: verdict.LagMaxMS},
+	), nil
+}
+
+// costs tells what a turn cost in the measured part, and in the first.
+func (s stage) costs(started, warmed, ended moment) []rounds.Figure {
+	figures := between(warmed, ended).figures("turn")
+	if s.l.base == nil {
+		figures = figures[:1]
+	}
+	return append(figures, rounds.Figure{Name: "CPU, first turn", Unit: "µs/turn", Value: micros(between(started, warmed).total())})
+}
+
+// between is what a turn cost between two moments.
+func between(from, to moment) (u usage) {
+	n := max(1, to.effects-from.effects)
+	u.own = (to.node - from.node) / time.Duration(n)
+	u.server, u.upkeep = spent(n, from.server, to.server)
+	return u
 }

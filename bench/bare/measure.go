@@ -24,6 +24,10 @@ type MeasureConfig struct {
 
 	Connections int // default that of LoadConfig
 
+	// Mark, if set, is called when the warm-up is over and when the measured load
+	// is: for whoever counts what other processes do for the child meanwhile.
+	Mark func(ctx context.Context) error
+
 	// Body returns the k-th body, from 0, warm-up included. It is called once for
 	// each, before the load begins. By default a few messages come again and again.
 	Body func(k uint64) []byte
@@ -34,6 +38,9 @@ func (c MeasureConfig) resolve() MeasureConfig {
 	c.Duration = cmp.Or(c.Duration, 5*time.Second)
 	c.Warmup = cmp.Or(c.Warmup, time.Second)
 	c.Bytes = cmp.Or(c.Bytes, 450)
+	if c.Mark == nil {
+		c.Mark = func(context.Context) error { return nil }
+	}
 	return c
 }
 
@@ -61,6 +68,9 @@ func Measure(ctx context.Context, child *exec.Cmd, cfg MeasureConfig) (unit Unit
 	if unit.Warmup, err = loadAll(ctx, load); err != nil {
 		return Unit{}, fmt.Errorf("warm up: %w", err)
 	}
+	if err := cfg.Mark(ctx); err != nil {
+		return Unit{}, err
+	}
 	before, err := process.CPU()
 	if err != nil {
 		return Unit{}, err
@@ -72,7 +82,7 @@ func Measure(ctx context.Context, child *exec.Cmd, cfg MeasureConfig) (unit Unit
 	}
 	after, err := process.CPU()
 	unit.PerRequest = (after - before) / time.Duration(unit.Load.Offered)
-	return unit, err
+	return unit, errors.Join(err, cfg.Mark(ctx))
 }
 
 // loadAll is a load of which everything must be accepted.

@@ -13,6 +13,7 @@ type Report struct {
 	Before  Conditions `json:"before"`
 	After   Conditions `json:"after"` // the load has changed meanwhile, if nothing else
 	Rounds  int        `json:"rounds"`
+	Notes   []string   `json:"notes,omitempty"` // further conditions, each a line
 	Results []Result   `json:"results"`
 }
 
@@ -40,6 +41,9 @@ func (r Report) Text(w io.Writer) error {
 	c := r.Before
 	fmt.Fprintf(&text, "revision %s, %s, %s, %d cores, %s\n", c.Revision, c.Go, c.System, c.Cores, c.CPU)
 	fmt.Fprintf(&text, "load %s before, %s after; stores in %s (%s)\n", c.Load, r.After.Load, c.Folder, c.Filesystem)
+	for _, note := range r.Notes {
+		text.WriteString(note + "\n")
+	}
 	fmt.Fprintf(&text, "%d rounds, the scenarios in turn; ratios by round\n\n", r.Rounds)
 	text.WriteString("scenario\tfigure\tmedian\tmin..max\tratio\tpromised\n")
 	for _, result := range r.Results {

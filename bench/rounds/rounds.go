@@ -116,7 +116,7 @@ func results(scenarios []Scenario, taken [][][]Figure) []Result {
 	for i, s := range scenarios {
 		for f, figure := range taken[i][0] {
 			r := Result{Scenario: s.Name, Figure: figure.Name, Unit: figure.Unit, Values: series(taken[i], f)}
-			r.Median, r.Min, r.Max = median(r.Values), slices.Min(r.Values), slices.Max(r.Values)
+			r.Median, r.Min, r.Max = Median(r.Values), slices.Min(r.Values), slices.Max(r.Values)
 			if f == 0 {
 				base := slices.IndexFunc(scenarios, func(b Scenario) bool { return b.Name == s.Base })
 				r.promise(s, base, taken)
@@ -136,7 +136,7 @@ func (r *Result) promise(s Scenario, base int, taken [][][]Figure) {
 		for round, of := range ratios {
 			ratios[round] = r.Values[round] / of
 		}
-		r.Base, r.Ratio = s.Base, median(ratios)
+		r.Base, r.Ratio = s.Base, Median(ratios)
 		held = r.Ratio
 	}
 	r.Broken = r.AtMost > 0 && !(held <= r.AtMost) // not a number breaks it too
@@ -150,7 +150,8 @@ func series(rounds [][]Figure, figure int) []float64 {
 	return values
 }
 
-func median(values []float64) float64 {
+// Median is the middle of values, or the mean of the two in the middle.
+func Median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	half := len(sorted) / 2
 	if len(sorted)%2 == 1 {
