@@ -20,8 +20,10 @@ COVERMIN ?= 85
 PLANTS ?=
 DEMO ?=
 BENCH ?=
+LARGE ?= 10000000
+SOAK ?= 1h
 
-.PHONY: help demo build deps check fmt fmt-check lint vet test sim planted fuzz cover bench microbench clean
+.PHONY: help demo build deps check fmt fmt-check lint vet test sim planted fuzz cover bench bench-large soak microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +75,14 @@ cover: ## measure the coverage of the root package and of meta; below COVERMIN=8
 bench: ## measure CPU per operation in units of a bare server (BENCH="-rounds 3 -json")
 	go build -o bin/bench ./bench
 	bin/bench $(BENCH)
+
+bench-large: ## hold the turn among 10 million stored conversations to that among 10 thousand (LARGE=1000000)
+	go build -o bin/bench ./bench
+	bin/bench -large $(LARGE) $(BENCH)
+
+soak: ## run a node on PostgreSQL for an hour and see that its tables stop growing (SOAK=5m)
+	go build -o bin/bench ./bench
+	bin/bench -soak $(SOAK) $(BENCH)
 
 microbench: ## run the Go benchmarks, in the form that benchstat reads
 	go test -run '^$$' -bench . -benchmem ./...

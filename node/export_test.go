@@ -39,3 +39,9 @@ func (u Upkeep) Once(ctx context.Context, k *Kept) (again time.Duration, trouble
 	}
 	return again, trouble
 }
+
+// LockFolder locks a data folder, and returns the id of its node.
+func LockFolder(dir, fresh string) (id string, unlock func() error, err error) {
+	f, err := lockFolder(dir, fresh)
+	return f.id, f.close, err
+}

@@ -1,8 +1,8 @@
 package node
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -32,20 +32,28 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 		}
 		clients[a.url] = c
 	}
-	holder, err := os.Hostname()
-	if err != nil {
-		holder = "node"
-	}
 	return egress.New(egress.Config{
 		Outbox: n.store, Receipts: n.store, Deliverer: n.host,
 		Provider: router{accounts: s.accounts, clients: clients},
 		Channels: func(context.Context) ([]parley.Channel, error) { return s.sending(), nil },
-		Holder:   fmt.Sprintf("%s-%d-%s", holder, os.Getpid(), parley.NewID(n.now(), n.random())),
+		Holder:   n.holder(),
 		Drain:    egressDrain,
 		Policy:   egress.Policy{DoubtfulWait: n.cfg.DoubtfulWait, LeaseTTL: lease},
 		Logger:   n.log.With(slog.String("part", "egress")), Registerer: registry,
 	})
 }
+
+// holder is by what name the node holds leases. The host's is part of it, for
+// people, and so that a machine copied with its folder is another node.
+func (n *Node) holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	return host + "-" + cmp.Or(n.lock.id, n.freshID())
+}
+
+func (n *Node) freshID() string { return parley.NewID(n.now(), n.random()).String() }
 
 // sendTimes are the lease and the time of one call, such that a first attempt
 // is over before a second of the same message begins.

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +78,7 @@ func (c Config) kind() string {
 // which has the patience to wait for it.
 func (n *Node) claimStore() (err error) {
 	if n.cfg.kind() == storePostgres {
-		if n.lock, err = lockFolder(n.cfg.Data); err != nil {
+		if n.lock, err = lockFolder(n.cfg.Data, n.freshID()); err != nil {
 			return err
 		}
 		return n.openSpool()
@@ -133,16 +135,24 @@ func (n *Node) patiently(ctx context.Context, step string, do func(context.Conte
 }
 
 // folder is a data folder that belongs to this process.
-type folder struct{ file *os.File }
+type folder struct {
+	file *os.File
+	id   string // of the node to which it has belonged from the first
+}
 
 const (
 	lockFile  = "NODE"
+	idMax     = 64 // bytes
 	ownerOnly = 0o700
 )
 
 // lockFolder makes the folder, if there is none, and locks it: what a node notes
 // there of itself is of one process at a time. The lock goes with the process.
-func lockFolder(dir string) (folder, error) {
+//
+// The lock's file holds an id of the node, by which a process that follows one
+// that was killed takes its leases without waiting for their end: having the lock,
+// it knows that the other is gone. A new folder gets the id fresh.
+func lockFolder(dir, fresh string) (folder, error) {
 	if err := os.MkdirAll(dir, ownerOnly); err != nil {
 		return folder{}, fmt.Errorf("data folder: %w", err)
 	}
@@ -154,7 +164,33 @@ func lockFolder(dir string) (folder, error) {
 		return folder{}, errors.Join(fmt.Errorf("data folder %s: %w: stop the process that uses it, or name another directory (%w)",
 			dir, parley.ErrLocked, err), f.Close())
 	}
-	return folder{file: f}, nil
+	id, err := idIn(f, fresh)
+	if err != nil {
+		return folder{}, errors.Join(fmt.Errorf("data folder %s: %w", dir, err), f.Close())
+	}
+	return folder{file: f, id: id}, nil
+}
+
+// idIn reads a node's id, and writes it if there is none, or half of one that a
+// crash has left: an id that is lost costs a wait, and nothing else.
+func idIn(f *os.File, fresh string) (string, error) {
+	buf := make([]byte, idMax)
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the node's id: %w", err)
+	}
+	if id, whole := strings.CutSuffix(string(buf[:n]), "\n"); whole {
+		return id, nil
+	}
+	if err := errors.Join(f.Truncate(0), writeAt(f, fresh+"\n"), f.Sync()); err != nil {
+		return "", fmt.Errorf("write the node's id: %w", err)
+	}
+	return fresh, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
 }
 
 func (f folder) close() error {
