@@ -351,6 +351,30 @@ func TestSenderClaimsApart(t *testing.T) {
 	}
 }
 
+func TestSenderSettlesApart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, egress.Policy{})
+	r.write(2, "a")
+	r.run()
+	r.now += egress.Gather / 2
+	r.answer(egress.Answer{Kind: egress.Accepted})
+	r.run()
+	if r.store.settles != 1 {
+		t.Fatal("the first isn't settled, though nothing is to come")
+	}
+	r.sleep(egress.Gather / 2)
+	r.run()
+	r.answer(egress.Answer{Kind: egress.Accepted})
+	if a := r.run(); r.store.settles != 1 || a.Until != r.now+egress.Gather/2 {
+		t.Fatalf("%d settles; rests for %v", r.store.settles, a.Until-r.now)
+	}
+	r.sleep(egress.Gather / 2)
+	r.run()
+	if r.store.settles != 2 {
+		t.Fatal("the second isn't settled")
+	}
+}
+
 func TestSenderAnswers(t *testing.T) {
 	t.Parallel()
 	t.Run("InAnyOrderAreSettledTogether", func(t *testing.T) {
@@ -369,29 +393,6 @@ func TestSenderAnswers(t *testing.T) {
 		r.run()
 		if r.store.settles != 1 || len(r.store.sent) != 3 {
 			t.Fatalf("%d settles, sent %v", r.store.settles, r.store.sent)
-		}
-	})
-	t.Run("OneByOneAreSettledApart", func(t *testing.T) {
-		t.Parallel()
-		r := newRig(t, egress.Policy{})
-		r.write(2, "a")
-		r.run()
-		r.now += egress.Gather / 2
-		r.answer(egress.Answer{Kind: egress.Accepted})
-		r.run()
-		if r.store.settles != 1 {
-			t.Fatal("the first isn't settled, though nothing is to come")
-		}
-		r.sleep(egress.Gather / 2)
-		r.run()
-		r.answer(egress.Answer{Kind: egress.Accepted})
-		if a := r.run(); r.store.settles != 1 || a.Until != r.now+egress.Gather/2 {
-			t.Fatalf("%d settles; rests for %v", r.store.settles, a.Until-r.now)
-		}
-		r.sleep(egress.Gather / 2)
-		r.run()
-		if r.store.settles != 2 {
-			t.Fatal("the second isn't settled")
 		}
 	})
 	t.Run("OfAnEarlierEpochAreIgnored", func(t *testing.T) {
