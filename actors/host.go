@@ -51,6 +51,11 @@ type Config struct {
 	TurnDeadline time.Duration // of one event's handling; default 5 s
 	StoreTimeout time.Duration // of one load or commit; default 5 s
 
+	// Loaders is how many loads are made at the same time; default 8. Where all
+	// share few connections it should be less than those, so that loads that wait
+	// for something don't keep everything else from the store.
+	Loaders int
+
 	// Gather is the least time between the beginnings of two commits, so that
 	// turns share one also on a store that is faster than they come. A turn that
 	// comes alone waits for nobody. Default 5 ms; negative: none.
@@ -78,6 +83,7 @@ func (cfg Config) withDefaults() Config {
 	}
 	cfg.TurnDeadline = cmp.Or(cfg.TurnDeadline, 5*time.Second)
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
+	cfg.Loaders = cmp.Or(cfg.Loaders, 8)
 	cfg.Gather = cmp.Or(cfg.Gather, 5*time.Millisecond)
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
 	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)
@@ -115,8 +121,7 @@ type Host struct {
 const (
 	requestQueue = 1024 // loads that wait for a loader; beyond, actors wait
 	workQueue    = 1024 // commits that wait for the committer; beyond, actors wait
-	loaders      = 8
-	commitGroup  = 256 // conversations in one transaction
+	commitGroup  = 256  // conversations in one transaction
 )
 
 // New checks the configuration and reads the notes of an earlier process.
@@ -231,7 +236,7 @@ func (h *Host) Run(ctx context.Context) error {
 	pooled, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var pool sync.WaitGroup
-	for range loaders {
+	for range h.cfg.Loaders {
 		pool.Go(func() { h.load(pooled) })
 	}
 	pool.Go(func() { h.commit(pooled) })

@@ -173,8 +173,8 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 		Store: n.store, Agenda: n.store, Bot: s.bot, Notes: filepath.Join(n.cfg.Data, "running"),
 		// The egress is made after the host, and runs only once both are there.
 		Committed:    func(ch parley.Channel) { n.egress.Wake(ch) },
-		DrainTimeout: actorsDrain,
-		Logger:       n.log.With(slog.String("part", "actors")), Registerer: registry,
+		DrainTimeout: actorsDrain, Loaders: n.loaders(),
+		Logger: n.log.With(slog.String("part", "actors")), Registerer: registry,
 	})
 	if err != nil {
 		return err

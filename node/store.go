@@ -109,6 +109,16 @@ func (n *Node) openDatabase(ctx context.Context) error {
 	return err
 }
 
+// loaders leaves half of the database's connections to commits and sends: loads
+// that wait for a lock must not keep these from noting what was done. The
+// embedded store has no connections.
+func (n *Node) loaders() int {
+	if n.cfg.kind() != storePostgres {
+		return 0 // the default
+	}
+	return max(1, cmp.Or(n.cfg.Database.Connections, postgres.DefaultConns)/2)
+}
+
 // patiently does what needs the database, again and again while that isn't
 // available: whoever starts everything at once shouldn't have to mind the order.
 // What waiting doesn't help is returned, as is the end of ctx.

@@ -50,7 +50,7 @@ type Config struct {
 	// mode it needs default_query_exec_mode=cache_describe, as prepared statements
 	// belong to one connection of the server.
 	URL string
-	// Conns is the number of connections for turns and sends. Default 8. Two more
+	// Conns is the number of connections for turns and sends; DefaultConns. Two more
 	// are kept for the entrance, so that no work behind it can use them up.
 	Conns int
 	// ConnectTimeout bounds how long one attempt to connect takes. Default 2 s.
@@ -62,8 +62,10 @@ type Config struct {
 	Registerer prometheus.Registerer // default: metrics are kept, not registered
 }
 
+// DefaultConns is [Config].Conns unless configured otherwise.
+const DefaultConns = 8
+
 const (
-	defaultConns          = 8
 	entranceConns         = 2
 	defaultConnectTimeout = 2 * time.Second
 )
@@ -104,7 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 // prepare makes a store of a database, whatever is in it. Nothing of it is
 // registered yet.
 func prepare(ctx context.Context, cfg Config) (*Store, error) {
-	cfg.Conns = cmp.Or(cfg.Conns, defaultConns)
+	cfg.Conns = cmp.Or(cfg.Conns, DefaultConns)
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	s := &Store{cfg: cfg}
