@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -53,8 +54,12 @@ func (s *Store) Overdue(ctx context.Context, owned func(uint16) bool, age time.D
 			return err
 		}
 		c, err := parseKey(key)
+		if err != nil {
+			s.cfg.Logger.ErrorContext(ctx, "a pending row's conversation is left out", slog.Any("error", err))
+			return nil // it must not hide the others
+		}
 		found = append(found, c)
-		return err
+		return nil
 	}
 	b := s.begin()
 	b.rows(func(r pgx.Rows) error { return read(r, &looked) }, overdueSQL, s.now(), age.Milliseconds(), shards, limit, window)

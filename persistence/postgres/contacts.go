@@ -19,7 +19,8 @@ var (
 )
 
 // resolveRounds bounds how often the keys of contacts are looked at again
-// because another node made them known, or merged them, at the same time.
+// because another node made them known, or merged them, at the same time. Beside
+// those there is a round for each merge that is made.
 const resolveRounds = 8
 
 // resolve says which conversations the events' contact keys mean. Only WhatsApp
@@ -34,13 +35,10 @@ func (s *Store) resolve(ctx context.Context, events []parley.Event) ([]parley.Co
 	var several []int // events whose contacts may have several keys
 	for i := range events {
 		e := &events[i]
-		if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts {
-			return nil, errContacts
+		if err := checkNames(e); err != nil {
+			return nil, err
 		}
 		found[i] = parley.Conversation{Channel: e.Channel, Contact: e.Contacts[0]}
-		if len(conversationKey(found[i])) > keyBytesMax {
-			return nil, errTooLong
-		}
 		if e.Channel.Kind == parley.WhatsApp && manyNamed(e.Contacts[0]) {
 			several = append(several, i)
 		}
@@ -48,13 +46,33 @@ func (s *Store) resolve(ctx context.Context, events []parley.Event) ([]parley.Co
 	if len(several) == 0 {
 		return found, nil
 	}
-	for range resolveRounds {
+	for range resolveRounds + len(several)*parley.MaxContacts {
 		done, err := s.resolveSeveral(ctx, events, several, found)
 		if err != nil || done {
 			return found, err
 		}
 	}
 	return nil, errUnsettled
+}
+
+// checkNames refuses names that can't be kept, or not read back. Of an empty one,
+// everybody who has it would be one person.
+func checkNames(e *parley.Event) error {
+	if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts {
+		return errContacts
+	}
+	if e.Channel.Validate() != nil {
+		return errName
+	}
+	for _, c := range e.Contacts {
+		switch _, id := c.Split(); {
+		case id == "":
+			return errName
+		case len(keyOf(e, c)) > keyBytesMax:
+			return errTooLong
+		}
+	}
+	return nil
 }
 
 // manyNamed reports whether the contact may be known by other keys too.
@@ -130,7 +148,19 @@ func meaning(e *parley.Event, known map[string]string) (canonical string, others
 	return canonical, others
 }
 
-const lookUpSQL = `select alias, canonical from parley.contact where alias = any($1::bytea[])`
+// lookUpSQL follows what keys mean to its end. A key may be made known as meaning
+// a conversation that another node merges, or makes known as another's, at the
+// same time, or has long done so; what that one means is then meant. There is no
+// way round in it: a key is made known only as meaning one that already is.
+const lookUpSQL = `
+with recursive known as (
+    select c.alias, c.canonical, 0 as steps from parley.contact c where c.alias = any($1::bytea[])
+    union all
+    select k.alias, c.canonical, k.steps + 1
+    from known k join parley.contact c on c.alias = k.canonical
+    where k.canonical <> k.alias and c.canonical <> k.canonical and k.steps < 16
+)
+select distinct on (k.alias) k.alias, k.canonical from known k order by k.alias, k.steps desc`
 
 // lookUp returns what is known of keys: what the node remembers, the rest from
 // the database.

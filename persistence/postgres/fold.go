@@ -175,9 +175,13 @@ func (f *folding) fold(r *parley.Receipt) error {
 	return nil
 }
 
-// conversation is the one that a receipt's recipient means.
+// conversation is the one that a receipt's recipient means. A name that is too long
+// to be one's is nobody's: no message has been sent there.
 func (f *folding) conversation(r *parley.Receipt) (parley.Conversation, error) {
 	c := parley.Conversation{Channel: r.Channel, Contact: r.Contact}
+	if len(conversationKey(c)) > keyBytesMax {
+		return parley.Conversation{Channel: r.Channel}, nil
+	}
 	canonical, ok := f.canonical[c.String()]
 	if !ok {
 		return c, nil

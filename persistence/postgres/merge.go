@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -63,7 +64,11 @@ func (s *Store) merge(ctx context.Context, ch parley.Channel, a, b string) (chan
 	return true, nil
 }
 
+// lockContacts also makes both known. They are, but for those that a fail-over has
+// lost while a node remembers them.
 func (m *merging) lockContacts(b *batch) error {
+	slices.SortFunc(m.keys, bytes.Compare)
+	b.exec(makeKnownSQL, m.keys, m.keys)
 	b.row([]any{&m.now}, readClockSQL, m.store.now())
 	b.rows(func(r pgx.Rows) error {
 		var alias, canonical []byte
