@@ -20,13 +20,14 @@ COVERMIN ?= 85
 PLANTS ?=
 DEMO ?=
 BENCH ?=
+CHAOS ?=
 LARGE ?= 10000000
 SOAK ?= 1h
 
-.PHONY: help demo build deps check fmt fmt-check lint vet test sim planted fuzz cover bench bench-large soak microbench clean
+.PHONY: help demo build deps check fmt fmt-check lint vet test chaos-short chaos-postgres sim planted fuzz cover bench bench-large soak microbench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## play Meta and its users against a node on this machine, and judge it (DEMO="--rate 2000 --kill 3")
 	go run ./cmd/parley demo $(DEMO)
@@ -37,7 +38,7 @@ build: ## build bin/parley, a static binary
 deps: ## see that there is a PostgreSQL for the tests: install it on Debian and Ubuntu, elsewhere say how
 	@tools/postgres.sh
 
-check: deps fmt-check lint vet test ## all that a change must pass: format, lint, vet, layout, tests with -race
+check: deps fmt-check lint vet test chaos-short ## all that a change must pass: format, lint, vet, layout, tests with -race
 
 fmt: ## format the code
 	$(GOLANGCI) fmt
@@ -53,6 +54,12 @@ vet: ## run go vet
 
 test: deps ## run the tests with -race
 	go test -race -timeout $(TESTTIMEOUT) ./...
+
+chaos-short: deps ## inflict each fault of PostgreSQL for a moment, under load, with -race (CHAOS=DiskFull for one)
+	go test -race -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaos$$/$(CHAOS)' ./cmd/parley -chaos=short
+
+chaos-postgres: deps ## inflict each fault of PostgreSQL for long, and print a table: some 15 minutes (CHAOS=DiskFull for one)
+	go test -count=1 -timeout 60m -v -run '^TestChaos$$/$(CHAOS)' ./cmd/parley -chaos=long
 
 sim: ## run the simulation from many seeds (SEEDS=500)
 	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestSeeds$$' ./sim -seeds=$(SEEDS)

@@ -91,7 +91,7 @@ var libraries = map[string]library{
 	"github.com/hashicorp/memberlist":    {homes: []string{"cluster"}},
 	"github.com/cespare/xxhash/v2":       {homes: []string{"cluster"}},
 	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}},
-	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres", "bench"}, testHomes: []string{"persistence/pgserver", "persistence/pgserver/*"}},
+	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres", "bench"}, testHomes: []string{"persistence/pgserver", "persistence/pgserver/*", "cmd/parley"}},
 	"github.com/pressly/goose/v3":        {homes: []string{"persistence/postgres"}},
 	"github.com/klauspost/compress":      {homes: []string{"persistence/postgres"}}, // s2, for states; pebble links it anyway
 	"golang.org/x/time":                  {homes: []string{"egress"}},

@@ -1,6 +1,6 @@
 // Package faultproxy stands between a PostgreSQL server and its clients and
 // breaks what is between them: it refuses connections, swallows what is sent,
-// cuts, or loses the answer to a commit. It is for tests.
+// cuts, is slow, or loses the answer to a commit. It is for tests.
 //
 // It listens on a port of the loopback and forwards to a socket or an address.
 // It reads the messages of the protocol, so there is no encryption through it: a
@@ -48,6 +48,7 @@ type Proxy struct {
 	lose   func([]Message) bool
 	left   int // answers still to be lost
 	lost   int
+	slow   time.Duration // before each round trip
 }
 
 // New starts a proxy in front of a server: a path is that of a socket, anything
@@ -95,6 +96,34 @@ func (p *Proxy) Refuse() { p.set(refusing) }
 // Hang accepts connections and forwards nothing any more, on no connection and
 // in no direction, and tells nobody.
 func (p *Proxy) Hang() { p.set(hanging) }
+
+// Slow makes each round trip take d longer, from the next one on; 0 makes an end
+// of it. It is a slow database, not one that is far away: what a client sends at
+// once is delayed once.
+func (p *Proxy) Slow(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slow = d
+}
+
+// drag waits for as long as a round trip is delayed; it is false if the connection
+// was cut.
+func (p *Proxy) drag(l *link) bool {
+	p.mu.Lock()
+	d := p.slow
+	p.mu.Unlock()
+	if d <= 0 {
+		return true
+	}
+	over := time.NewTimer(d) //nolint:forbidigo // it is what this is for
+	defer over.Stop()
+	select {
+	case <-l.done:
+		return false
+	case <-over.C:
+		return true
+	}
+}
 
 func (p *Proxy) set(m mode) {
 	p.mu.Lock()

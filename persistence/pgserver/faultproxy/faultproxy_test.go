@@ -286,3 +286,40 @@ func TestServerIsAway(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Each round trip takes longer, one that hasn't begun is waited for, and a cut
+// ends the wait.
+func TestSlow(t *testing.T) {
+	t.Parallel()
+	const delay = 300 * time.Millisecond
+	proxy, _, through := setup(t)
+	conn := connected(t, through)
+	if err := insert(t, conn); err != nil { // prepares
+		t.Fatal(err)
+	}
+	proxy.Slow(delay)
+	began := time.Now()
+	if err := insert(t, conn); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < delay {
+		t.Errorf("a round trip took %s", took)
+	}
+	proxy.Slow(time.Hour)
+	failed := make(chan error, 1)
+	go func() { failed <- insert(t, conn) }()
+	select {
+	case err := <-failed:
+		t.Fatalf("it didn't wait: %v", err)
+	case <-time.After(quietFor):
+	}
+	proxy.Cut()
+	if err := <-failed; err == nil {
+		t.Error("it came through although the connection was cut")
+	}
+	proxy.Slow(0)
+	conn = connected(t, through)
+	if n := rows(t, conn); n != 2 {
+		t.Errorf("%d rows, want 2: what was cut while it waited had not been sent", n)
+	}
+}

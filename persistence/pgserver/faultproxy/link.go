@@ -79,6 +79,9 @@ func (p *Proxy) requests(l *link) {
 		}
 		lose := false
 		if m.ends() {
+			if !p.drag(l) {
+				return
+			}
 			lose = p.loses(sent)
 			sent = sent[:0]
 			l.asked.Add(1)

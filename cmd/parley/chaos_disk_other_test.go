@@ -1,0 +1,5 @@
+//go:build !linux
+
+package main_test
+
+func diskFaults() []fault { return nil }

@@ -1,0 +1,161 @@
+package main_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/parleychat/parley/meta/metatest"
+)
+
+// The faults that a node on PostgreSQL survives, each inflicted on a real server,
+// by real signals, under load, and judged from outside. After each the verdict is
+// clean, and events take effect again within healsWithin of its end, without a
+// hand. What a fault is for, and how it is inflicted, stands above its function.
+
+var chaos = flag.String("chaos", "", "inflict the faults: short, for a moment each; long, for as long as it takes to be sure, one after the other")
+
+// long says that there is time.
+func long() bool { return *chaos == "long" }
+
+// healsWithin is what is promised: from the end of a fault to the first effect
+// of an event that came after it.
+const healsWithin = 5 * time.Second
+
+// fault is one kind of trouble.
+type fault struct {
+	name    string
+	inflict func(*scene)
+	// proxied puts a proxy between the node and its database.
+	proxied bool
+	// behind is how long after the fault all that was acknowledged by its end may
+	// be without effect, beside what the backlog takes: healsWithin if 0.
+	behind time.Duration
+	// refuses says that the node can't be expected to acknowledge all the while.
+	refuses bool
+	// grace is how long what is owed is waited for, if some of it may never come.
+	grace time.Duration
+	// standby gives the server an asynchronous standby, which the node knows, too.
+	standby bool
+	// settings are those of the server.
+	settings map[string]string
+	// dir, if set, makes the folder for its data.
+	dir func(*testing.T) string
+}
+
+func faults() []fault {
+	return append([]fault{
+		{name: "PostmasterKilled", inflict: postmasterKilled},
+		{name: "BackendKilled", inflict: backendKilled},
+		{name: "SessionsTerminated", inflict: sessionsTerminated},
+		{name: "ServerAway", inflict: serverAway},
+		{name: "NodeKilledInAnOutage", inflict: nodeKilledInAnOutage, refuses: true},
+		{name: "NoConnectionsLeft", inflict: noConnectionsLeft, settings: map[string]string{"max_connections": "20"}},
+		{name: "RowsLocked", inflict: rowsLocked},
+		{name: "TablesLocked", inflict: tablesLocked},
+		{name: "NodeFrozen", inflict: nodeFrozen, refuses: true},
+		{name: "NodeReplaced", inflict: nodeReplaced, refuses: true},
+		{name: "AnswersLost", inflict: answersLost, proxied: true},
+		{name: "Hanging", inflict: hanging, proxied: true},
+		{name: "Slow", inflict: slow, proxied: true},
+		{name: "FailOver", inflict: failOver, standby: true, grace: 8 * time.Second},
+	}, diskFaults()...)
+}
+
+// TestChaos inflicts every fault. It wants the machine for itself, as it promises
+// times: so it runs only when it is asked for.
+func TestChaos(t *testing.T) {
+	t.Parallel()
+	if *chaos != "short" && *chaos != "long" {
+		t.Skip("make chaos-short, which make check does, and make chaos-postgres inflict the faults")
+	}
+	b := &board{}
+	t.Cleanup(func() { t.Logf("\n%s", b) })
+	// More at a time would judge the machine, not the node.
+	slots := make(chan struct{}, 2)
+	if long() {
+		slots = make(chan struct{}, 1)
+	}
+	for _, f := range faults() {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			b.add(newScene(t, f).play())
+		})
+	}
+}
+
+// form is how much of everything there is.
+type form struct {
+	rate   float64       // messages per second
+	before time.Duration // of load, until the fault
+	after  time.Duration // of load, at least, when all is well again
+	// backlog is what a backlog may take to be caught up with, for each second
+	// that the fault has lasted.
+	backlog float64
+}
+
+func theForm() form {
+	if long() {
+		return form{rate: 400, before: 5 * time.Second, after: 5 * time.Second, backlog: 0.5}
+	}
+	return form{rate: 100, before: 2 * time.Second, after: time.Second, backlog: 0.5}
+}
+
+// span is a time in which a fault lasts.
+type span struct{ from, until time.Time }
+
+// result is what came of one fault.
+type result struct {
+	name     string
+	lasted   time.Duration
+	recovery metatest.Recovery // the worst of each, if the fault came several times
+	retried  int               // posts that were not answered with 200
+	doubtful int               // sends by the node's own count
+	late     int
+	verdict  metatest.Verdict
+}
+
+// board is the table of the results.
+type board struct {
+	mu   sync.Mutex
+	rows []result
+}
+
+func (b *board) add(r result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rows = append(b.rows, r)
+}
+
+// String is the table.
+func (b *board) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
+	line := func(cells ...any) { _, _ = fmt.Fprintf(w, strings.Repeat("%v\t", len(cells))+"\n", cells...) }
+	line("fault", "lasted s", "acked", "refused", "ack p99 ms", "first ms", "caught up ms", "slowest ms", "doubtful", "repeated", "late", "lost by store", "verdict")
+	for _, r := range b.rows {
+		verdict := "clean"
+		if !r.verdict.Clean() {
+			verdict = "BROKEN"
+		}
+		line(r.name, fmt.Sprintf("%.1f", r.lasted.Seconds()), r.recovery.Acked, r.retried, fmt.Sprintf("%.0f", r.recovery.AckMS.P99),
+			r.recovery.First.Milliseconds(), r.recovery.CaughtUp.Milliseconds(), r.recovery.Slowest.Milliseconds(),
+			r.doubtful, r.verdict.SendsRepeated, r.late, r.verdict.LostByStore, verdict)
+	}
+	_ = w.Flush() // a builder takes everything
+	return text.String()
+}
+
+// chance draws a time about d.
+func chance(d time.Duration) time.Duration {
+	return d/2 + rand.N(d)
+}
