@@ -38,7 +38,7 @@ const (
 func Open(cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	s := &Store{
-		cfg: cfg, channels: map[parley.Channel]*channel{}, nextDue: never, next: 1, limit: 1,
+		cfg: cfg, opened: cfg.Now(), channels: map[parley.Channel]*channel{}, nextDue: never, next: 1, limit: 1,
 		versions: newCache[parley.Conversation, parley.Version](versionCacheSize),
 		aliases:  newCache[parley.Conversation, parley.Contact](aliasCacheSize),
 		room:     room{free: cfg.Free, reserve: cfg.ReserveBytes},
@@ -257,7 +257,7 @@ func (s *Store) seeMeta(key *reader, value []byte) error {
 		s.next = s.limit
 	case metaClock:
 		s.notedMS = int64(v.uint64())
-		s.lastMS = max(s.lastMS, s.notedMS)
+		s.clock.seen(s.notedMS)
 	default:
 		return fmt.Errorf("name %q: %w", name, parley.ErrFormat)
 	}
@@ -271,7 +271,7 @@ func (s *Store) seePending(key *reader, value []byte) error {
 		return err
 	}
 	row.seq = parley.Seq(key.uint64())
-	s.lastMS = max(s.lastMS, row.received)
+	s.clock.seen(row.received)
 	t := txn{Store: s}
 	at, err := t.final(c)
 	if err != nil {
@@ -318,7 +318,7 @@ func (s *Store) seeMark(key *reader, value []byte) error {
 	if err != nil {
 		return err
 	}
-	s.lastMS = max(s.lastMS, m.at)
+	s.clock.seen(m.at)
 	ch := s.channel(c.Channel)
 	l := ch.lines[c.Contact]
 	if l == nil || l.queue[0].id != m.id {

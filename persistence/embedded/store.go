@@ -136,7 +136,8 @@ type Store struct {
 	broken  error      // doomed or closed; answers every call
 	tx      txn        // the scratch of the write under way
 	room    room
-	lastMS  int64  // latest time handed out
+	clock   clock
+	opened  time.Time
 	notedMS int64  // latest time noted on disk
 	next    uint64 // number to be handed out next
 	limit   uint64 // numbers below are reserved on disk
@@ -250,8 +251,8 @@ func (s *Store) doom(err error) error {
 	return *s.doomed.Load()
 }
 
-// now is the store's clock in ms, which never goes back.
+// now is the store's time in ms.
 func (s *Store) now() int64 {
-	s.lastMS = max(s.lastMS, s.cfg.Now().UnixMilli())
-	return s.lastMS
+	t := s.cfg.Now()
+	return s.clock.read(t.UnixMilli(), t.Sub(s.opened))
 }
