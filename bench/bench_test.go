@@ -233,20 +233,19 @@ func TestRefuses(t *testing.T) {
 		change func(*main.Settings)
 		good   bool
 	}{
-		"nothing":                     {func(*main.Settings) {}, true},
-		"no rate":                     {func(s *main.Settings) { s.Rate = 0 }, false},
-		"no users":                    {func(s *main.Settings) { s.Users = 0 }, false},
-		"no conversations":            {func(s *main.Settings) { s.Conversations = 0 }, false},
-		"a broken batch":              {func(s *main.Settings) { s.Conversations = 999 }, false},
-		"one store":                   {func(s *main.Settings) { s.Store = "postgres" }, true},
-		"a store that there isn't":    {func(s *main.Settings) { s.Store = "oracle" }, false},
-		"large":                       {func(s *main.Settings) { s.Large = 600 }, true},
-		"large that can't be divided": {func(s *main.Settings) { s.Large = 601 }, false},
-		"large that is small":         {func(s *main.Settings) { s.Large = 30 }, false},
-		"large, over in the warm-up":  {func(s *main.Settings) { s.Large, s.Rate = 600, 600 }, false},
-		"a soak":                      {func(s *main.Settings) { s.Soak = 90 * time.Second }, true},
-		"a soak of less than thirds":  {func(s *main.Settings) { s.Soak = 80 * time.Second }, false},
-		"a soak and a large one":      {func(s *main.Settings) { s.Soak, s.Large = time.Hour, 600 }, false},
+		"nothing":                    {func(*main.Settings) {}, true},
+		"no rate":                    {func(s *main.Settings) { s.Rate = 0 }, false},
+		"no users":                   {func(s *main.Settings) { s.Users = 0 }, false},
+		"no conversations":           {func(s *main.Settings) { s.Conversations = 0 }, false},
+		"a broken batch":             {func(s *main.Settings) { s.Conversations = 999 }, false},
+		"one store":                  {func(s *main.Settings) { s.Store = "postgres" }, true},
+		"a store that there isn't":   {func(s *main.Settings) { s.Store = "oracle" }, false},
+		"large":                      {func(s *main.Settings) { s.Large = 600 }, true},
+		"large that is small":        {func(s *main.Settings) { s.Large = 30 }, false},
+		"large, over in the warm-up": {func(s *main.Settings) { s.Large, s.Rate = 600, 600 }, false},
+		"a soak":                     {func(s *main.Settings) { s.Soak = 90 * time.Second }, true},
+		"a soak of less than thirds": {func(s *main.Settings) { s.Soak = 80 * time.Second }, false},
+		"a soak and a large one":     {func(s *main.Settings) { s.Soak, s.Large = time.Hour, 600 }, false},
 	} {
 		s := good
 		c.change(&s)

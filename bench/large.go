@@ -42,6 +42,7 @@ type large struct {
 
 // compare measures; what it notes are the sizes of the stores.
 func compare(ctx context.Context, c config) (results []rounds.Result, notes []string, err error) {
+	c.large = roundUp(c.large, c.rounds*c.users)
 	l := &large{config: c}
 	if l.many, err = c.server.fresh(ctx); err != nil {
 		return nil, nil, err
@@ -64,12 +65,15 @@ func compare(ctx context.Context, c config) (results []rounds.Result, notes []st
 	return results, []string{note}, err
 }
 
+// roundUp is the next multiple of a number.
+func roundUp(n, of int) int { return (n + of - 1) / of * of }
+
 // checkLarge: each round has users of its own, each of whom writes once.
 func (c config) checkLarge() error {
 	l := large{config: c}
 	switch of := c.rounds * c.users; {
-	case c.large < of || c.large%of != 0:
-		return fmt.Errorf("%d conversations: want a multiple of %d, so that each of %d rounds has its own", c.large, of, c.rounds)
+	case c.large < of:
+		return fmt.Errorf("%d conversations: want %d at least, so that each of %d rounds has its own", c.large, of, c.rounds)
 	case c.warmup >= l.simulation().Duration:
 		return fmt.Errorf("warm-up of %s: want less than the %s in which each user writes once", c.warmup, l.simulation().Duration)
 	}
