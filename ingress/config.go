@@ -80,7 +80,7 @@ type Limits struct {
 	MaxGroupBytes  int
 	// Gather is the least time between the beginnings of two appends, so that on
 	// a store that is faster than the webhooks come they still share one. A
-	// webhook that comes alone waits for nobody. Default 3 ms; negative: none.
+	// webhook that comes alone waits for nobody. Default 5 ms; negative: none.
 	Gather time.Duration
 	// ReadTimeout is the time for a whole request to arrive, from its first
 	// byte, or from the connection's start. Default 10 s.
@@ -115,7 +115,7 @@ const (
 	defaultMaxQueue       = 4096
 	defaultMaxGroupEvents = 4096
 	defaultMaxGroupBytes  = 8 << 20
-	defaultGather         = 3 * time.Millisecond
+	defaultGather         = 5 * time.Millisecond
 	defaultReadTimeout    = 10 * time.Second
 	defaultIdleTimeout    = 2 * time.Minute
 	defaultWriteTimeout   = 5 * time.Second
