@@ -10,7 +10,7 @@ import (
 	"github.com/parleychat/parley"
 )
 
-var errContacts = errors.New("event has no contact, or too many")
+var errContacts = errors.New("event has no contact, an empty one, or too many")
 
 // Append makes arrivals durable: see ingress.Inbox.
 func (s *Store) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/parleychat/parley"
@@ -30,7 +31,7 @@ const aliasFormat = 2
 // If they mean several conversations, the answer is errApart; but if those that
 // may be merged have been (united), the strongest key decides.
 func (t *txn) resolve(e *parley.Event, united bool) (parley.Conversation, error) {
-	if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts {
+	if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts || slices.Contains(e.Contacts, "") {
 		return parley.Conversation{}, errContacts
 	}
 	c := parley.Conversation{Channel: e.Channel, Contact: e.Contacts[0]}

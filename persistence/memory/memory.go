@@ -208,8 +208,8 @@ func (s *Store) arrive(a parley.Arrivals) ([]parley.Pending, error) {
 func (s *Store) prepare(events []parley.Event) ([]parley.Pending, error) {
 	rows := make([]parley.Pending, len(events))
 	for i, e := range events {
-		if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts {
-			return nil, errors.New("event has no contact, or too many")
+		if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts || slices.Contains(e.Contacts, "") {
+			return nil, errors.New("event has no contact, an empty one, or too many")
 		}
 		data, err := parley.EncodeInput(e.Input)
 		if err != nil {

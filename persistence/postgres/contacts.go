@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	errContacts  = errors.New("event has no contact, or too many")
+	errContacts  = errors.New("event has no contact, an empty one, or too many")
 	errUnsettled = errors.New("the contact's keys keep changing their meaning")
 )
 
@@ -55,20 +55,16 @@ func (s *Store) resolve(ctx context.Context, events []parley.Event) ([]parley.Co
 	return nil, errUnsettled
 }
 
-// checkNames refuses names that can't be kept, or not read back. Of an empty one,
-// everybody who has it would be one person.
+// checkNames refuses names that can't be kept, or not read back.
 func checkNames(e *parley.Event) error {
-	if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts {
+	if len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts || slices.Contains(e.Contacts, "") {
 		return errContacts
 	}
 	if e.Channel.Validate() != nil {
 		return errName
 	}
 	for _, c := range e.Contacts {
-		switch _, id := c.Split(); {
-		case id == "":
-			return errName
-		case len(keyOf(e, c)) > keyBytesMax:
+		if len(keyOf(e, c)) > keyBytesMax {
 			return errTooLong
 		}
 	}

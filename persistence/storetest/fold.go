@@ -25,6 +25,7 @@ func runFold(t *testing.T, open Open) {
 		"ReceiptProvesADoubtfulSend":        foldReceiptProvesADoubtfulSend,
 		"UnknownMessageIsKept":              foldUnknownMessageIsKept,
 		"Watermarks":                        foldWatermarks,
+		"AnyName":                           foldAnyName,
 	})
 }
 
@@ -39,6 +40,26 @@ func foldRemovesWhatItFolds(t *testing.T, d *desk) {
 	}
 	d.same("receipts", d.backlog().Receipts, 0)
 	d.status("mid6", parley.StatusRead)
+}
+
+// foldAnyName: whatever a receipt says of whom it is about, it doesn't hold up the
+// others of its channel.
+func foldAnyName(_ *testing.T, d *desk) {
+	long := make([]byte, 20_000)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range long { // it can't be compressed
+		long[i] = byte(rng.Uint32())
+	}
+	l := d.lease("s", parley.Lease{})
+	for _, name := range []string{"", parley.UserKey, "\x00", "a/b", parley.UserKey + string(long)} {
+		r := parley.Receipt{ProviderID: "mid" + name, Contact: parley.Contact(name), Status: parley.StatusRead, Watermark: d.clock.Now()}
+		failed := r
+		failed.Status = parley.StatusFailed
+		d.receive(r, failed)
+	}
+	d.receive(parley.Receipt{Status: parley.StatusRead, ProviderID: "another"})
+	d.fold(l, 100, 11)
+	d.status("another", parley.StatusRead)
 }
 
 func foldOfItsChannel(t *testing.T, d *desk) {

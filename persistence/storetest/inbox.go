@@ -78,11 +78,13 @@ func appendAnyBytesSurvive(t *testing.T, d *desk) {
 }
 
 func appendAnEventWithoutContactIsRefusedWhole(t *testing.T, d *desk) {
-	bad := d.event(conv("a"), "x")
-	bad.Contacts = nil
-	_, err := d.Append(t.Context(), parley.Arrivals{Events: []parley.Event{d.event(conv("a"), "y"), bad}})
-	if err == nil {
-		t.Fatal("no error")
+	for _, nobody := range [][]parley.Contact{nil, {""}, {"user:1", ""}} { // of an empty one, all who have it would be one person
+		bad := d.event(conv("a"), "x")
+		bad.Contacts = nobody
+		_, err := d.Append(t.Context(), parley.Arrivals{Events: []parley.Event{d.event(conv("a"), "y"), bad}})
+		if err == nil {
+			t.Fatalf("no error for contacts %q", nobody)
+		}
 	}
 	d.same("rows", d.load(conv("a")).Pending, []parley.Pending(nil))
 	d.same("backlog", d.backlog(), parley.Backlog{})

@@ -39,6 +39,7 @@ func runMerge(t *testing.T, open Open) {
 		"TwiceIsOnce":                       mergeTwiceIsOnce,
 		"ChainOfMerges":                     mergeChain,
 		"SeveralAtOnce":                     mergeSeveralAtOnce,
+		"OfManyInOneGroup":                  mergeOfManyInOneGroup,
 		"BeyondTheLimitTheyStayApart":       mergeBeyondTheLimit,
 		"BrandsAndChannelsApart":            mergeBrandsAndChannelsApart,
 		"SurvivesReopen":                    mergeSurvivesReopen,
@@ -459,6 +460,23 @@ func mergeSeveralAtOnce(_ *testing.T, d *desk) {
 	slices.Sort(absorbed)
 	d.same("absorbed", absorbed, []parley.Contact{"bsuid:2", "phone:1", "phone:3"})
 	d.same("rows", len(d.load(person("bsuid:0")).Pending), 9)
+}
+
+// mergeOfManyInOneGroup: as may happen when a spool is drained.
+func mergeOfManyInOneGroup(_ *testing.T, d *desk) {
+	const people = 20
+	var apart, joined []parley.Event
+	for i := range people {
+		b, p := parley.Contact(fmt.Sprint("bsuid:", i)), parley.Contact(fmt.Sprint("phone:", i))
+		apart = append(apart, d.event(person(b), "x"), d.event(person(p), "x"))
+		joined = append(joined, d.event(person(b), "x"))
+		joined[i].Contacts = []parley.Contact{b, p}
+	}
+	d.append(apart...)
+	d.append(joined...)
+	for i := range people {
+		d.same("rows", len(d.load(person(parley.Contact(fmt.Sprint("bsuid:", i)))).Pending), 3)
+	}
 }
 
 func mergeBeyondTheLimit(_ *testing.T, d *desk) {
