@@ -11,13 +11,18 @@ import (
 )
 
 // overdueSQL looks at the oldest rows only: there may be millions behind them. It
-// tells how many it looked at.
+// tells how many it looked at. A row from the future is one from before the clock
+// was set back, however long it has been waiting.
 const overdueSQL = `
 with now as materialized (select ` + clock + ` as ms
 ), old as materialized (
-    select b.conv, b.seq from parley.inbox b
+    (select b.conv, b.seq from parley.inbox b
     where b.received < (select ms from now) - $2::bigint and ($3::smallint[] is null or b.shard = any($3::smallint[]))
-    order by b.received, b.seq limit $5
+    order by b.received, b.seq limit $5)
+    union all
+    (select b.conv, b.seq from parley.inbox b
+    where b.received > (select ms from now) + $2::bigint and ($3::smallint[] is null or b.shard = any($3::smallint[]))
+    order by b.received, b.seq limit $5)
 )
 select o.conv, (select count(*) from old) from old o group by o.conv order by min(o.seq) limit $4`
 
@@ -33,7 +38,7 @@ with recursive heads as (
     ) n
 )
 select h.conv from heads h
-where h.received < ` + clock + ` - $2::bigint and ($3::smallint[] is null or h.shard = any($3::smallint[]))
+where abs(` + clock + ` - h.received) > $2::bigint and ($3::smallint[] is null or h.shard = any($3::smallint[]))
 order by h.seq limit $4`
 
 // overdueWindow is how many rows are looked at for each conversation wanted. If

@@ -26,3 +26,6 @@ func Settings() [][2]string { return settings() }
 
 // Prelude is what a transaction begins with where sessions are shared.
 func Prelude() string { return preludeSQL() }
+
+// OverdueWindow is how many rows are looked at for each conversation wanted.
+const OverdueWindow = overdueWindow
