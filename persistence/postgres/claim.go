@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -119,7 +121,11 @@ func (s *Store) claim(ctx context.Context, l parley.Lease, limit int, doubtfulWa
 	b.exec(orphanSQL, channel, int64(l.Epoch), doubtfulWait.Milliseconds())
 	b.rows(func(r pgx.Rows) error {
 		c, ok, err := scanClaimed(r, &out.looked)
-		if ok {
+		switch {
+		case errors.Is(err, errStored): // it must not hold up the others
+			s.cfg.Logger.ErrorContext(ctx, "a message that can't be read waits for a program that can", slog.Any("id", c.ID))
+			return nil
+		case ok:
 			out.claimed = append(out.claimed, c)
 		}
 		return err
