@@ -128,21 +128,27 @@ func (s *Store) Ready(ctx context.Context) error {
 	return err
 }
 
-// makeDays makes the tables of the days to come.
+// makeDays makes the tables of the days to come. A day that can't be made, because
+// too much of it is in the default partition to be moved in time, doesn't keep the
+// days behind it from being made while nothing of them is there. But if somebody
+// holds a lock, it is not waited for again and again.
 func (s *Store) makeDays(ctx context.Context, table string, today int32) error {
 	made, err := s.days(ctx, table)
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for d := today; d < today+daysMade; d++ {
 		if slices.Contains(made, d) {
 			continue
 		}
-		if err := s.makeDay(ctx, table, d); err != nil {
-			return err
+		err := s.makeDay(ctx, table, d)
+		errs = append(errs, err)
+		if isLocked(err) {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *Store) makeDay(ctx context.Context, table string, d int32) error {
@@ -169,6 +175,12 @@ func makeDaySQL(table string, d int32) []string {
 func isDuplicate(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "42P07" || pg.Code == "42P17" || pg.Code == "23505")
+}
+
+// isLocked: somebody has held a lock for longer than it is waited for.
+func isLocked(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "55P03"
 }
 
 // alter runs statements as one transaction that waits only shortly for locks.

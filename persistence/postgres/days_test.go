@@ -177,3 +177,29 @@ func TestDaysGiveWay(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDaysBehindOneThatCantBeMade: too much of a day is in the default partition
+// to be moved in time. The days behind it are made nevertheless, or they would end
+// there as well, and so on.
+func TestDaysBehindOneThatCantBeMade(t *testing.T) {
+	t.Parallel()
+	url, clock := database(t), newWall()
+	s, c := open(t, postgres.Config{URL: url, Now: clock.now}), session(t, url)
+	turn := turnOf(t, s, say(t, s, "a").Conversation)
+	if errs, err := s.Commit(t.Context(), []parley.Commit{turn}); err != nil || errs[0] != nil {
+		t.Fatal(errs, err)
+	}
+	run(t, c, `create function parley.slow() returns trigger language plpgsql as $$begin raise sqlstate '57014'; end$$`)
+	run(t, c, `create trigger slow before delete on parley.history_default for each row execute function parley.slow()`)
+	if err := s.Prune(t.Context(), 3*aDay); err == nil {
+		t.Error("the upkeep doesn't tell of a day that it could not make")
+	}
+	if names := tables(t, c, "history"); len(names) != 7 {
+		t.Errorf("days of history: %v, want all but the first", names)
+	}
+	clock.add(aDay)
+	prune(t, s)
+	if err := s.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
