@@ -17,7 +17,7 @@ func Statements() map[string]string {
 		"readAttemptedSQL": readAttemptedSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
-		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "vitalsSQL": vitalsSQL, "writeDeliveriesSQL": writeDeliveriesSQL,
+		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "vitalsSQL": vitalsSQL, "waitShortlySQL": waitShortlySQL, "writeDeliveriesSQL": writeDeliveriesSQL,
 	}
 }
 

@@ -14,6 +14,10 @@ import (
 const lockContactsSQL = `
 select alias, canonical, born from parley.contact where alias = any($1::bytea[]) order by alias for update`
 
+// waitShortlySQL: nobody of ours has the row of a conversation for so long but one
+// that is frozen, or whose disk is slow.
+const waitShortlySQL = `select set_config('lock_timeout', '250', true)`
+
 const lockSnapshotsSQL = `
 select conv, snapshot from parley.conversation where conv = any($1::bytea[]) order by conv for update`
 
@@ -45,6 +49,9 @@ type merging struct {
 // one that was known first survives. It reports whether something has changed,
 // by this call or by another's before it.
 //
+// What is locked by somebody is not waited for, since other events wait behind the
+// one that asks for the merge: the two stay apart until the next one that does.
+//
 // Pending rows stay where they are: whoever appends at the same moment may have
 // looked the contact up before. The survivor's loads and commits cover them.
 func (s *Store) merge(ctx context.Context, ch parley.Channel, a, b string) (changed bool, err error) {
@@ -54,7 +61,7 @@ func (s *Store) merge(ctx context.Context, ch parley.Channel, a, b string) (chan
 	case m.gone:
 		s.aliases.forget() // what it says is what misled us
 		return true, nil
-	case m.full, errors.Is(err, parley.ErrFormat): // or one was stored by a newer program, which may merge it
+	case m.full, isLocked(err), errors.Is(err, parley.ErrFormat): // or one was stored by a newer program, which may merge it
 		return false, nil
 	case err != nil:
 		return false, err
@@ -100,6 +107,7 @@ func (m *merging) lockSnapshots(b *batch) error {
 		return err
 	}
 	keys := [][]byte{[]byte(min(one, two)), []byte(max(one, two))}
+	b.exec(waitShortlySQL)
 	b.exec(insertConversationsSQL, keys)
 	b.rows(func(r pgx.Rows) error {
 		var key, snapshot []byte

@@ -152,3 +152,31 @@ func TestMergeLeavesWhatIsNewerAlone(t *testing.T) {
 		t.Errorf("load of what is newer: %v", err)
 	}
 }
+
+// TestMergeOfWhatIsLocked: a stranger holds the row of one of the conversations
+// for as long as it likes. The event that asks for the merge doesn't wait for it,
+// since others wait behind that event; the next one that does merges them.
+func TestMergeOfWhatIsLocked(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	s, c := open(t, postgres.Config{URL: url}), session(t, url)
+	for i, key := range []parley.Contact{"phone:1", "bsuid:x"} {
+		row := appended(t, s, person(fmt.Sprint(i), key))[0]
+		if errs, err := s.Commit(t.Context(), []parley.Commit{turnOf(t, s, row.Conversation)}); err != nil || errs[0] != nil {
+			t.Fatal(errs, err)
+		}
+	}
+	run(t, c, "begin")
+	run(t, c, `select 1 from parley.conversation for update`)
+	rows, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{person("3", "bsuid:x", "phone:1"), hello("another")}})
+	if err != nil || rows[0].Conversation.Contact != "bsuid:x" {
+		t.Fatalf("the event belongs to %v: %v", rows, err)
+	}
+	run(t, c, "rollback")
+	if got := appended(t, s, person("4", "bsuid:x", "phone:1"))[0].Conversation.Contact; got != "phone:1" {
+		t.Errorf("the next event belongs to %s", got)
+	}
+	if turn := turnOf(t, s, conversation("phone:1")); len(turn.Saw) != 2 {
+		t.Errorf("the survivor's turn sees %d rows, want 2", len(turn.Saw))
+	}
+}

@@ -30,7 +30,7 @@ func newMetrics(s *Store) *metrics {
 	m.conflicts = counter("commit_conflicts_total", "Commits refused because the conversation or its inbox had moved.")
 	m.folded = counter("receipts_folded_total", "Receipts folded into deliveries.")
 	m.merged = counter("conversations_merged_total", "Conversations merged into others because their contacts turned out to be one.")
-	m.unmerged = counter("contacts_unmerged_total", "Events whose contact keys mean two conversations that are not merged, since one has absorbed too many.")
+	m.unmerged = counter("contacts_unmerged_total", "Events whose contact keys mean two conversations that are not merged: one has absorbed too many, is locked, or was stored by a newer program.")
 	m.all = append(m.all, newVitals(s))
 	return m
 }
