@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -94,7 +95,8 @@ func unstorable(e *parley.Event) bool {
 }
 
 func misshapen(e *parley.Event) bool {
-	return e.Input == nil || len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts || e.Channel.Validate() != nil
+	return e.Input == nil || len(e.Contacts) == 0 || len(e.Contacts) > parley.MaxContacts || slices.Contains(e.Contacts, "") ||
+		e.Channel.Validate() != nil
 }
 
 // quarantineWhole makes the body, as it came, the only thing to be stored. If

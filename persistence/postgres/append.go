@@ -54,7 +54,7 @@ func pendings(events []parley.Event, conversations []parley.Conversation) ([]par
 		e := &events[i]
 		data, err := parley.EncodeInput(e.Input)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errForm, err)
 		}
 		rows[i] = parley.Pending{
 			Row: parley.Row{Token: parley.Token(token())}, Conversation: conversations[i],

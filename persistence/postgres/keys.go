@@ -14,6 +14,7 @@ const keyBytesMax = 2 << 10
 
 var (
 	errTooLong = fmt.Errorf("the name of a conversation is longer than %d bytes (keyBytesMax)", keyBytesMax)
+	errForm    = errors.New("an event has no stored form")
 	errStored  = errors.New("a stored name can't be read")
 )
 

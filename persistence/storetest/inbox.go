@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ func runAppend(t *testing.T, open Open) {
 		"ReceivedByTheStoresClockNeverBack":   appendReceivedByTheStoresClockNeverBack,
 		"AnyBytesSurvive":                     appendAnyBytesSurvive,
 		"AnEventWithoutContactIsRefusedWhole": appendAnEventWithoutContactIsRefusedWhole,
+		"AnEventWithoutAFormIsRefusedWhole":   appendAnEventWithoutAFormIsRefusedWhole,
 		"ZeroProviderTimeStaysZero":           appendZeroProviderTimeStaysZero,
 		"BrandsAreIsolated":                   appendBrandsAreIsolated,
 		"LateIsKept":                          appendLateIsKept,
@@ -81,13 +83,27 @@ func appendAnEventWithoutContactIsRefusedWhole(t *testing.T, d *desk) {
 	for _, nobody := range [][]parley.Contact{nil, {""}, {"user:1", ""}} { // of an empty one, all who have it would be one person
 		bad := d.event(conv("a"), "x")
 		bad.Contacts = nobody
-		_, err := d.Append(t.Context(), parley.Arrivals{Events: []parley.Event{d.event(conv("a"), "y"), bad}})
-		if err == nil {
-			t.Fatalf("no error for contacts %q", nobody)
-		}
+		d.refuses(bad)
 	}
 	d.same("rows", d.load(conv("a")).Pending, []parley.Pending(nil))
 	d.same("backlog", d.backlog(), parley.Backlog{})
+}
+
+func appendAnEventWithoutAFormIsRefusedWhole(t *testing.T, d *desk) {
+	bad := d.event(conv("a"), "x")
+	bad.Input = parley.Message{Extra: []byte("{")}
+	d.refuses(bad)
+	d.same("backlog", d.backlog(), parley.Backlog{})
+}
+
+// refuses checks that a group with the event in it isn't taken, for what is in it:
+// if the store said that it isn't available, it would be asked again for ever.
+func (d *desk) refuses(bad parley.Event) {
+	d.t.Helper()
+	_, err := d.Append(d.t.Context(), parley.Arrivals{Events: []parley.Event{d.event(conv("a"), "y"), bad}})
+	if err == nil || errors.Is(err, parley.ErrUnavailable) {
+		d.t.Fatalf("append of contacts %q: %v", bad.Contacts, err)
+	}
 }
 
 func appendZeroProviderTimeStaysZero(t *testing.T, d *desk) {
