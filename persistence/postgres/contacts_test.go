@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/parleychat/parley"
@@ -42,5 +43,25 @@ func TestMergeOfKeysThatAFailOverLost(t *testing.T) {
 	survivor := appended(t, s, person("5", "bsuid:x", "phone:1"))[0].Conversation
 	if turn := turnOf(t, s, survivor); len(turn.Saw) != 5 {
 		t.Errorf("the survivor's turn sees %d rows, want 5", len(turn.Saw))
+	}
+}
+
+// Two conversations with names as long as may be are merged: an index has to take
+// both names in one entry.
+func TestMergeOfLongNames(t *testing.T) {
+	t.Parallel()
+	s := open(t, postgres.Config{URL: database(t)})
+	room := postgres.KeyBytesMax - len(conversation(parley.BSUIDKey).String())
+	noise := make([]byte, room)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range noise { // it can't be compressed
+		noise[i] = byte(rng.Uint32())
+	}
+	one, two := parley.BSUIDKey+parley.Contact(noise), parley.PhoneKey+parley.Contact(noise[:room-1])
+	appended(t, s, person("1", one))
+	appended(t, s, person("2", two))
+	survivor := appended(t, s, person("3", one, two))[0].Conversation
+	if turn := turnOf(t, s, survivor); len(turn.Saw) != 3 {
+		t.Errorf("the survivor's turn sees %d rows, want 3", len(turn.Saw))
 	}
 }

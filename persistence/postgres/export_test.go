@@ -29,3 +29,6 @@ func Prelude() string { return preludeSQL() }
 
 // OverdueWindow is how many rows are looked at for each conversation wanted.
 const OverdueWindow = overdueWindow
+
+// KeyBytesMax bounds the name of a conversation.
+const KeyBytesMax = keyBytesMax
