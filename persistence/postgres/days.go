@@ -207,7 +207,7 @@ func (s *Store) dropDays(ctx context.Context, table string, first int32) error {
 		return nil // what is in the default partition waits for its channel
 	}
 	return s.deleteBatches(ctx, fmt.Sprintf(
-		"delete from parley.%[1]s_default where ctid = any(array(select ctid from parley.%[1]s_default where day < %[2]d limit %[3]d))", table, first, pruneBatch))
+		"delete from parley.%[1]s_default where ctid = any(array(select ctid from parley.%[1]s_default where day < %[2]d limit %[3]d for update skip locked))", table, first, pruneBatch))
 }
 
 func (s *Store) dropDay(ctx context.Context, table string, d int32) error {
@@ -230,13 +230,15 @@ func (s *Store) dropDay(ctx context.Context, table string, d int32) error {
 func (s *Store) pruneDeliveries(ctx context.Context, first int32) error {
 	return errors.Join(
 		s.deleteBatches(ctx, fmt.Sprintf(
-			"delete from parley.delivery where ctid = any(array(select ctid from parley.delivery where day < %d limit %d))", first, pruneBatch)),
+			"delete from parley.delivery where ctid = any(array(select ctid from parley.delivery where day < %d limit %d for update skip locked))", first, pruneBatch)),
 		s.deleteBatches(ctx, fmt.Sprintf(
-			"delete from parley.watermark where ctid = any(array(select ctid from parley.watermark where at < %d limit %d))", int64(first)*msPerDay, pruneBatch)),
+			"delete from parley.watermark where ctid = any(array(select ctid from parley.watermark where at < %d limit %d for update skip locked))", int64(first)*msPerDay, pruneBatch)),
 	)
 }
 
-// deleteBatches runs a statement until it has nothing more to delete.
+// deleteBatches runs a statement until it has nothing more to delete. Rows that
+// somebody is working on are left for the next time: two who delete and change
+// many rows, each in its own order, would wait for each other.
 func (s *Store) deleteBatches(ctx context.Context, sql string) error {
 	for {
 		done, err := s.script(ctx, sql)

@@ -203,3 +203,22 @@ func TestDaysBehindOneThatCantBeMade(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPruneBesideTheSenders: what is old and being changed at this moment is left
+// alone, and not waited for.
+func TestPruneBesideTheSenders(t *testing.T) {
+	t.Parallel()
+	url, clock := database(t), newWall()
+	s, c := open(t, postgres.Config{URL: url, Now: clock.now}), session(t, url)
+	run(t, c, `insert into parley.delivery select 'c', n::text::bytea, '', gen_random_uuid(), '', '', 0, 0, 0, '', 0 from generate_series(1, 9) n`)
+	run(t, c, `insert into parley.watermark select n::text::bytea, '', 0, 0 from generate_series(1, 9) n`)
+	run(t, c, "begin")
+	run(t, c, `update parley.delivery set day = 99999 where digest = '1'`)
+	run(t, c, `update parley.watermark set at = 1e15 where conv = '1'`)
+	prune(t, s)
+	run(t, c, "commit")
+	prune(t, s)
+	if d, w := count(t, c, "parley.delivery"), count(t, c, "parley.watermark"); d != 1 || w != 1 {
+		t.Errorf("%d deliveries and %d watermarks are left, want those that changed", d, w)
+	}
+}

@@ -16,8 +16,10 @@
 // # Time
 //
 // The store's clock is the database's. Nothing here depends on the clocks of
-// nodes. If the database's clock is set back, timers and leases stand still for
-// as long; a conversation's own time never goes back (see parley.Step).
+// nodes. If the database's clock is set back, timers, leases that nobody renews
+// and messages that wait stand still for as long; events don't (see
+// [Store.Overdue]), and a conversation's own time never goes back (see
+// parley.Step).
 //
 // # When the database doesn't answer
 //
