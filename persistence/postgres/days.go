@@ -231,9 +231,38 @@ func (s *Store) pruneDeliveries(ctx context.Context, first int32) error {
 	return errors.Join(
 		s.deleteBatches(ctx, fmt.Sprintf(
 			"delete from parley.delivery where ctid = any(array(select ctid from parley.delivery where day < %d limit %d for update skip locked))", first, pruneBatch)),
-		s.deleteBatches(ctx, fmt.Sprintf(
-			"delete from parley.watermark where ctid = any(array(select ctid from parley.watermark where at < %d limit %d for update skip locked))", int64(first)*msPerDay, pruneBatch)),
+		s.pruneWatermarks(ctx, int64(first)*msPerDay),
 	)
+}
+
+// pruneWatermarksSQL looks at a page of watermarks and tells where it ends. Their
+// time is in no index, as each report of a read message would change that, and all
+// of them at once may be more than can be looked at within the time-out.
+const pruneWatermarksSQL = `
+with page as materialized (
+    select w.ctid as tid, w.conv, w.status, w.at from parley.watermark w
+    where (w.conv, w.status) > ($1, $2) order by w.conv, w.status limit $3
+), gone as (
+    delete from parley.watermark where ctid = any(array(
+        select w.ctid from parley.watermark w
+        where w.ctid = any(array(select p.tid from page p where p.at < $4)) and w.at < $4 for update skip locked
+    ))
+)
+select p.conv, p.status from page p order by p.conv desc, p.status desc limit 1`
+
+// pruneWatermarks deletes those that have not been raised since.
+func (s *Store) pruneWatermarks(ctx context.Context, since int64) error {
+	conv, status := []byte{}, []byte{}
+	for conv != nil {
+		from := []any{conv, status, pruneBatch, since}
+		conv, status = nil, nil
+		b := s.begin()
+		b.row([]any{&conv, &status}, pruneWatermarksSQL, from...)
+		if err := s.send(ctx, s.work, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleteBatches runs a statement until it has nothing more to delete. Rows that

@@ -222,3 +222,15 @@ func TestPruneBesideTheSenders(t *testing.T) {
 		t.Errorf("%d deliveries and %d watermarks are left, want those that changed", d, w)
 	}
 }
+
+// TestPruneOfManyWatermarks: they are looked at by the page.
+func TestPruneOfManyWatermarks(t *testing.T) {
+	t.Parallel()
+	url, clock := database(t), newWall()
+	s, c := open(t, postgres.Config{URL: url, Now: clock.now}), session(t, url)
+	run(t, c, `insert into parley.watermark select (n / 2)::text::bytea, (n % 2)::text::bytea, 0, case when n % 5 = 0 then 1e15 else 0 end from generate_series(1, 12000) n`)
+	prune(t, s)
+	if n := count(t, c, "parley.watermark"); n != 2400 {
+		t.Errorf("%d watermarks are left, want 2400", n)
+	}
+}

@@ -13,7 +13,7 @@ func Statements() map[string]string {
 		"lockConversationsSQL": lockConversationsSQL, "lockSnapshotsSQL": lockSnapshotsSQL, "lookUpSQL": lookUpSQL,
 		"makeKnownSQL": makeKnownSQL, "nextDueSQL": nextDueSQL, "nextTimerSQL": nextTimerSQL, "noteMergedSQL": noteMergedSQL,
 		"olderSQL": olderSQL, "orphanSQL": orphanSQL, "overdueEachSQL": overdueEachSQL, "overdueSQL": overdueSQL,
-		"promoteSQL": promoteSQL, "quarantinedSQL": quarantinedSQL, "raiseWatermarksSQL": raiseWatermarksSQL,
+		"promoteSQL": promoteSQL, "pruneWatermarksSQL": pruneWatermarksSQL, "quarantinedSQL": quarantinedSQL, "raiseWatermarksSQL": raiseWatermarksSQL,
 		"readAttemptedSQL": readAttemptedSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,

@@ -101,7 +101,7 @@ func hot() map[string][]string {
 		"leaseSQL": nil, "holdSQL": nil, "orphanSQL": nil, "recallSQL": nil, "claimSQL": nil, "nextDueSQL": nil,
 		"readClaimedSQL": nil, "removeSQL": nil, "promoteSQL": nil, "againSQL": nil,
 		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil,
-		"readDeliveriesSQL": nil, "writeDeliveriesSQL": nil, "raiseWatermarksSQL": nil,
+		"readDeliveriesSQL": nil, "writeDeliveriesSQL": nil, "raiseWatermarksSQL": nil, "pruneWatermarksSQL": nil,
 	}
 }
 
