@@ -21,6 +21,10 @@ func TestClaimBesideAMessageThatCantBeRead(t *testing.T) {
 		}
 	}
 	run(t, c, `update parley.outbox set data = '{' where id = (select min(id::text)::uuid from parley.outbox)`)
+	var id [16]byte
+	if err := c.QueryRow(t.Context(), `select id from parley.outbox where data = '{'`).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
 	l, err := s.Lease(t.Context(), hello("").Channel, "s", time.Minute, parley.Lease{})
 	if err != nil {
 		t.Fatal(err)
@@ -33,5 +37,12 @@ func TestClaimBesideAMessageThatCantBeRead(t *testing.T) {
 		if _, err := s.Recall(t.Context(), l, nil, 0); err != nil {
 			t.Fatal(err)
 		}
+	}
+	receipt := parley.Receipt{Channel: l.Channel, Status: parley.StatusSent, ProviderID: "m", Row: id}
+	if _, err := s.Append(t.Context(), parley.Arrivals{Receipts: []parley.Receipt{receipt}}); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := s.Fold(t.Context(), l, 10); n != 1 || err != nil {
+		t.Errorf("folded %d: %v", n, err)
 	}
 }

@@ -111,11 +111,7 @@ func (f *folding) read(b *batch) {
 		f.deliveries.read(b, providers)
 	}
 	if len(rows) > 0 {
-		b.rows(func(r pgx.Rows) error {
-			m, err := scanUnsent(r)
-			f.attempted[m.id] = m
-			return err
-		}, readAttemptedSQL, rows, channelKey(f.lease.Channel))
+		b.rows(func(r pgx.Rows) error { return keepUnsent(r, f.attempted) }, readAttemptedSQL, rows, channelKey(f.lease.Channel))
 	}
 	if len(contacts) > 0 {
 		b.rows(func(r pgx.Rows) error {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -128,9 +129,18 @@ func (st *settling) read(b *batch, l parley.Lease, outcomes []parley.Outcome) {
 	}
 }
 
-func (st *settling) scan(r pgx.Rows) error {
+func (st *settling) scan(r pgx.Rows) error { return keepUnsent(r, st.claimed) }
+
+// keepUnsent reads a message. One that can't be read was never handed over, so
+// nothing is to be noted of it.
+func keepUnsent(r pgx.Rows, in map[parley.ID]*unsent) error {
 	m, err := scanUnsent(r)
-	st.claimed[m.id] = m
+	switch {
+	case errors.Is(err, errStored):
+		return nil
+	case err == nil:
+		in[m.id] = m
+	}
 	return err
 }
 
