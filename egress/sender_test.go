@@ -279,7 +279,7 @@ func TestSenderStoreFails(t *testing.T) {
 	// the settle is repeated, the repetition would release it while it is out.
 	t.Run("NothingIsClaimedWhileASettleIsUnsure", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, egress.Policy{})
+		r := newRig(t, egress.Policy{Gather: -1})
 		r.store.fault = failOnce("settle", true)
 		r.write(1, "a")
 		r.run()
