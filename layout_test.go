@@ -50,6 +50,7 @@ var packages = map[string][]string{
 	"persistence/storetest":       {"."},
 	"persistence/pgserver/pgtest": {"persistence/pgserver"},
 	"meta/metatest":               {"meta"},
+	"cluster/clustertest":         {},
 	"flow/flowtest":               {".", "flow"},
 
 	// What is measured is the whole line; the bare server is what it is measured with.
@@ -60,7 +61,7 @@ var packages = map[string][]string{
 
 // testImports are what the tests of any package may import beyond its own row:
 // the fakes, the exams, and the root whose words they are spoken in.
-var testImports = []string{".", "persistence/memory", "persistence/pgserver", "persistence/pgserver/*", "persistence/storetest", "meta/metatest", "flow/flowtest"}
+var testImports = []string{".", "persistence/memory", "persistence/pgserver", "persistence/pgserver/*", "persistence/storetest", "meta/metatest", "flow/flowtest", "cluster/clustertest"}
 
 // testRows are what the tests of single packages may import beyond that.
 var testRows = map[string][]string{
@@ -88,7 +89,7 @@ var libraries = map[string]library{
 	"github.com/asynkron/protoactor-go":  {homes: []string{"actors"}},
 	"google.golang.org/protobuf":         {homes: []string{"actors"}},
 	"google.golang.org/grpc":             {homes: []string{"actors"}},
-	"github.com/hashicorp/memberlist":    {homes: []string{"cluster"}},
+	"github.com/hashicorp/memberlist":    {homes: []string{"cluster", "cluster/clustertest"}},
 	"github.com/cespare/xxhash/v2":       {homes: []string{"cluster"}},
 	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}},
 	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres", "bench"}, testHomes: []string{"persistence/pgserver", "persistence/pgserver/*", "cmd/parley"}},
