@@ -51,6 +51,7 @@ const (
 	settle          = 20 * time.Millisecond
 	joinAlone       = time.Second     // between two attempts to join, without others
 	joinEvery       = 5 * time.Second // with others
+	joinAtOnce      = 16              // addresses; each may take streamTimeout
 	lostFor         = 24 * time.Hour  // for which somebody lost is sought
 	lostMax         = 256             // of them; beyond, the one lost first is given up
 	gossipToTheDead = time.Minute

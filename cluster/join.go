@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -15,22 +16,34 @@ import (
 // again by themselves.
 func (c *Cluster) join(ctx context.Context, list *memberlist.Memberlist) {
 	self := list.LocalNode().Address()
+	slots := make(chan struct{}, joinAtOnce)
 	for ctx.Err() == nil {
+		var tries sync.WaitGroup
 		for _, addr := range c.roll.absent(c.seeds(ctx), time.Now()) { //nolint:forbidigo // gossip lives by the clock
 			if addr == self || ctx.Err() != nil {
 				continue
 			}
-			_, err := list.Join([]string{addr})
-			c.metrics.joined(err)
-			if err != nil {
-				c.log.DebugContext(ctx, "nobody to join there", slog.String("address", addr), slog.Any("error", err))
-			}
+			slots <- struct{}{}
+			tries.Go(func() {
+				c.try(ctx, list, addr)
+				<-slots
+			})
 		}
+		tries.Wait()
 		if c.roll.alone() {
 			rest(ctx, joinAlone)
 		} else {
 			rest(ctx, joinEvery)
 		}
+	}
+}
+
+// try asks whoever is at an address to exchange what both know.
+func (c *Cluster) try(ctx context.Context, list *memberlist.Memberlist, addr string) {
+	_, err := list.Join([]string{addr})
+	c.metrics.joined(err)
+	if err != nil {
+		c.log.DebugContext(ctx, "nobody to join there", slog.String("address", addr), slog.Any("error", err))
 	}
 }
 
