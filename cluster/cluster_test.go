@@ -194,7 +194,9 @@ func TestTrouble(t *testing.T) {
 				}
 			}
 		}
-		if share := float64(wrong) / (looks * 5); share > 0.02 {
+		share := float64(wrong) / (looks * 5)
+		t.Logf("%.2f %% of views were wrong", 100*share)
+		if share > 0.02 {
 			t.Errorf("%.1f %% of views were wrong", 100*share)
 		}
 		r.net.Trouble(0, 0)

@@ -59,5 +59,6 @@ func nodeReplaced(s *scene) {
 	s.rest(pick(8*time.Second, 12*time.Second) - time.Since(frozen))
 	s.during(func() { s.thaw(first) })
 	s.rest(pick(2*time.Second, 10*time.Second))
+	s.count(first)
 	first.stop(s.T)
 }

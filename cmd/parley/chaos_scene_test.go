@@ -36,6 +36,8 @@ type scene struct {
 	node    *instance // the one that webhooks go to
 	began   time.Time
 	spans   []span
+
+	doubtful, late int // as far as nodes have been counted
 }
 
 func newScene(t *testing.T, f fault) *scene {
@@ -256,15 +258,22 @@ func (s *scene) play() result {
 	s.fault.inflict(s)
 	s.settle()
 	s.rest(s.form.after)
-	doubtful, late := s.node.metric(s.T, "parley_egress_doubtful_total"), s.node.metric(s.T, "parley_ingress_spool_spooled_total")
+	s.count(s.node)
 	s.sim.Finish()
 	if err := <-played; err != nil {
 		s.Fatal(err)
 	}
 	r := s.judge()
-	r.doubtful, r.late = doubtful, late
+	r.doubtful, r.late = s.doubtful, s.late
 	s.node.stop(s.T)
 	return r
+}
+
+// count adds what a node has counted, which goes with it.
+func (s *scene) count(n *instance) {
+	s.Helper()
+	s.doubtful += n.metric(s.T, "parley_egress_doubtful_total")
+	s.late += n.metric(s.T, "parley_ingress_spool_spooled_total")
 }
 
 // rest lets the load go on for a while.

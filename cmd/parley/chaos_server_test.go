@@ -108,6 +108,7 @@ func nodeKilledInAnOutage(s *scene) {
 		s.sim.StoreDown(time.Now())
 		s.kill()
 		s.rest(pick(2*time.Second, 10*time.Second))
+		s.count(s.node)
 		s.node.kill()
 		s.sim.Killed(time.Now())
 		next := s.home.launch(s.T, asItself, s.configuration(s.home, s.url(s.server)))
