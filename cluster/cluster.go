@@ -45,7 +45,7 @@ const (
 	suspicionMult = 3
 
 	streamTimeout   = 2 * time.Second // of a connection for the exchange of full states
-	exchangeEvery   = 10 * time.Second
+	exchangeEvery   = 5 * time.Second
 	updateTimeout   = time.Second     // for a change of this member to be told to somebody
 	leaveTimeout    = 2 * time.Second // for the good-bye
 	settle          = 20 * time.Millisecond

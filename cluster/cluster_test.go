@@ -40,6 +40,10 @@ func in(t *testing.T, seed uint64, play func(*rig)) {
 	})
 }
 
+// joining is time enough for members that start together to find each other: who
+// misses the news hears of it when full states are exchanged.
+const joining = 12 * time.Second
+
 func gossipAddr(i int) string { return fmt.Sprintf("10.0.0.%d:7946", i) }
 
 // start starts member i, which joins others.
@@ -121,7 +125,7 @@ func TestJoin(t *testing.T) {
 			t.Fatal("they found each other without the seed")
 		}
 		r.start(1)
-		r.within(3*time.Second, "1 2 3", 1, 2, 3)
+		r.within(joining, "1 2 3", 1, 2, 3)
 		for shard := range uint16(cluster.Shards) {
 			one, _ := r.nodes[1].View().Owner(cluster.Actors, shard)
 			three, _ := r.nodes[3].View().Owner(cluster.Actors, shard)
@@ -140,9 +144,9 @@ func TestLoss(t *testing.T) {
 			for i := 1; i <= 4; i++ {
 				r.start(i, 1)
 			}
-			r.within(5*time.Second, "1 2 3 4", 1, 2, 3, 4)
+			r.within(joining, "1 2 3 4", 1, 2, 3, 4)
 			r.cut(r.net.Cut, 4)
-			took := r.within(3*time.Second, "1 2 3", 1, 2, 3)
+			took := r.within(joining, "1 2 3", 1, 2, 3)
 			t.Logf("seed %d: silence noticed after %v", seed, took)
 			began := time.Now()
 			r.nodes[3].stop()
@@ -162,7 +166,7 @@ func TestPartitionHeals(t *testing.T) {
 		for i := 1; i <= 4; i++ {
 			r.start(i, 5)
 		}
-		r.within(8*time.Second, "1 2 3 4 5", 1, 2, 3, 4)
+		r.within(joining, "1 2 3 4 5", 1, 2, 3, 4)
 		r.nodes[5].stop()
 		delete(r.nodes, 5)
 		r.within(time.Second, "1 2 3 4", 1, 2, 3, 4)
@@ -182,7 +186,7 @@ func TestTrouble(t *testing.T) {
 		for i := 1; i <= 5; i++ {
 			r.start(i, 1)
 		}
-		r.within(5*time.Second, "1 2 3 4 5", 1, 2, 3, 4, 5)
+		r.within(joining, "1 2 3 4 5", 1, 2, 3, 4, 5)
 		r.net.Trouble(0.1, 40*time.Millisecond)
 		wrong := 0
 		const looks = 600
@@ -211,7 +215,7 @@ func TestDrain(t *testing.T) {
 		r.start(1)
 		r.start(2, 1)
 		r.start(3, 1)
-		r.within(5*time.Second, "1 2 3", 1, 2, 3)
+		r.within(joining, "1 2 3", 1, 2, 3)
 		r.nodes[2].Drain()
 		r.nodes[2].Drain()
 		time.Sleep(time.Second)
@@ -234,7 +238,7 @@ func TestReturn(t *testing.T) {
 	in(t, 6, func(r *rig) {
 		r.start(1)
 		r.start(2, 1)
-		r.within(5*time.Second, "1 2", 1, 2)
+		r.within(joining, "1 2", 1, 2)
 		r.cut(r.net.Cut, 2)
 		time.Sleep(200 * time.Millisecond)
 		r.cut(r.net.Mend, 2)
@@ -269,7 +273,7 @@ func TestWatch(t *testing.T) {
 		}
 		r.start(2, 1)
 		r.start(3, 1)
-		r.within(5*time.Second, "1 2 3", 1)
+		r.within(joining, "1 2 3", 1)
 		if v := <-watch; len(v.Members()) != 3 || v != n.View() {
 			t.Errorf("the newest view has %d members", len(v.Members()))
 		}
@@ -299,7 +303,7 @@ func TestKeys(t *testing.T) {
 		r.keys = [][]byte{key('a')}
 		r.start(1)
 		r.start(2, 1)
-		r.within(3*time.Second, "1 2", 1, 2)
+		r.within(joining, "1 2", 1, 2)
 		r.keys = [][]byte{key('x')}
 		r.start(3, 1)
 		r.keys = nil
@@ -319,7 +323,7 @@ func TestKeys(t *testing.T) {
 		r.start(5, 1)
 		r.keys = [][]byte{key('b')}
 		r.start(6, 1)
-		r.within(3*time.Second, "1 2 6", 1, 2, 6)
+		r.within(joining, "1 2 6", 1, 2, 6)
 		for range 200 {
 			time.Sleep(50 * time.Millisecond)
 			if r.nodes[5].names() != "5" || r.nodes[1].names() != "1 2 6" {

@@ -321,19 +321,21 @@ func (s *scene) during(do func()) {
 	s.heal(sp)
 }
 
-// heal waits for the first effect of what came after a fault.
+// heal waits for the first effect after a fault, and for the first of what came
+// after it.
 func (s *scene) heal(sp span) {
 	s.Helper()
 	const patience = 4 * healsWithin // to see how long it does take
 	for {
-		first := s.sim.Recovery(sp.from, sp.until).First
+		r := s.sim.Recovery(sp.from, sp.until)
 		switch over := time.Since(sp.until); {
-		case first >= 0 && first <= healsWithin:
+		case r.First >= 0:
+			if r.Resumed > healsWithin || r.First > s.allowed(sp) {
+				s.Errorf("the first effect came %s after the fault's end, want %s at most; the first of something new %s, want %s",
+					r.Resumed, healsWithin, r.First, s.allowed(sp))
+			}
 			return
-		case first >= 0:
-			s.Errorf("the first effect came %s after the fault's end, want %s at most", first, healsWithin)
-			return
-		case over > patience:
+		case over > patience+s.allowed(sp):
 			s.Fatalf("no effect for %s after the fault's end", over)
 		}
 		s.rest(50 * time.Millisecond)
@@ -362,7 +364,8 @@ func (s *scene) settle() {
 	}
 }
 
-// allowed is how long after a fault its backlog may be there.
+// allowed is how long after a fault its backlog may be there, and be in the way of
+// what is new.
 func (s *scene) allowed(sp span) time.Duration {
 	limit := healsWithin
 	if s.fault.behind > 0 {
@@ -379,6 +382,7 @@ func (s *scene) judge() result {
 		r.lasted += sp.until.Sub(sp.from)
 		one := s.sim.Recovery(sp.from, sp.until)
 		r.recovery.Acked += one.Acked
+		r.recovery.Resumed = max(r.recovery.Resumed, one.Resumed)
 		r.recovery.First = max(r.recovery.First, one.First)
 		r.recovery.CaughtUp = max(r.recovery.CaughtUp, one.CaughtUp)
 		r.recovery.Slowest = max(r.recovery.Slowest, one.Slowest)

@@ -24,7 +24,8 @@ var chaos = flag.String("chaos", "", "inflict the faults: short, for a moment ea
 func long() bool { return *chaos == "long" }
 
 // healsWithin is what is promised: from the end of a fault to the first effect
-// of an event that came after it.
+// after it. An event that comes after it has its turn behind those that were
+// acknowledged before, so that for it the backlog counts too, see scene.allowed.
 const healsWithin = 5 * time.Second
 
 // fault is one kind of trouble.
@@ -141,14 +142,14 @@ func (b *board) String() string {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
 	line := func(cells ...any) { _, _ = fmt.Fprintf(w, strings.Repeat("%v\t", len(cells))+"\n", cells...) }
-	line("fault", "lasted s", "acked", "refused", "ack p99 ms", "first ms", "caught up ms", "slowest ms", "doubtful", "repeated", "late", "lost by store", "verdict")
+	line("fault", "lasted s", "acked", "refused", "ack p99 ms", "again ms", "new ms", "caught up ms", "slowest ms", "doubtful", "repeated", "late", "lost by store", "verdict")
 	for _, r := range b.rows {
 		verdict := "clean"
 		if !r.verdict.Clean() {
 			verdict = "BROKEN"
 		}
 		line(r.name, fmt.Sprintf("%.1f", r.lasted.Seconds()), r.recovery.Acked, r.retried, fmt.Sprintf("%.0f", r.recovery.AckMS.P99),
-			r.recovery.First.Milliseconds(), r.recovery.CaughtUp.Milliseconds(), r.recovery.Slowest.Milliseconds(),
+			r.recovery.Resumed.Milliseconds(), r.recovery.First.Milliseconds(), r.recovery.CaughtUp.Milliseconds(), r.recovery.Slowest.Milliseconds(),
 			r.doubtful, r.verdict.SendsRepeated, r.late, r.verdict.LostByStore, verdict)
 	}
 	_ = w.Flush() // a builder takes everything

@@ -7,6 +7,9 @@ type Recovery struct {
 	Acked int    // messages that were acknowledged while it lasted
 	AckMS Millis // of messages first posted while it lasted: from there to the 200
 
+	// Resumed is from the end of the fault to the first reply after it, to whichever
+	// message; negative if there was none.
+	Resumed time.Duration
 	// First is from the end of the fault to the first reply to a message that was
 	// first posted after it; negative if there was none.
 	First time.Duration
@@ -25,7 +28,7 @@ type Recovery struct {
 // over. It is exact once the run is settled.
 func (w *World) Recovery(from, until time.Time) Recovery {
 	begin, end := w.since(from), w.since(until)
-	out := Recovery{First: -1}
+	out := Recovery{Resumed: -1, First: -1}
 	var ack histogram
 	for i := range w.records {
 		r := &w.records[i]
@@ -46,6 +49,9 @@ func (w *World) Recovery(from, until time.Time) Recovery {
 
 func (out *Recovery) note(r *record, end int64) {
 	since := time.Duration(r.said - end)
+	if r.answered() && since >= 0 && (out.Resumed < 0 || since < out.Resumed) {
+		out.Resumed = since
+	}
 	switch before := r.acked() && r.ackedAt < end; {
 	case before && !r.answered():
 		out.Waiting++
