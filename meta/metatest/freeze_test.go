@@ -113,7 +113,7 @@ func TestRecovery(t *testing.T) {
 	want := metatest.Recovery{
 		Acked: 3, AckMS: metatest.Millis{P50: 20, P99: 20, Max: 20},
 		Resumed: 170 * ms, // not 150: a World has no time before that of the post just told
-		First: 180 * ms, CaughtUp: 350 * ms, Slowest: 1700 * ms, Waiting: 1,
+		First:   180 * ms, CaughtUp: 350 * ms, Slowest: 1700 * ms, Waiting: 1,
 	}
 	if diff := cmp.Diff(want, w.Recovery(from, until)); diff != "" {
 		t.Error(diff)
