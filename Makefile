@@ -55,11 +55,11 @@ vet: ## run go vet
 test: deps ## run the tests with -race
 	go test -race -timeout $(TESTTIMEOUT) ./...
 
-chaos-short: deps ## inflict each fault of PostgreSQL for a moment, under load, with -race (CHAOS=DiskFull for one)
-	go test -race -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaos$$/$(CHAOS)' ./cmd/parley -chaos=short
+chaos-short: deps ## inflict each fault of PostgreSQL for a moment, under load, with -race (CHAOS='DiskFull|Slow' for two)
+	go test -race -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaos$$/($(CHAOS))' ./cmd/parley -chaos=short
 
-chaos-postgres: deps ## inflict each fault of PostgreSQL for long, and print a table: some 15 minutes (CHAOS=DiskFull for one)
-	go test -count=1 -timeout 60m -v -run '^TestChaos$$/$(CHAOS)' ./cmd/parley -chaos=long
+chaos-postgres: deps ## inflict each fault of PostgreSQL for long, and print a table: some 15 minutes (CHAOS='DiskFull|Slow' for two)
+	go test -count=1 -timeout 60m -v -run '^TestChaos$$/($(CHAOS))' ./cmd/parley -chaos=long
 
 sim: ## run the simulation from many seeds (SEEDS=500)
 	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestSeeds$$' ./sim -seeds=$(SEEDS)
