@@ -202,6 +202,28 @@ func await(t *testing.T, c *pgx.Conn, what, sql string) {
 
 const waitingForStandby = `select count(*) > 0 from pg_stat_activity where wait_event = 'SyncRep' and application_name = 'parley'`
 
+// unreplicated has the server wait for a standby that isn't there, and returns what
+// became of the first append that waited, when its wait was cancelled. Those before
+// it came while the setting was on its way.
+func unreplicated(t *testing.T, s *postgres.Store, c *pgx.Conn) error {
+	t.Helper()
+	run(t, c, "alter system set synchronous_commit = on")
+	run(t, c, "alter system set synchronous_standby_names = 'ghost'")
+	run(t, c, "select pg_reload_conf()")
+	failed := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			if _, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{hello(fmt.Sprint("w", i))}}); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	await(t, c, "an append waits for the standby", waitingForStandby)
+	run(t, c, "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'")
+	return <-failed
+}
+
 // TestWarningIsNoCommit: a wait for a synchronous standby that is cancelled
 // reports success, with a warning. That must not become an acknowledgement.
 func TestWarningIsNoCommit(t *testing.T) {
@@ -210,17 +232,7 @@ func TestWarningIsNoCommit(t *testing.T) {
 	s := open(t, postgres.Config{URL: server.URL("postgres")})
 	say(t, s, "a")
 	c := administrator(t, server)
-	run(t, c, "alter system set synchronous_commit = on")
-	run(t, c, "alter system set synchronous_standby_names = 'ghost'")
-	run(t, c, "select pg_reload_conf()")
-	appended := make(chan error, 1)
-	go func() {
-		_, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{hello("b")}})
-		appended <- err
-	}()
-	await(t, c, "the append waits for the standby", waitingForStandby)
-	run(t, c, "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'")
-	if err := <-appended; !errors.Is(err, parley.ErrUnavailable) {
+	if err := unreplicated(t, s, c); !errors.Is(err, parley.ErrUnavailable) {
 		t.Fatalf("append that is not replicated: %v", err)
 	}
 	run(t, c, "alter system reset synchronous_standby_names")
@@ -236,10 +248,9 @@ func TestTimeoutNeverCancels(t *testing.T) {
 	p := say(t, s, "a")
 	turn := turnOf(t, s, p.Conversation)
 	c := administrator(t, server)
-	run(t, c, "alter system set synchronous_commit = on")
-	run(t, c, "alter system set synchronous_standby_names = 'ghost'")
-	run(t, c, "select pg_reload_conf()")
-	await(t, c, "the setting has arrived", "select current_setting('synchronous_standby_names') = 'ghost'")
+	if err := unreplicated(t, s, c); err == nil {
+		t.Fatal("an append that is not replicated is acknowledged")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
 	if _, err := s.Commit(ctx, []parley.Commit{turn}); !errors.Is(err, parley.ErrUnavailable) {
