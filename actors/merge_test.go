@@ -348,9 +348,8 @@ func TestHintsOfAMergedConversationReachTheSurvivor(t *testing.T) {
 		r.until(older, "effect", state(i+2))
 	}
 	eventually(t, "no rows in memory", func() bool { return gauge(t, registry, "parley_actors_hinted_rows") == 0 })
-	if got := gauge(t, registry, "parley_actors_forwarded_total"); got != 3 {
-		t.Errorf("passed on %v times, want 3", got)
-	}
+	// The survivor may have found a row by itself, while it was looking for the one before.
+	eventually(t, "all passed on", func() bool { return gauge(t, registry, "parley_actors_forwarded_total") == 3 })
 	r.until(younger, "nothing left", func(l parley.Loaded) bool { return l.Snapshot.MergedInto == "phone:1" && len(l.Pending) == 0 })
 }
 
