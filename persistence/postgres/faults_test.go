@@ -210,18 +210,36 @@ func unreplicated(t *testing.T, s *postgres.Store, c *pgx.Conn) error {
 	run(t, c, "alter system set synchronous_commit = on")
 	run(t, c, "alter system set synchronous_standby_names = 'ghost'")
 	run(t, c, "select pg_reload_conf()")
-	failed := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	appended := make(chan error)
 	go func() {
-		for i := 0; ; i++ {
-			if _, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{hello(fmt.Sprint("w", i))}}); err != nil {
-				failed <- err
-				return
-			}
+		for i := 0; ctx.Err() == nil; i++ {
+			_, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{hello(fmt.Sprint("w", i))}})
+			appended <- err
 		}
 	}()
-	await(t, c, "an append waits for the standby", waitingForStandby)
-	run(t, c, "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'")
-	return <-failed
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		select {
+		case err := <-appended:
+			if err != nil {
+				return err
+			}
+		case <-time.After(20 * time.Millisecond):
+			var waits bool
+			if err := c.QueryRow(t.Context(), waitingForStandby).Scan(&waits); err != nil {
+				t.Fatal(err)
+			}
+			if !waits {
+				continue
+			}
+			stop() // this one is the last
+			run(t, c, "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'")
+			return <-appended
+		}
+	}
+	t.Fatal("no append waits for the standby")
+	return nil
 }
 
 // TestWarningIsNoCommit: a wait for a synchronous standby that is cancelled
