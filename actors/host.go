@@ -83,8 +83,8 @@ func (cfg Config) withDefaults() Config {
 	}
 	cfg.TurnDeadline = cmp.Or(cfg.TurnDeadline, 5*time.Second)
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
-	cfg.Loaders = cmp.Or(cfg.Loaders, 8)
-	cfg.Gather = cmp.Or(cfg.Gather, 5*time.Millisecond)
+	cfg.Loaders = cmp.Or(cfg.Loaders, defaultLoaders)
+	cfg.Gather = cmp.Or(cfg.Gather, defaultGather)
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
 	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)
 	cfg.MaxLive = cmp.Or(cfg.MaxLive, 200_000)
@@ -122,6 +122,9 @@ const (
 	requestQueue = 1024 // loads that wait for a loader; beyond, actors wait
 	workQueue    = 1024 // commits that wait for the committer; beyond, actors wait
 	commitGroup  = 256  // conversations in one transaction
+
+	defaultLoaders = 8
+	defaultGather  = 5 * time.Millisecond
 )
 
 // New checks the configuration and reads the notes of an earlier process.
