@@ -57,6 +57,8 @@ func (w *well) Settle(_ context.Context, _ parley.Lease, outcomes []parley.Outco
 	return nil
 }
 
+func (w *well) Yield(context.Context, string, []parley.Channel) error { return nil }
+
 func (w *well) Fold(context.Context, parley.Lease, int) (int, []parley.Pending, error) {
 	return 0, nil, nil
 }

@@ -29,6 +29,7 @@ const overEpoch = 1 << 62
 type grant struct {
 	lease   parley.Lease
 	expires time.Duration
+	yielded bool // and not taken or renewed since
 }
 
 // store keeps the promises of egress.Outbox and egress.Receipts in the plainest
@@ -99,7 +100,7 @@ func (s *store) Lease(_ context.Context, ch parley.Channel, holder string, ttl t
 		switch {
 		case live && g.lease.Holder != holder:
 			return parley.ErrFenced
-		case live && have.Epoch == g.lease.Epoch:
+		case (live || g.yielded && holder == g.lease.Holder) && have.Epoch == g.lease.Epoch:
 			out = g.lease
 		default:
 			s.epoch++
@@ -112,6 +113,18 @@ func (s *store) Lease(_ context.Context, ch parley.Channel, holder string, ttl t
 		return parley.Lease{}, err
 	}
 	return out, nil
+}
+
+func (s *store) Yield(_ context.Context, holder string, channels []parley.Channel) error {
+	return s.step("yield", func() error {
+		for ch, g := range s.leases {
+			if g.lease.Holder == holder && (channels == nil || slices.Contains(channels, ch)) {
+				g.expires, g.yielded = 0, true
+				s.leases[ch] = g
+			}
+		}
+		return nil
+	})
 }
 
 func (s *store) Recall(_ context.Context, l parley.Lease, open []parley.ID, _ time.Duration) (n int, err error) {

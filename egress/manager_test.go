@@ -345,6 +345,13 @@ func (c *cutoff) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulW
 	return c.store.Claim(ctx, l, limit, doubtfulWait, horizon)
 }
 
+func (c *cutoff) Yield(ctx context.Context, holder string, channels []parley.Channel) error {
+	if err := c.err(); err != nil {
+		return err
+	}
+	return c.store.Yield(ctx, holder, channels)
+}
+
 func (c *cutoff) Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error {
 	if err := c.err(); err != nil {
 		return err
@@ -454,6 +461,13 @@ func (s *silent) Lease(ctx context.Context, ch parley.Channel, holder string, tt
 		return parley.Lease{}, err
 	}
 	return s.store.Lease(ctx, ch, holder, ttl, have)
+}
+
+func (s *silent) Yield(ctx context.Context, holder string, channels []parley.Channel) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	return s.store.Yield(ctx, holder, channels)
 }
 
 func (s *silent) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {

@@ -41,6 +41,18 @@ type Outbox interface {
 	// stay. An outcome of a message that isn't claimed in this epoch is ignored.
 	// ErrFenced as for Claim; an expired lease that nobody took may still settle.
 	Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error
+	// Yield gives back the leases of channels that holder has: they expire now, by
+	// the store's clock. nil channels are all that it has. Nothing else changes:
+	// the epoch stays; holder may renew, as one whose lease has expired; another
+	// may take it at once, which raises the epoch and makes doubtful what was
+	// claimed and not settled.
+	//
+	// It may be called at any time and by anybody, for a holder that is alive too:
+	// a lease is politeness, the epoch is what protects. A node calls it for itself
+	// when it stops sending, and for a member that was lost, so that nobody waits
+	// for the lease of the dead. Calling it again does nothing more. After an error
+	// some of the leases may have been given back.
+	Yield(ctx context.Context, holder string, channels []parley.Channel) error
 }
 
 // Receipts are what the provider reports of messages sent.

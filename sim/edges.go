@@ -234,6 +234,12 @@ func (f faultyOutbox) Settle(ctx context.Context, l parley.Lease, outcomes []par
 	return err
 }
 
+// Yield is the store's.
+func (f faultyOutbox) Yield(ctx context.Context, holder string, channels []parley.Channel) error {
+	_, err := troubled(f.line, func() (struct{}, error) { return struct{}{}, f.store.Yield(ctx, holder, channels) })
+	return err
+}
+
 // Fold is the store's.
 func (f faultyOutbox) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
 	var rows []parley.Pending

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -46,6 +47,23 @@ func (s *Store) Lease(ctx context.Context, name parley.Channel, holder string, t
 		return parley.Lease{}, fmt.Errorf("lease %s: %w", name.Kind, err)
 	}
 	return got, nil
+}
+
+// Yield gives leases back: see egress.Outbox. As expiries aren't stored, it writes
+// nothing, and there is nothing to wait for.
+func (s *Store) Yield(ctx context.Context, holder string, channels []parley.Channel) error {
+	if err := s.enter(ctx); err != nil {
+		return fmt.Errorf("yield leases: %w", err)
+	}
+	defer s.leave()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, ch := range s.channels {
+		if ch.lease.holder == holder && (channels == nil || slices.Contains(channels, name)) {
+			ch.lease.expiry = 0
+		}
+	}
+	return nil
 }
 
 // holds checks that l is the channel's current lease. One that has expired and

@@ -40,6 +40,20 @@ func (s *Store) Lease(ctx context.Context, name parley.Channel, holder string, t
 	return ch.lease, nil
 }
 
+// Yield is egress.Outbox's.
+func (s *Store) Yield(ctx context.Context, holder string, channels []parley.Channel) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	for name, ch := range s.channels {
+		if ch.lease.Holder == holder && (channels == nil || slices.Contains(channels, name)) {
+			ch.expiry = time.Time{}
+		}
+	}
+	return nil
+}
+
 // held is the channel of a lease that nobody has taken since.
 func (s *Store) held(l parley.Lease) (*channel, error) {
 	ch := s.channel(l.Channel)

@@ -18,6 +18,7 @@ func Statements() map[string]string {
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
 		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "vitalsSQL": vitalsSQL, "waitShortlySQL": waitShortlySQL, "writeDeliveriesSQL": writeDeliveriesSQL,
+		"yieldSQL": yieldSQL, "yieldWaitingSQL": yieldWaitingSQL,
 	}
 }
 

@@ -98,7 +98,7 @@ func hot() map[string][]string {
 		"loadSnapshotSQL": nil, "loadRowsSQL": nil, "olderSQL": nil,
 		"insertConversationsSQL": nil, "lockConversationsSQL": nil, "applySQL": nil,
 		"overdueSQL": nil, "fireSQL": nil, "nextTimerSQL": {"timer"},
-		"leaseSQL": nil, "holdSQL": nil, "orphanSQL": nil, "recallSQL": nil, "claimSQL": nil, "nextDueSQL": nil,
+		"leaseSQL": nil, "yieldSQL": {"lease"}, "yieldWaitingSQL": {"lease"}, "holdSQL": nil, "orphanSQL": nil, "recallSQL": nil, "claimSQL": nil, "nextDueSQL": nil,
 		"readClaimedSQL": nil, "removeSQL": nil, "promoteSQL": nil, "againSQL": nil,
 		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil,
 		"readDeliveriesSQL": nil, "writeDeliveriesSQL": nil, "raiseWatermarksSQL": nil, "pruneWatermarksSQL": nil,

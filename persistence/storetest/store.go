@@ -46,6 +46,7 @@ type (
 		Recall(ctx context.Context, l parley.Lease, open []parley.ID, doubtfulWait time.Duration) (int, error)
 		Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
 		Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error
+		Yield(ctx context.Context, holder string, channels []parley.Channel) error
 	}
 	// Receipts is egress.Receipts.
 	Receipts interface {
@@ -114,7 +115,7 @@ func Run(t *testing.T, open Open, parts ...string) {
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
-		"Lease": runLease, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
+		"Lease": runLease, "Yield": runYield, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
 		"Operator": runOperator, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {
