@@ -46,6 +46,10 @@ const (
 	// before its events are noted as coming from the future (Snapshot.Ahead),
 	// which makes the recognition of repeats cost a read more often.
 	ClockSkew = 2 * time.Minute
+	// SuspectFor is how long it is remembered, unless it turns out before, that a
+	// process may have died of an event: by then it has been tried again, if
+	// anybody is there to do so.
+	SuspectFor = 24 * time.Hour
 	// HistoryFor is how long history is kept unless configured otherwise.
 	HistoryFor = 30 * 24 * time.Hour
 )

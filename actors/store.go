@@ -49,3 +49,19 @@ type Agenda interface {
 	// younger; what it had moved to the inbox before is a pending row like others.
 	FireTimers(ctx context.Context, owned func(shard uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error)
 }
+
+// Suspects remembers the rows that a process may have died of, among all nodes.
+type Suspects interface {
+	// Try notes that rows are about to be run, durably before it returns, and
+	// returns those of them that were noted before, in the order of Seq: somebody
+	// began to run them, perhaps this very process, and never came to Acquit them,
+	// so it may have died of it. Of two who try a row at the same time exactly one
+	// isn't told so. After an error rows may have been noted.
+	Try(ctx context.Context, rows []parley.Row) (tried []parley.Row, err error)
+	// Acquit forgets rows, durably: they were run, and the process is still there.
+	// Rows that aren't noted are passed over.
+	//
+	// The store doesn't forget them by itself when they are consumed, but after
+	// parley.SuspectFor.
+	Acquit(ctx context.Context, rows []parley.Row) error
+}

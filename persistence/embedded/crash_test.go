@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type acked struct {
 	versions map[parley.Conversation]parley.Version
 	claimed  map[parley.ID]bool
 	settled  map[parley.ID]bool
+	tried    map[parley.Row]bool // false: and acquitted
 }
 
 // work runs one conversation's life until stop, noting what was returned.
@@ -61,6 +63,9 @@ func (a *acked) work(t *testing.T, s *embedded.Store, l parley.Lease, i int, sto
 		if len(loaded.Pending) == 0 {
 			return errors.New("nothing pending after an append")
 		}
+		if err := a.try(ctx, s, rows[0].Row, rows[1].Row); err != nil {
+			return err
+		}
 		turn := benchTurn(&loaded.Pending[0], loaded.Snapshot, rand.New(rand.NewPCG(rand.Uint64(), 1)))
 		if errs, err := s.Commit(ctx, []parley.Commit{turn}); err != nil || errs[0] != nil {
 			return errors.Join(append(errs, err)...)
@@ -78,6 +83,19 @@ func (a *acked) work(t *testing.T, s *embedded.Store, l parley.Lease, i int, sto
 			a.note(func() { a.settled[m.ID] = true })
 		}
 	}
+	return nil
+}
+
+// try notes two suspects, and acquits one of them.
+func (a *acked) try(ctx context.Context, s *embedded.Store, guilty, innocent parley.Row) error {
+	if tried, err := s.Try(ctx, []parley.Row{guilty, innocent}); err != nil || len(tried) > 0 {
+		return errors.Join(fmt.Errorf("%d of two new rows were tried before", len(tried)), err)
+	}
+	a.note(func() { a.tried[guilty] = true })
+	if err := s.Acquit(ctx, []parley.Row{innocent}); err != nil {
+		return err
+	}
+	a.note(func() { a.tried[innocent] = false })
 	return nil
 }
 
@@ -121,6 +139,11 @@ func (a *acked) check(t *testing.T, s *embedded.Store) {
 		}
 	}
 	a.checkClaims(t, s)
+	for row, guilty := range a.tried {
+		if tried, err := s.Try(t.Context(), []parley.Row{row}); err != nil || (len(tried) == 1) != guilty {
+			t.Errorf("a suspect, acquitted %v: tried before %v, %v", !guilty, len(tried) == 1, err)
+		}
+	}
 }
 
 // checkClaims: what was claimed and not settled comes back as doubtful only.
@@ -152,7 +175,7 @@ func live(t *testing.T, s *embedded.Store, crash func()) *acked {
 	t.Helper()
 	a := &acked{
 		rows: map[parley.Conversation]map[parley.EventKey]bool{}, versions: map[parley.Conversation]parley.Version{},
-		claimed: map[parley.ID]bool{}, settled: map[parley.ID]bool{},
+		claimed: map[parley.ID]bool{}, settled: map[parley.ID]bool{}, tried: map[parley.Row]bool{},
 	}
 	l, err := s.Lease(t.Context(), testChannel(), "before", time.Hour, parley.Lease{})
 	if err != nil {
@@ -193,7 +216,7 @@ func live(t *testing.T, s *embedded.Store, crash func()) *acked {
 func (a *acked) clone() *acked {
 	c := &acked{
 		rows: map[parley.Conversation]map[parley.EventKey]bool{}, versions: maps.Clone(a.versions),
-		claimed: maps.Clone(a.claimed), settled: maps.Clone(a.settled),
+		claimed: maps.Clone(a.claimed), settled: maps.Clone(a.settled), tried: maps.Clone(a.tried),
 	}
 	for conv, rows := range a.rows {
 		c.rows[conv] = maps.Clone(rows)

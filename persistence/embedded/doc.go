@@ -12,10 +12,10 @@
 // In between, what is written is visible in memory and not yet durable. That is
 // safe, because whoever builds on it writes after it into the same log: a record
 // is never durable before the records that it depends on. And nobody is told
-// before: Append, Commit, Claim, Settle, Fold, FireTimers, Lease, Release and
-// Register return after the fsync of their own record, which is also that of
-// every earlier one. Load may show rows whose fsync is under way; all that its
-// caller can make of them is a commit, which lies behind them in the log.
+// before: Append, Commit, Claim, Settle, Fold, FireTimers, Lease, Release,
+// Register, Try and Acquit return after the fsync of their own record, which is
+// also that of every earlier one. Load may show rows whose fsync is under way; all
+// that its caller can make of them is a commit, which lies behind them in the log.
 //
 // # What is in memory
 //
@@ -26,7 +26,7 @@
 // versions of conversations and the aliases of contacts. A channel costs about
 // 1 KiB. Conversations that were merged cost something only as long as rows or
 // messages of the younger are left. Nothing else grows: idle conversations cost no memory, nor do timers,
-// history, receipts, deliveries, dead letters and quarantine. Open scans the
+// history, receipts, deliveries, dead letters, quarantine and suspects. Open scans the
 // inbox, the outbox and its marks, the due list, the receipts, the dead letters
 // and the quarantine, and looks up the aliases of WhatsApp users who have rows or
 // messages.

@@ -22,7 +22,9 @@ const (
 //
 // Not exported is what follows from the rest, and what is of this process only:
 // which deliveries to look at on which day, where a quarantined entry is found,
-// the clock.
+// the clock; and the suspects, which are about processes that have ended: nobody is
+// running anything while he copies, and a row that did end one will be found out by
+// the next that it ends.
 func (s *Store) Export(ctx context.Context, after []byte, each func(part parley.Holdings, upTo []byte) error) error {
 	if err := s.enter(ctx); err != nil {
 		return err

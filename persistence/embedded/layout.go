@@ -16,7 +16,7 @@ import (
 // the day, where a table is pruned by dropping whole days with one DeleteRange.
 // The exceptions: the due list is by time (a timer belongs to a conversation,
 // the list to the store), the quarantine and the registrations are by app (a
-// brand is what they don't know yet).
+// brand is what they don't know yet), the suspects by the numbers of inbox rows.
 //
 //	channel      = brand kind id
 //	conversation = channel contact
@@ -37,6 +37,7 @@ const (
 	tableQuarantine = 'q' // app kind channel-id id → entry
 	tableQuarIndex  = 'Q' // id → key in the table before
 	tableReceipt    = 'r' // channel number → receipt
+	tableSuspect    = 's' // seq token → when it was noted
 	tableTimer      = 't' // due id → conversation, name, generation
 	tableWatermark  = 'w' // conversation → delivered and read watermarks
 	tableDead       = 'x' // brand id → dead letter
@@ -95,6 +96,11 @@ func seenKey(b []byte, d uint32, conv []byte, k parley.EventKey) []byte {
 func timerKey(b []byte, due int64, id parley.ID) []byte {
 	b = binary.BigEndian.AppendUint64(append(b, tableTimer), uint64(max(due, 0)))
 	return append(b, id[:]...)
+}
+
+func suspectKey(b []byte, r parley.Row) []byte {
+	b = binary.BigEndian.AppendUint64(append(b, tableSuspect), uint64(r.Seq))
+	return binary.BigEndian.AppendUint64(b, uint64(r.Token))
 }
 
 func receiptKey(b, channel []byte, n uint64) []byte {

@@ -9,13 +9,14 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// pruneGroup is how many deliveries are looked at in one group of writes, so
+// pruneGroup is how many deliveries or suspects are looked at in one group of writes, so
 // that others don't wait.
 const pruneGroup = 256
 
 // Prune drops the history and the deliveries that have not changed for
-// historyFor, and the keys seen that are older than parley.SeenFor. It goes by
-// whole days: something may stay for a day longer, and never goes earlier.
+// historyFor, the keys seen that are older than parley.SeenFor, and the suspects
+// older than parley.SuspectFor. But for these it goes by whole days: something may
+// stay for a day longer, and never goes earlier.
 func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
 	var before uint32
 	err := s.write(ctx, makesSpace, func(t *txn) error {
@@ -26,6 +27,9 @@ func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
 	})
 	for more := true; more && err == nil; {
 		more, err = s.pruneDeliveries(ctx, before)
+	}
+	for from := []byte{tableSuspect}; from != nil && err == nil; {
+		from, err = s.pruneSuspects(ctx, from)
 	}
 	if err != nil {
 		return fmt.Errorf("prune: %w", err)

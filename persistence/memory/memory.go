@@ -49,7 +49,8 @@ type Store struct {
 	merged   map[parley.Conversation]parley.Conversation // where each went that was merged
 	stored   map[parley.Conversation]*conversation
 	agenda   []due
-	outbox   []*message // in the order in which they were written
+	suspects map[parley.Row]time.Time // when each was noted
+	outbox   []*message               // in the order in which they were written
 	channels map[parley.Channel]*channel
 	dead     []parley.DeadLetter
 	quar     []parley.Quarantined
@@ -96,6 +97,7 @@ func New(cfg Config) *Store {
 		cfg: cfg, aliases: map[parley.Conversation]parley.Contact{}, births: map[parley.Conversation]uint64{},
 		merged: map[parley.Conversation]parley.Conversation{},
 		stored: map[parley.Conversation]*conversation{}, channels: map[parley.Channel]*channel{},
+		suspects: map[parley.Row]time.Time{},
 	}
 }
 

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -99,6 +100,7 @@ func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
 			}
 		}
 	}
+	maps.DeleteFunc(s.suspects, func(_ parley.Row, at time.Time) bool { return old(at, parley.SuspectFor) })
 	for _, ch := range s.channels {
 		for id, d := range ch.deliveries {
 			if old(d.At, historyFor) {

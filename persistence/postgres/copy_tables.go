@@ -15,6 +15,8 @@ type copiedTable struct {
 	get           func(*parley.Holdings, *rowReader)
 }
 
+// copiedTables are all tables with something that must not be lost. The suspects
+// aren't among them: see the embedded store's Export.
 func copiedTables() []copiedTable {
 	return []copiedTable{
 		{"conversation", "conv, version, token, format, snapshot", putConversations, getConversation},

@@ -42,7 +42,8 @@ func tablesByDay() []byDay {
 
 // Prune makes the tables of the days to come, and drops what is old: history and
 // deliveries that have not changed for historyFor, and keys seen for longer than
-// parley.SeenFor. A day of the quarantine is dropped once it is old and empty.
+// parley.SeenFor, and suspects after parley.SuspectFor. A day of the quarantine is
+// dropped once it is old and empty.
 //
 // A table is taken out of its parent and dropped, each in a transaction of its
 // own that waits only shortly for its lock. (PostgreSQL can't take one out
@@ -63,7 +64,7 @@ func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
 		first := day(now - keep.Milliseconds())
 		errs = append(errs, s.makeDays(ctx, t.table, today), s.dropDays(ctx, t.table, first))
 	}
-	errs = append(errs, s.pruneDeliveries(ctx, day(now-historyFor.Milliseconds())))
+	errs = append(errs, s.pruneDeliveries(ctx, day(now-historyFor.Milliseconds())), s.pruneSuspects(ctx, now-parley.SuspectFor.Milliseconds()))
 	return failure("prune", errors.Join(errs...))
 }
 
@@ -233,6 +234,13 @@ func (s *Store) pruneDeliveries(ctx context.Context, first int32) error {
 			"delete from parley.delivery where ctid = any(array(select ctid from parley.delivery where day < %d limit %d for update skip locked))", first, pruneBatch)),
 		s.pruneWatermarks(ctx, int64(first)*msPerDay),
 	)
+}
+
+// pruneSuspects deletes those that were noted before. They are few, and so their
+// time is in no index.
+func (s *Store) pruneSuspects(ctx context.Context, since int64) error {
+	return s.deleteBatches(ctx, fmt.Sprintf(
+		"delete from parley.suspect where ctid = any(array(select ctid from parley.suspect where noted < %d limit %d for update skip locked))", since, pruneBatch))
 }
 
 // pruneWatermarksSQL looks at a page of watermarks and tells where it ends. Their

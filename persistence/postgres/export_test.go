@@ -3,7 +3,7 @@ package postgres
 // Statements are all that the store sends, by the name of their constant.
 func Statements() map[string]string {
 	return map[string]string{
-		"againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "beginCopySQL": beginCopySQL,
+		"acquitSQL": acquitSQL, "againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "beginCopySQL": beginCopySQL,
 		"buryMessagesSQL": buryMessagesSQL, "finishCopySQL": finishCopySQL, "noteCopiedSQL": noteCopiedSQL,
 		"raiseNumbersSQL": raiseNumbersSQL, "readCopySQL": readCopySQL, "unfinishedSQL": unfinishedSQL,
 		"claimSQL": claimSQL, "deadLettersSQL": deadLettersSQL, "fireSQL": fireSQL, "historySQL": historySQL,
@@ -17,7 +17,7 @@ func Statements() map[string]string {
 		"readAttemptedSQL": readAttemptedSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
-		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "vitalsSQL": vitalsSQL, "waitShortlySQL": waitShortlySQL, "writeDeliveriesSQL": writeDeliveriesSQL,
+		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "trySQL": trySQL, "vitalsSQL": vitalsSQL, "waitShortlySQL": waitShortlySQL, "writeDeliveriesSQL": writeDeliveriesSQL,
 		"yieldSQL": yieldSQL, "yieldWaitingSQL": yieldWaitingSQL,
 	}
 }

@@ -2,9 +2,15 @@ package postgres_test
 
 import (
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 
 	"github.com/parleychat/parley/persistence/postgres"
 )
@@ -84,4 +90,83 @@ func TestNoSecretInErrors(t *testing.T) {
 			}
 		}
 	}
+}
+
+// steps is goose on a database, to go up and down one step at a time.
+func steps(t *testing.T, url string) *goose.Provider {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := stdlib.OpenDB(*cfg)
+	p, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("migrations"),
+		goose.WithTableName("parley.migration"), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// shape is what a program that was made for a schema relies on: its columns, and
+// its indexes, constraints included.
+func shape(t *testing.T, c *pgx.Conn) []string {
+	t.Helper()
+	rows, err := c.Query(t.Context(), `
+select c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' '
+    || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+from pg_class c join pg_attribute a on a.attrelid = c.oid left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+where c.relnamespace = 'parley'::regnamespace and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
+union all
+select indexdef from pg_indexes where schemaname = 'parley'
+union all
+select conrelid::regclass || ' ' || pg_get_constraintdef(oid) from pg_constraint where connamespace = 'parley'::regnamespace
+order by 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestEachStepAddsOnly: programs of the step before go on with the schema, as long
+// as it doesn't say otherwise, because all that they rely on is still there. And
+// each step can be taken back and made again.
+func TestEachStepAddsOnly(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	c, p := session(t, url), steps(t, url)
+	newest := shape(t, c)
+	for version := int64(postgres.Schema); version > 1; version-- {
+		now := shape(t, c)
+		if _, err := p.DownTo(t.Context(), version-1); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range shape(t, c) {
+			if !slices.Contains(now, part) {
+				t.Errorf("step %d changes what the one before has: %s", version, part)
+			}
+		}
+		if n := count(t, c, "parley.contract where oldest = 1"); n != 1 {
+			t.Errorf("step %d excludes older programs", version)
+		}
+	}
+	if _, err := postgres.Open(t.Context(), postgres.Config{URL: url}); !errors.Is(err, postgres.ErrSchema) {
+		t.Errorf("open a schema that lacks steps: %v", err)
+	}
+	if _, err := postgres.Migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	if again := shape(t, c); !slices.Equal(again, newest) {
+		t.Errorf("after all was taken back and made again it is another schema:\n%v\n%v", again, newest)
+	}
+	say(t, open(t, postgres.Config{URL: url}), "a")
 }

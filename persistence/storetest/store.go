@@ -17,7 +17,7 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// Inbox, Quarantine, Conversations, Agenda, Outbox, Receipts and Operator are
+// Inbox, Quarantine, Conversations, Agenda, Suspects, Outbox, Receipts and Operator are
 // the parts of a Store, as their consumers declare them.
 type (
 	// Inbox is ingress.Inbox.
@@ -39,6 +39,11 @@ type (
 	Agenda interface {
 		Overdue(ctx context.Context, owned func(shard uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error)
 		FireTimers(ctx context.Context, owned func(shard uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error)
+	}
+	// Suspects is actors.Suspects.
+	Suspects interface {
+		Try(ctx context.Context, rows []parley.Row) (tried []parley.Row, err error)
+		Acquit(ctx context.Context, rows []parley.Row) error
 	}
 	// Outbox is egress.Outbox.
 	Outbox interface {
@@ -75,8 +80,8 @@ type (
 	Upkeep interface {
 		Backlog(ctx context.Context) (parley.Backlog, error)
 		// Prune drops history and deliveries that have not changed for historyFor,
-		// and keys seen for longer than parley.SeenFor; at most two days late, and
-		// never early.
+		// keys seen for longer than parley.SeenFor, and suspects noted longer ago than
+		// parley.SuspectFor; at most two days late, and never early.
 		Prune(ctx context.Context, historyFor time.Duration) error
 		Close() error
 	}
@@ -88,6 +93,7 @@ type Store interface {
 	Quarantine
 	Conversations
 	Agenda
+	Suspects
 	Outbox
 	Receipts
 	Records
@@ -115,7 +121,7 @@ func Run(t *testing.T, open Open, parts ...string) {
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
-		"Lease": runLease, "Yield": runYield, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
+		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
 		"Operator": runOperator, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {
