@@ -62,6 +62,9 @@ func (c Channel) Validate() error {
 	return nil
 }
 
+// Shard is the shard by which a channel's sender is found, in [0, Shards).
+func (c Channel) Shard() uint16 { return Conversation{Channel: c}.Shard() }
+
 func notPlain(r rune) bool { return r == '/' || r < ' ' || r == 0x7f }
 
 // Contact is one key by which a channel knows a person or a subject. Its prefix

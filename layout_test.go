@@ -22,7 +22,9 @@ var packages = map[string][]string{
 	".":      {}, // the vocabulary: nothing of ours, nothing of others
 	"meta":   {"."},
 	"flow":   {"."},
-	"actors": {"."},
+	"actors": {".", "actors/wire"},
+
+	"actors/wire": {}, // what nodes tell each other, generated
 
 	"persistence/embedded": {"."},
 	"persistence/memory":   {"."},
@@ -53,6 +55,8 @@ var packages = map[string][]string{
 	"cluster/clustertest":         {},
 	"flow/flowtest":               {".", "flow"},
 
+	"tools/protogen": {}, // a module of its own
+
 	// What is measured is the whole line; the bare server is what it is measured with.
 	"bench":      {"all"},
 	"bench/*":    {},
@@ -61,7 +65,7 @@ var packages = map[string][]string{
 
 // testImports are what the tests of any package may import beyond its own row:
 // the fakes, the exams, and the root whose words they are spoken in.
-var testImports = []string{".", "persistence/memory", "persistence/pgserver", "persistence/pgserver/*", "persistence/storetest", "meta/metatest", "flow/flowtest", "cluster/clustertest"}
+var testImports = []string{".", "actors/wire", "persistence/memory", "persistence/pgserver", "persistence/pgserver/*", "persistence/storetest", "meta/metatest", "flow/flowtest", "cluster/clustertest"}
 
 // testRows are what the tests of single packages may import beyond that.
 var testRows = map[string][]string{
@@ -87,8 +91,9 @@ var libraries = map[string]library{
 	"github.com/go-json-experiment/json": {homes: []string{"meta"}},
 	"github.com/valyala/fasthttp":        {homes: []string{"ingress", "meta", "meta/metatest", "bench/*"}},
 	"github.com/asynkron/protoactor-go":  {homes: []string{"actors"}},
-	"google.golang.org/protobuf":         {homes: []string{"actors"}},
-	"google.golang.org/grpc":             {homes: []string{"actors"}},
+	"google.golang.org/protobuf":         {homes: []string{"actors", "actors/wire", "tools/protogen"}},
+	"github.com/bufbuild/protocompile":   {homes: []string{"tools/protogen"}},
+	"google.golang.org/grpc":             {homes: []string{"actors"}}, // protoactor's remote speaks it
 	"github.com/hashicorp/memberlist":    {homes: []string{"cluster", "cluster/clustertest"}},
 	"github.com/cespare/xxhash/v2":       {homes: []string{"cluster"}},
 	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}},

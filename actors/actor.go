@@ -11,11 +11,28 @@ import (
 
 // The messages between the actors of a node.
 type (
-	hint struct{ rows []parley.Pending } // of one conversation (to its actor) or one shard (to a shard)
-	wake struct {
-		id   parley.Conversation
-		seek bool // see Conversation.Seek
+	hint struct {
+		rows   []parley.Pending // of one conversation (to its actor) or one shard (to a shard)
+		passes uint32           // by nodes that don't run the shard
 	}
+	wake struct {
+		id      parley.Conversation
+		seek    bool // see Conversation.Seek
+		doubted bool // see Conversation.Doubt
+		passes  uint32
+	}
+
+	// A shard holds back what comes for it until it is served, and lets go of its
+	// conversations: see territory.
+	hold  struct{}
+	serve struct {
+		waiting []parley.Conversation // that have pending rows
+		doubted bool
+	}
+	letGo struct{}
+	// A conversation that is told to leave does so when no commit of it is under way.
+	leave struct{}
+	left  struct{ id parley.Conversation }
 
 	loaded struct {
 		parley.Loaded
@@ -25,6 +42,10 @@ type (
 		keys  []parley.EventKey // that were asked for
 		found map[parley.EventKey]bool
 		err   error
+	}
+	tried struct {
+		rows []parley.Row // that somebody began to run and never finished
+		err  error
 	}
 	committed struct {
 		next parley.Snapshot
@@ -54,10 +75,15 @@ type conversation struct {
 	load    load
 	hints   uint32 // messages received from the shard
 	held    int32  // rows of load that the machine holds; the others are on their way
+	leaving bool   // told to leave
+	left    bool   // it has said good-bye, and does nothing any more
 }
 
 // Receive takes one message and does what the machine then wants.
 func (a *conversation) Receive(ctx actor.Context) {
+	if a.left {
+		return
+	}
 	switch m := ctx.Message().(type) {
 	case *hint:
 		a.hints++
@@ -65,6 +91,9 @@ func (a *conversation) Receive(ctx actor.Context) {
 		a.load.add(-len(m.rows))
 	case *wake:
 		a.hints++
+		if m.doubted {
+			a.machine.Doubt()
+		}
 		if m.seek {
 			a.machine.Seek()
 		} else {
@@ -77,10 +106,17 @@ func (a *conversation) Receive(ctx actor.Context) {
 		a.pauseIf(ctx, a.machine.Loaded(m.Loaded, m.err))
 	case *older:
 		a.pauseIf(ctx, a.machine.Older(m.keys, m.found, m.err))
+	case *tried:
+		if m.err != nil {
+			a.host.log.Warn("ask for suspects", slog.String("conversation", a.name()), slog.Any("error", m.err))
+		}
+		a.pauseIf(ctx, a.machine.Tried(m.rows, m.err))
 	case *committed:
 		a.pauseIf(ctx, a.machine.Committed(m.next, m.err))
 	case *resume:
 		a.machine.Resume()
+	case *leave:
+		a.leaving = true
 	case *retire:
 		if a.machine.Idle() {
 			ctx.Send(ctx.Parent(), &retiring{id: a.machine.ID(), hints: a.hints})
@@ -89,8 +125,21 @@ func (a *conversation) Receive(ctx actor.Context) {
 	default:
 		return
 	}
+	if a.leaving {
+		a.leave(ctx)
+		return
+	}
 	a.advance(ctx)
 	a.weigh()
+}
+
+// leave says good-bye, unless a commit is under way: what becomes of it should be
+// decided before another node loads the conversation.
+func (a *conversation) leave(ctx actor.Context) {
+	if !a.machine.Committing() {
+		a.left = true
+		ctx.Send(ctx.Parent(), &left{id: a.machine.ID()})
+	}
 }
 
 // weigh tells how many rows are held here now.
@@ -109,7 +158,14 @@ func (a *conversation) advance(ctx actor.Context) {
 		a.host.ask(request{pid: ctx.Self(), id: id})
 	case Ask:
 		a.host.ask(request{pid: ctx.Self(), id: id, keys: a.machine.OlderKeys()})
+	case Try:
+		a.host.ask(request{pid: ctx.Self(), id: id, try: a.machine.Trying()})
 	case Think:
+		if a.host.suspects(&a.machine) {
+			a.machine.Reconsider()
+			a.advance(ctx)
+			return
+		}
 		a.weigh() // a turn may last, and wait before it begins
 		a.think(ctx)
 	case Pause:
@@ -129,12 +185,12 @@ func (a *conversation) think(ctx actor.Context) {
 		return
 	}
 	s, rows, older := a.machine.Turn()
-	commit, ok := a.host.turns.step(bot, s, rows, older)
+	commit, ok := a.host.turns.step(bot, s, rows, older, a.machine.Condemned())
 	if !ok { // another actor has this conversation, or will have
 		ctx.Stop(ctx.Self())
 		return
 	}
-	a.host.submit(work{pid: ctx.Self(), commit: commit})
+	a.host.submit(work{pid: ctx.Self(), commit: commit, acquit: a.machine.Acquitted()})
 }
 
 func (a *conversation) pauseIf(ctx actor.Context, paused bool) {
@@ -153,10 +209,19 @@ func (a *conversation) name() string { return a.machine.ID().String() }
 // whose producer takes the one that child has just put into newborn.
 type shard struct {
 	host     *Host
+	number   uint16
 	children map[name]child
 	props    *actor.Props
 	newborn  *conversation
+
+	state   holding
+	back    []any          // hints and wakes held back, in order; the rows among them are counted
+	leaving map[name]child // that were told to leave
+	opened  *serve         // to be done when they have
 }
+
+// maxBack is how many messages a shard holds back; beyond, rows wait in the inbox.
+const maxBack = 1024
 
 // name is a conversation's, in 24 bytes instead of 64.
 type name struct {
@@ -172,8 +237,11 @@ func (n name) conversation() parley.Conversation {
 	return parley.Conversation{Channel: n.channel.Value(), Contact: n.contact}
 }
 
-func newShard(h *Host) *shard {
-	s := &shard{host: h, children: map[name]child{}}
+func newShard(h *Host, number uint16) *shard {
+	s := &shard{host: h, number: number, children: map[name]child{}, leaving: map[name]child{}}
+	if h.peers == nil {
+		s.state = held
+	}
 	s.props = actor.PropsFromProducer(
 		func() actor.Actor { return s.newborn },
 		actor.WithMailbox(actor.UnboundedLockfree()),
@@ -192,10 +260,9 @@ type child struct {
 func (s *shard) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *hint:
-		s.forward(ctx, m.rows)
-		s.host.hinted.Add(-int64(len(m.rows)))
+		s.hinted(ctx, m)
 	case *wake:
-		s.tell(ctx, m.id, m)
+		s.woken(ctx, m)
 	case *sweepIdle:
 		s.askIdle(ctx, m.before)
 	case *retiring:
@@ -203,14 +270,121 @@ func (s *shard) Receive(ctx actor.Context) {
 			s.drop(ctx, nameOf(m.id), c)
 		}
 	case *replace:
-		if c, ok := s.children[nameOf(m.id)]; ok {
-			// Its goroutine never comes back; it must not be waited for.
-			s.forget(nameOf(m.id), c)
-		}
-		s.tell(ctx, m.id, &wake{id: m.id})
+		s.replace(ctx, m.id)
 	case *actor.Terminated:
 		s.fell(ctx, m.Who)
+	case *hold:
+		s.state = claiming
+	case *serve:
+		s.opened = m
+		s.open(ctx)
+	case *letGo:
+		s.letGo(ctx)
+	case *left:
+		if c, ok := s.leaving[nameOf(m.id)]; ok {
+			ctx.Stop(c.pid)
+			s.gone(ctx, nameOf(m.id))
+		}
 	}
+}
+
+// hinted passes rows to their conversations, if the shard is run here.
+func (s *shard) hinted(ctx actor.Context, m *hint) {
+	if s.state == claiming && len(s.back) < maxBack {
+		s.back = append(s.back, m)
+		return
+	}
+	s.host.hinted.Add(-int64(len(m.rows)))
+	if s.state == held {
+		s.forward(ctx, m.rows)
+		return
+	}
+	s.host.crowd.brand(m.rows[0].Conversation.Channel.Brand).add(-int64(len(m.rows)))
+	if s.state == claiming {
+		s.host.metrics.dropped.Add(float64(len(m.rows)))
+		return
+	}
+	s.host.passOn(s.number, m.rows, m.passes)
+}
+
+// woken passes a wake to its conversation, if the shard is run here.
+func (s *shard) woken(ctx actor.Context, m *wake) {
+	switch {
+	case s.state == held:
+		s.tell(ctx, m.id, m)
+	case s.state == claiming && len(s.back) < maxBack:
+		s.back = append(s.back, m)
+	case s.state == foreign && m.passes < maxPasses:
+		again := *m
+		again.passes++
+		s.host.passWake(s.number, again)
+	}
+}
+
+// open serves the shard from now on: first what has waited in the inbox, then what
+// was held back. While conversations of an earlier time are leaving, it waits.
+func (s *shard) open(ctx actor.Context) {
+	if s.opened == nil || s.state != claiming || len(s.leaving) > 0 {
+		return
+	}
+	m := s.opened
+	s.opened, s.state = nil, held
+	for _, id := range m.waiting {
+		s.tell(ctx, id, &wake{id: id, doubted: m.doubted})
+	}
+	s.release(ctx)
+}
+
+// release does with what was held back what the state wants now.
+func (s *shard) release(ctx actor.Context) {
+	back := s.back
+	s.back = nil
+	for _, m := range back {
+		switch m := m.(type) {
+		case *hint:
+			s.hinted(ctx, m)
+		case *wake:
+			s.woken(ctx, m)
+		}
+	}
+}
+
+// letGo ends all conversations of the shard, and reports when that is done.
+func (s *shard) letGo(ctx actor.Context) {
+	s.state, s.opened = foreign, nil
+	for n, c := range s.children {
+		s.forget(n, c)
+		s.leaving[n] = c
+		ctx.Send(c.pid, &leave{})
+	}
+	s.release(ctx)
+	if len(s.leaving) == 0 {
+		s.host.territory.gone(s.number)
+	}
+}
+
+// gone takes a conversation off the list of those that are leaving.
+func (s *shard) gone(ctx actor.Context, n name) {
+	delete(s.leaving, n)
+	if len(s.leaving) > 0 {
+		return
+	}
+	s.host.territory.gone(s.number)
+	s.open(ctx)
+}
+
+// replace puts another actor in the place of one that never comes back. It must
+// not be waited for.
+func (s *shard) replace(ctx actor.Context, id parley.Conversation) {
+	n := nameOf(id)
+	if _, ok := s.leaving[n]; ok {
+		s.gone(ctx, n)
+		return
+	}
+	if c, ok := s.children[n]; ok {
+		s.forget(n, c)
+	}
+	s.woken(ctx, &wake{id: id, passes: maxPasses})
 }
 
 // fell deals with a conversation that has stopped and wasn't told to: there was
@@ -219,7 +393,13 @@ func (s *shard) fell(ctx actor.Context, who *actor.PID) {
 	for n, c := range s.children {
 		if c.pid.Equal(who) {
 			s.forget(n, c)
-			s.host.later(s.host.cfg.SweepEvery, ctx.Self(), &wake{id: n.conversation()})
+			s.host.later(s.host.cfg.SweepEvery, ctx.Self(), &wake{id: n.conversation(), passes: maxPasses})
+			return
+		}
+	}
+	for n, c := range s.leaving {
+		if c.pid.Equal(who) {
+			s.gone(ctx, n)
 			return
 		}
 	}

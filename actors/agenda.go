@@ -15,9 +15,6 @@ const (
 	timerHorizon = 200 * time.Millisecond // longest wait between two looks for due timers
 )
 
-// all says that this node owns every shard.
-func all(uint16) bool { return true }
-
 // sweep wakes the conversations whose rows were forgotten, and lets idle ones
 // leave memory, until ctx ends.
 func (h *Host) sweep(ctx context.Context) {
@@ -66,19 +63,23 @@ func (s *sweeper) looked(n int) {
 	s.more = s.more || s.parts
 }
 
-func (s *sweeper) owned() func(uint16) bool {
+// owned is which shards it looks at, of those that are held.
+func (s *sweeper) owned(held func(uint16) bool) func(uint16) bool {
 	if !s.parts {
-		return all
+		return held
 	}
 	part := s.part
-	return func(shard uint16) bool { return shard%sweepParts == part }
+	return func(shard uint16) bool { return shard%sweepParts == part && held(shard) }
 }
 
 // wakeOverdue wakes conversations and returns how many.
 func (h *Host) wakeOverdue(ctx context.Context, age time.Duration, s sweeper) int {
+	if h.territory.in(held) == 0 {
+		return 0
+	}
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
 	defer cancel()
-	ids, err := h.cfg.Agenda.Overdue(ctx, s.owned(), age, s.limit)
+	ids, err := h.cfg.Agenda.Overdue(ctx, s.owned(h.territory.holds), age, s.limit)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.log.ErrorContext(ctx, "look for overdue conversations", slog.Any("error", err))
@@ -87,7 +88,7 @@ func (h *Host) wakeOverdue(ctx context.Context, age time.Duration, s sweeper) in
 	}
 	h.metrics.woken.Add(float64(len(ids)))
 	for _, id := range ids {
-		h.system.Root.Send(h.shard(id.Shard()), &wake{id: id})
+		h.system.Root.Send(h.shard(id.Shard()), &wake{id: id, passes: maxPasses})
 	}
 	return len(ids)
 }
@@ -124,9 +125,12 @@ func (h *Host) timers(ctx context.Context) {
 }
 
 func (h *Host) fire(ctx context.Context) time.Duration {
+	if h.territory.in(held) == 0 {
+		return timerHorizon
+	}
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
 	defer cancel()
-	rows, wait, err := h.cfg.Agenda.FireTimers(ctx, all, timerLimit, timerHorizon)
+	rows, wait, err := h.cfg.Agenda.FireTimers(ctx, h.territory.holds, timerLimit, timerHorizon)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.log.ErrorContext(ctx, "fire timers", slog.Any("error", err))

@@ -30,6 +30,11 @@ type Conversation struct {
 	sought   bool // the inbox holds rows that nobody may hint, see Seek
 	rested   bool // a Pause has ended since the last failure
 	forward  bool // it was merged, and whoever asked is to be passed on
+
+	doubted bool         // rows of the next load are doubted
+	asked   bool         // the head of the queue has been tried
+	doubtTo parley.Seq   // rows up to this one are doubted
+	tried   []parley.Row // of the head: what must not be run
 }
 
 type stage uint8
@@ -38,6 +43,7 @@ const (
 	idle stage = iota
 	loading
 	asking
+	trying
 	committing
 	pausing
 )
@@ -50,6 +56,7 @@ const (
 	Rest  Action = iota // nothing: a report is awaited, or there is nothing to do
 	Load                // load the conversation, then call Loaded
 	Ask                 // look up OlderKeys, then call Older
+	Try                 // ask for the suspects among Trying, then call Tried
 	Think               // take a Turn and commit it, then call Committed
 	Pause               // wait for Backoff, then call Resume
 	// Forward: this conversation was merged. Tell the machine of MergedInto to
@@ -152,6 +159,9 @@ func (c *Conversation) Next() Action {
 	case c.mustAsk():
 		c.stage = asking
 		return Ask
+	case c.queue[0].Seq <= c.doubtTo && !c.asked:
+		c.stage = trying
+		return Try
 	}
 	c.stage = committing
 	c.inFlight = int32(min(len(c.queue), parley.MaxPendingPerTurn)) // it fits
@@ -179,9 +189,13 @@ func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
 	hinted := c.queue
 	c.snapshot, c.queue, c.more, c.fresh = l.Snapshot, l.Pending, l.More, true
 	c.forward = l.Snapshot.MergedInto != ""
+	c.asked, c.tried = false, nil
 	last := parley.Seq(0)
 	if n := len(c.queue); n > 0 {
 		last = c.queue[n-1].Seq
+	}
+	if c.doubted {
+		c.doubtTo, c.doubted = last, l.More // what lies beyond is loaded later
 	}
 	for _, p := range hinted {
 		if p.Seq > last && !c.more {
@@ -253,6 +267,54 @@ func (c *Conversation) Older(keys []parley.EventKey, found map[parley.EventKey]b
 	return false
 }
 
+// Doubt tells that the process which ran this conversation before may have died of
+// a row that is pending now. Such rows are tried before they are run.
+func (c *Conversation) Doubt() { c.doubted = true }
+
+// Reconsider makes the machine want to Try the Turn that it asked for.
+func (c *Conversation) Reconsider() {
+	c.stage, c.doubtTo = idle, max(c.doubtTo, c.queue[c.inFlight-1].Seq)
+	c.inFlight = 0
+}
+
+// Asked reports whether the head of the queue has been tried.
+func (c *Conversation) Asked() bool { return c.asked }
+
+// Trying are the rows to be tried: those of the next turn.
+func (c *Conversation) Trying() []parley.Row {
+	head := c.head()
+	rows := make([]parley.Row, len(head))
+	for i := range head {
+		rows[i] = head[i].Row
+	}
+	return rows
+}
+
+// Tried reports which of Trying were tried before and never acquitted.
+func (c *Conversation) Tried(rows []parley.Row, err error) (paused bool) {
+	c.stage = idle
+	if err != nil {
+		return c.failed()
+	}
+	c.asked, c.tried = true, rows
+	return false
+}
+
+// Condemned are the rows of the Turn that must not be run.
+func (c *Conversation) Condemned() []parley.Row { return c.tried }
+
+// Acquitted are the rows of the Turn that was taken, if they had been tried: they
+// were run, and the process is still there.
+func (c *Conversation) Acquitted() []parley.Row {
+	if !c.asked {
+		return nil
+	}
+	return c.Trying()
+}
+
+// Committing reports whether the end of a commit is awaited.
+func (c *Conversation) Committing() bool { return c.stage == committing }
+
 // Turn is what to think about: the arguments of parley.Step.
 func (c *Conversation) Turn() (parley.Snapshot, []parley.Pending, map[parley.EventKey]bool) {
 	return c.snapshot, c.queue[:c.inFlight], c.older
@@ -262,6 +324,7 @@ func (c *Conversation) Turn() (parley.Snapshot, []parley.Pending, map[parley.Eve
 // open whether it took hold, or a conflict, the store is asked.
 func (c *Conversation) Committed(next parley.Snapshot, err error) (paused bool) {
 	c.stage = idle
+	c.asked, c.tried = false, nil
 	if err == nil {
 		c.snapshot, c.failures = next, 0
 		c.queue = slices.Clone(c.queue[c.inFlight:]) // let go of what was handled

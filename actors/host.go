@@ -41,6 +41,19 @@ type Config struct {
 	// Committed, if set, is told of channels that got something to send. It must
 	// not block.
 	Committed func(parley.Channel)
+	// Suspects, if set, remembers among all nodes what a process may have died of.
+	Suspects Suspects
+	// Link connects this node with the others, by whose opinion of the members, told
+	// by Place, it runs some of the shards. Without it this node is alone and runs
+	// all of them.
+	Link Link
+	// Address is this node's, by which placements and links know it.
+	Address string
+	// Drain is called when another node tells this one to drain. It must not block.
+	Drain func()
+	// Stands, if set, fills in what others are told of this node beside what the
+	// host knows.
+	Stands func(*Standing)
 	// Notes is the path of the file that notes what is being run. It belongs
 	// beside the store of this process. Empty: a fatal turn is not recognised.
 	Notes      string
@@ -106,9 +119,18 @@ type Host struct {
 	works    chan work
 	done     chan struct{} // closed when loaders and committer have ended
 
-	shards     [parley.Shards]atomic.Pointer[actor.PID]
-	shardProps *actor.Props
-	mu         sync.Mutex // over the creation of shards
+	shards [parley.Shards]atomic.Pointer[actor.PID]
+	mu     sync.Mutex // over the creation of shards
+
+	territory *territory
+	peers     *peers // nil without a Link
+	placed    atomic.Pointer[Placement]
+	replaced  chan struct{}             // holds a word if placed is news
+	placement atomic.Pointer[Placement] // the one that rows are routed by
+	opening   queue[opening]
+	inquiries inquiries
+	born      time.Time
+	awake     atomic.Int64 // when this process was last seen to run, by clock
 
 	crowd    crowd        // rows with actors
 	hinted   atomic.Int64 // rows on their way to shards
@@ -133,6 +155,9 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Store == nil || cfg.Agenda == nil || cfg.Bot == nil {
 		return nil, errors.New("actors: Store, Agenda and Bot are needed")
 	}
+	if cfg.Link != nil && cfg.Address == "" {
+		return nil, errors.New("actors: a Link needs an Address")
+	}
 	n, err := openNotes(cfg.Notes)
 	if err != nil {
 		return nil, err
@@ -143,23 +168,46 @@ func New(cfg Config) (*Host, error) {
 	}
 	h.crowd.most = int64(cfg.MaxHinted)
 	h.metrics = newMetrics(cfg.Registerer, h)
+	h.connect()
 	h.turns.abandoned = h.abandoned
 	quiet := slog.New(slog.DiscardHandler) // the library logs whole messages
 	h.system = actor.NewActorSystem(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }),
 		actor.WithDeadLetterRequestLogging(false),
 	)
-	h.shardProps = actor.PropsFromProducer(
-		func() actor.Actor { return newShard(h) },
-		actor.WithSupervisor(actor.NewOneForOneStrategy(0, 0, h.panicked)),
-	)
 	return h, nil
 }
 
-// Deliver passes durable rows to the actors of their conversations. It doesn't
-// block; rows beyond MaxHinted wait in the inbox for the sweeper.
+// connect prepares to work with other nodes, if there may be any.
+func (h *Host) connect() {
+	h.replaced = make(chan struct{}, 1)
+	h.opening.news = make(chan struct{}, 1)
+	h.inquiries.by = map[uint64]*inquiry{}
+	h.born = time.Now() //nolint:forbidigo // the zero of this host's clock
+	if h.cfg.Link == nil {
+		h.territory = newTerritory(h.cfg.Address, nil)
+		return
+	}
+	h.territory = newTerritory(h.cfg.Address, local{h})
+	h.peers = newPeers(h.cfg.Address, runID(h.cfg.Random), h.cfg.Link, h.clock, h.metrics)
+}
+
+// clock is the time since the host was made.
+func (h *Host) clock() time.Duration { return time.Since(h.born) } //nolint:forbidigo // the host's one clock
+
+// Deliver passes durable rows to the actors of their conversations, here or on
+// another node. It doesn't block; rows beyond MaxHinted, or beyond what another
+// node has yet to take, wait in the inbox for the sweeper.
 func (h *Host) Deliver(rows []parley.Pending) {
 	if len(rows) == 0 || h.draining.Load() {
+		return
+	}
+	h.route(rows, 0)
+}
+
+// accept passes rows to shards of this node.
+func (h *Host) accept(rows []parley.Pending, passes uint32) {
+	if h.draining.Load() {
 		return
 	}
 	for len(rows) > 0 {
@@ -169,7 +217,7 @@ func (h *Host) Deliver(rows []parley.Pending) {
 		}
 		if h.crowd.admit(brand, n) {
 			h.hinted.Add(int64(n))
-			h.system.Root.Send(h.shard(s), &hint{rows: rows[:n:n]})
+			h.system.Root.Send(h.shard(s), &hint{rows: rows[:n:n], passes: passes})
 		} else {
 			h.metrics.dropped.Add(float64(n))
 		}
@@ -189,7 +237,10 @@ func (h *Host) shard(s uint16) *actor.PID {
 	if pid := h.shards[s].Load(); pid != nil {
 		return pid
 	}
-	pid := h.system.Root.Spawn(h.shardProps)
+	pid := h.system.Root.Spawn(actor.PropsFromProducer(
+		func() actor.Actor { return newShard(h, s) },
+		actor.WithSupervisor(actor.NewOneForOneStrategy(0, 0, h.panicked)),
+	))
 	h.shards[s].Store(pid)
 	return pid
 }
@@ -217,7 +268,7 @@ func (h *Host) abandoned(id parley.Conversation, row parley.Row) {
 // forward wakes the conversation that another one was merged into.
 func (h *Host) forward(id parley.Conversation) {
 	h.metrics.forwarded.Inc()
-	h.system.Root.Send(h.shard(id.Shard()), &wake{id: id, seek: true})
+	h.sendWake(wake{id: id, seek: true})
 }
 
 // later sends a message after a while, unless the host has ended by then.
@@ -250,20 +301,45 @@ func (h *Host) Run(ctx context.Context) error {
 	loops.Go(func() { cancel(h.turns.watch(serving)) })
 	loops.Go(func() { h.sweep(serving) })
 	loops.Go(func() { h.timers(serving) })
+	hang := h.meet(pooled, cancel)
 	<-serving.Done()
 	cause := context.Cause(serving)
 
 	h.draining.Store(true)
 	loops.Wait()
 	h.drain(pooled)
+	hang()
 	stop()
 	pool.Wait()
 	close(h.done)
 	h.system.Shutdown()
-	if errors.Is(cause, ErrAbandoned) {
+	closed := h.turns.close()
+	if ctx.Err() == nil { // it wasn't told to end
 		return cause
 	}
-	return h.turns.close()
+	return closed
+}
+
+// meet works with the other nodes until hang is called.
+func (h *Host) meet(ctx context.Context, failed context.CancelCauseFunc) (hang func()) {
+	if h.peers == nil {
+		return func() {}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var loops sync.WaitGroup
+	loops.Go(func() { h.place(ctx) })
+	loops.Go(func() { h.openShards(ctx) })
+	loops.Go(func() {
+		close(h.peers.began)
+		if err := h.cfg.Link.Run(ctx, h.receive); err != nil {
+			failed(err)
+		}
+	})
+	return func() {
+		h.peers.end()
+		stop()
+		loops.Wait()
+	}
 }
 
 // drain waits until no turn or commit is under way.

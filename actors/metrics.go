@@ -9,7 +9,9 @@ import (
 type metrics struct {
 	turns, events, dead, conflicts, failed  prometheus.Counter
 	loads, woken, fired, dropped, abandoned prometheus.Counter
-	forwarded                               prometheus.Counter
+	forwarded, passedOn, handedOver, slept  prometheus.Counter
+	tried, unknown, unreadable              prometheus.Counter
+	openFailures                            prometheus.Counter
 	groups                                  prometheus.Histogram
 }
 
@@ -24,18 +26,28 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 	gauge("live_conversations", "Conversations in memory.", func() float64 { return float64(h.live.Load()) })
 	gauge("hinted_rows", "Inbox rows in memory, on their way to actors or with them.", func() float64 { return float64(h.crowd.rows.Load()) })
 	gauge("endless_turns", "Abandoned turns that still run.", func() float64 { return float64(h.turns.lost.Load()) })
+	gauge("held_shards", "Shards that this node runs.", func() float64 { return float64(h.territory.in(held)) })
+	gauge("claiming_shards", "Shards that this node is about to run.", func() float64 { return float64(h.territory.in(claiming)) })
+	gauge("releasing_shards", "Shards that this node lets go of.", func() float64 { return float64(h.territory.in(releasing)) })
 	return &metrics{
-		turns:     counter("turns_total", "Turns committed."),
-		events:    counter("events_total", "Inbox rows consumed by committed turns, repeated ones included."),
-		dead:      counter("dead_letters_total", "Events that no behaviour could handle."),
-		conflicts: counter("conflicts_total", "Commits refused because the conversation or its inbox had moved."),
-		failed:    counter("commit_failures_total", "Commits whose outcome the store did not tell, or that it could not write."),
-		loads:     counter("loads_total", "Conversations loaded."),
-		woken:     counter("woken_total", "Conversations woken by the sweeper because rows had waited."),
-		fired:     counter("timers_fired_total", "Due timers moved to inboxes."),
-		dropped:   counter("hints_dropped_total", "Rows not hinted because too many were on their way; the sweeper finds them."),
-		forwarded: counter("forwarded_total", "Times that the actor of a merged conversation passed on to its survivor's."),
-		abandoned: counter("turns_abandoned_total", "Turns that did not come to an end."),
+		turns:        counter("turns_total", "Turns committed."),
+		events:       counter("events_total", "Inbox rows consumed by committed turns, repeated ones included."),
+		dead:         counter("dead_letters_total", "Events that no behaviour could handle."),
+		conflicts:    counter("conflicts_total", "Commits refused because the conversation or its inbox had moved."),
+		failed:       counter("commit_failures_total", "Commits whose outcome the store did not tell, or that it could not write."),
+		loads:        counter("loads_total", "Conversations loaded."),
+		woken:        counter("woken_total", "Conversations woken by the sweeper because rows had waited."),
+		fired:        counter("timers_fired_total", "Due timers moved to inboxes."),
+		dropped:      counter("hints_dropped_total", "Rows not hinted because too many were on their way; the sweeper finds them."),
+		forwarded:    counter("forwarded_total", "Times that the actor of a merged conversation passed on to its survivor's."),
+		passedOn:     counter("passed_on_total", "Rows passed on by this node since it doesn't run their shard."),
+		handedOver:   counter("shards_taken_total", "Shards that this node has begun to run."),
+		slept:        counter("slept_total", "Times that this process found that it hadn't run for longer than the others wait."),
+		tried:        counter("suspects_tried_total", "Rows run with the suspicion that a process has died of them."),
+		unknown:      counter("unknown_total", "Parcels from other nodes with something in them that this program doesn't know."),
+		unreadable:   counter("unreadable_total", "Parcels from other nodes of which something couldn't be read, or to them, written."),
+		openFailures: counter("takeover_failures_total", "Times that the store couldn't be asked for what waits in shards taken over."),
+		abandoned:    counter("turns_abandoned_total", "Turns that did not come to an end."),
 		groups: f.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "parley", Subsystem: "actors", Name: "commit_group_turns",
 			Help: "Turns that shared one transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),

@@ -11,17 +11,19 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// request is a load, or a look-up of older keys if there are any.
+// request is a load, or a look-up of older keys or of suspects if there are any.
 type request struct {
 	pid  *actor.PID
 	id   parley.Conversation
 	keys []parley.EventKey
+	try  []parley.Row // to be asked for suspects
 }
 
 // work is a commit on its way to the store.
 type work struct {
 	pid    *actor.PID
 	commit parley.Commit
+	acquit []parley.Row // that were run and didn't end the process
 }
 
 // ask hands a request to the loaders. When all are busy the actor waits here,
@@ -63,6 +65,11 @@ func (h *Host) read(ctx context.Context, r request) any {
 	if len(r.keys) > 0 {
 		found, err := h.cfg.Store.Older(ctx, r.id, r.keys)
 		return &older{keys: r.keys, found: found, err: err}
+	}
+	if len(r.try) > 0 {
+		rows, err := h.cfg.Suspects.Try(ctx, r.try)
+		h.metrics.tried.Add(float64(len(r.try)))
+		return &tried{rows: rows, err: err}
 	}
 	h.metrics.loads.Inc()
 	l, err := h.cfg.Store.Load(ctx, r.id, parley.MaxPendingPerTurn)
@@ -113,7 +120,7 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 	}
 	limited, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
 	defer cancel()
-	errs, err := h.cfg.Store.Commit(limited, commits)
+	errs, err := h.commitAwake(limited, group, commits)
 	if err != nil {
 		h.log.ErrorContext(ctx, "commit turns", slog.Int("turns", len(group)), slog.Any("error", err))
 	}
@@ -136,6 +143,26 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 		h.system.Root.Send(group[i].pid, &committed{next: c.Next, err: own})
 		h.busy.Add(-1)
 	}
+}
+
+var errSlept = errors.New("this process has not run for a while: its conversations may be another's by now")
+
+// commitAwake commits, unless this process has slept since the turns began, as far
+// as it can tell: then others may have gone on with their conversations.
+func (h *Host) commitAwake(ctx context.Context, group []work, commits []parley.Commit) ([]error, error) {
+	var acquit []parley.Row
+	for i := range group {
+		acquit = append(acquit, group[i].acquit...)
+	}
+	if len(acquit) > 0 {
+		if err := h.cfg.Suspects.Acquit(ctx, acquit); err != nil {
+			h.log.WarnContext(ctx, "acquit suspects", slog.Int("rows", len(acquit)), slog.Any("error", err))
+		}
+	}
+	if h.slept(h.clock()) {
+		return nil, errSlept
+	}
+	return h.cfg.Store.Commit(ctx, commits)
 }
 
 func (h *Host) count(c *parley.Commit, err error) {

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,8 +75,14 @@ func newTurns(n *notes, cfg Config) *turns {
 
 // step takes one turn. False: it was abandoned or not begun, and nothing of it
 // may be used.
-func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, older map[parley.EventKey]bool) (commit parley.Commit, ok bool) {
+func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, older map[parley.EventKey]bool, tried []parley.Row) (commit parley.Commit, ok bool) {
 	condemned, suspect := t.judge(rows)
+	for _, row := range tried {
+		if condemned == nil {
+			condemned = map[parley.Row]string{}
+		}
+		condemned[row] = cmp.Or(condemned[row], "the process died each time it ran")
+	}
 	if suspect {
 		t.alone <- struct{}{}
 	}
@@ -94,6 +101,20 @@ func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, 
 		Begin: func(row parley.Row) { t.note(r, row) },
 	})
 	return commit, true
+}
+
+// suspects reports whether a turn that the machine asked for must be tried among
+// all nodes first: an earlier process on this folder may have died of its rows.
+func (h *Host) suspects(c *Conversation) bool {
+	if h.cfg.Suspects == nil || c.Asked() || !h.turns.notes.any() {
+		return false
+	}
+	for _, row := range c.Trying() {
+		if h.turns.notes.attempts(row) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // judge says which rows must not be run, and whether one may be what an earlier

@@ -143,3 +143,6 @@ func (v *View) Format() int {
 func (v *View) same(o *View) bool {
 	return slices.EqualFunc(v.members, o.members, func(a, b Member) bool { return a.equal(&b) })
 }
+
+// Vacant reports whether nobody has a role, of those that own shards.
+func (v *View) Vacant(r Role) bool { return v.tables[r] == nil }

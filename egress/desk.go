@@ -79,7 +79,7 @@ func (d *desk) run(ctx context.Context, c *callers) {
 			now = d.perform(ctx, a, c)
 			continue
 		}
-		if d.finished(a, now) {
+		if d.finished(ctx, a, now) {
 			return
 		}
 		d.rest(ctx, timer, d.until(a)-now)
@@ -220,11 +220,12 @@ func (d *desk) until(a Action) time.Duration {
 
 // finished reports whether the goroutine may end, and takes the desk off the
 // list if so.
-func (d *desk) finished(a Action, now time.Duration) bool {
+func (d *desk) finished(ctx context.Context, a Action, now time.Duration) bool {
 	switch {
 	case !a.Idle:
 		return false
 	case d.isStopped():
+		d.manager.handBack(ctx, d)
 		return true
 	case now < d.active+d.manager.cfg.Linger:
 		return false

@@ -21,10 +21,13 @@ type Manager struct {
 	places  *places
 
 	mu    sync.Mutex
-	desks map[parley.Channel]*desk // channels that have work
-	fresh []*desk                  // of them, those whose goroutine isn't started
-	ended bool                     // hints are no longer taken
-	news  chan struct{}            // holds one: there are fresh desks
+	mine  func(parley.Channel) bool // channels that this node sends for; nil: all
+	moved bool                      // mine has changed since the last look
+	desks map[parley.Channel]*desk  // channels that have work
+	fresh []*desk                   // of them, those whose goroutine isn't started
+	ended bool                      // hints are no longer taken
+	news  chan struct{}             // holds one: there are fresh desks
+	turns chan struct{}             // holds one: mine has changed
 }
 
 // New makes a Manager; nothing is started. An error says what cfg lacks.
@@ -41,6 +44,7 @@ func New(cfg Config) (*Manager, error) {
 		places: newPlaces(cfg.NodeInFlight),
 		desks:  make(map[parley.Channel]*desk),
 		news:   make(chan struct{}, 1),
+		turns:  make(chan struct{}, 1),
 	}
 	m.metrics = newMetrics(cfg.Registerer, m)
 	return m, nil
@@ -51,7 +55,7 @@ func New(cfg Config) (*Manager, error) {
 func (m *Manager) Wake(ch parley.Channel) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	if m.ended || m.mine != nil && !m.mine(ch) {
 		return
 	}
 	d := m.desks[ch]
@@ -63,6 +67,28 @@ func (m *Manager) Wake(ch parley.Channel) {
 	}
 	d.wake()
 }
+
+// Serve tells which channels this node sends for from now on; before it is called
+// those are all. The others are handed back: what is with the provider comes to
+// its end, and then the lease is yielded. mine must not block; it may be called by
+// several at once.
+func (m *Manager) Serve(mine func(parley.Channel) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mine, m.moved = mine, true
+	for ch, d := range m.desks {
+		if !mine(ch) {
+			d.stop()
+		}
+	}
+	select {
+	case m.turns <- struct{}{}:
+	default:
+	}
+}
+
+// Active is the number of channels that this node is sending for at the moment.
+func (m *Manager) Active() int { return m.active() }
 
 // Run sends until ctx is done. It then claims nothing any more, waits up to
 // Drain for what is with the provider, notes how that ended, and returns nil.
@@ -89,6 +115,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.end()
 	polls.Wait()
 	desks.Wait()
+	m.yield(work, nil)
 	return nil
 }
 
@@ -98,28 +125,87 @@ func (m *Manager) poll(ctx context.Context) {
 	if m.cfg.Channels == nil {
 		return
 	}
-	ticks := time.NewTicker(m.cfg.Poll) //nolint:forbidigo // the one clock of this loop
-	defer ticks.Stop()
-	for ctx.Err() == nil {
+	next := time.NewTimer(0) //nolint:forbidigo // the one clock of this loop
+	defer next.Stop()
+	soon := 0 // looks that follow each other soon
+	for {
+		select {
+		case <-next.C:
+		case <-m.turns:
+			soon = looksAfterMove
+		case <-ctx.Done():
+			return
+		}
 		if err := m.look(ctx); err != nil {
 			m.log.WarnContext(ctx, "poll", "error", err)
 		}
-		select {
-		case <-ticks.C:
-		case <-ctx.Done():
+		next.Reset(m.cfg.Poll)
+		if soon > 0 {
+			// Others may still send their hints to who was here before.
+			soon--
+			next.Reset(min(m.cfg.Poll, lookAgain))
 		}
 	}
 }
 
+const (
+	looksAfterMove = 5
+	lookAgain      = time.Second
+)
+
+// look wakes the channels that this node sends for, and yields the others if it
+// has been told of another division since the last look.
 func (m *Manager) look(ctx context.Context) error {
+	m.mu.Lock()
+	mine, moved := m.mine, m.moved
+	m.moved = false
+	m.mu.Unlock()
 	channels, err := m.cfg.Channels(ctx)
 	if err != nil {
 		return fmt.Errorf("list channels: %w", err)
 	}
+	var others []parley.Channel
 	for _, ch := range channels {
-		m.Wake(ch)
+		if mine == nil || mine(ch) {
+			m.Wake(ch)
+		} else if !m.serves(ch) {
+			others = append(others, ch)
+		}
+	}
+	if moved && len(others) > 0 {
+		m.yield(ctx, others)
 	}
 	return nil
+}
+
+// serves reports whether something is under way for a channel.
+func (m *Manager) serves(ch parley.Channel) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.desks[ch] != nil
+}
+
+// yield gives leases back, all of them if channels is nil. What can't be given back
+// expires.
+func (m *Manager) yield(ctx context.Context, channels []parley.Channel) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.StoreTimeout)
+	defer cancel()
+	if err := m.cfg.Outbox.Yield(ctx, m.cfg.Holder, channels); err != nil {
+		m.log.WarnContext(ctx, "give leases back", "error", err)
+	}
+}
+
+// handBack takes a desk that has come to its end off the list.
+func (m *Manager) handBack(ctx context.Context, d *desk) {
+	m.mu.Lock()
+	if m.ended {
+		m.mu.Unlock()
+		return // all leases are given back together
+	}
+	delete(m.desks, d.channel)
+	m.mu.Unlock()
+	m.yield(ctx, []parley.Channel{d.channel})
+	m.Wake(d.channel) // it may be this node's again
 }
 
 func (m *Manager) signal() {

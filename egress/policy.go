@@ -72,6 +72,9 @@ const (
 
 	// Back-off after the store failed.
 	storeWait, storeWaitMax = 50 * time.Millisecond, time.Second
+	// Another has the lease: it may be about to hand it over, or keep it for long.
+	fencedWait      = 100 * time.Millisecond
+	fencedDoublings = 8
 	// starvedWait: a sender that found no free place on the node looks again,
 	// should the hint that one is free be lost.
 	starvedWait = 250 * time.Millisecond

@@ -137,6 +137,7 @@ type Sender struct {
 	firstAnswer time.Duration // when the oldest of answered came in
 	folded      time.Duration // when the last fold ended
 	failures    int           // of the store, in a row
+	fenced      int           // times in a row that another had the lease
 	woken       bool          // during a Claim or a Fold
 	stopping    bool
 }

@@ -13,7 +13,8 @@ func (s *Sender) Leased(l parley.Lease, err error, now time.Duration) {
 	switch {
 	case errors.Is(err, parley.ErrFenced):
 		s.forget()
-		s.leaseFrom = now + s.policy.LeaseTTL/4
+		s.leaseFrom = now + min(fencedWait<<min(s.fenced, fencedDoublings), s.policy.LeaseTTL/4)
+		s.fenced++
 	case err != nil:
 		s.leaseFrom = now + s.storeFailed()
 	default:
@@ -21,7 +22,7 @@ func (s *Sender) Leased(l parley.Lease, err error, now time.Duration) {
 			s.forget()
 		}
 		s.lease, s.asked, s.leaseFrom = l, s.began, 0
-		s.spent, s.anew, s.failures = false, false, 0
+		s.spent, s.anew, s.failures, s.fenced = false, false, 0, 0
 	}
 }
 

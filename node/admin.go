@@ -70,7 +70,7 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case !a.ready.Load():
 		http.Error(w, "not ready: starting or draining", http.StatusServiceUnavailable)
-	case a.serving.Load().ingress.Stalled():
+	case a.serving.Load().stalled():
 		http.Error(w, "not ready: the store takes no events", http.StatusServiceUnavailable)
 	default:
 		_, _ = fmt.Fprintln(w, "ready")
@@ -82,6 +82,9 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 }
+
+// stalled reports whether webhooks can't be taken.
+func (n *Node) stalled() bool { return n.ingress != nil && n.ingress.Stalled() }
 
 func (a *admin) showBacklog(w http.ResponseWriter, r *http.Request) {
 	n := a.serving.Load()

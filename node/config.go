@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/cluster"
 )
 
 // Config is the configuration of a node, as the YAML file has it. Unknown keys
@@ -27,6 +29,14 @@ type Config struct {
 	Store    string   `yaml:"store"` // embedded or postgres; default: postgres if database.url is set, otherwise embedded
 	Database Database `yaml:"database"`
 	Spool    Spool    `yaml:"spool"`
+
+	// Name is the node's for people, and part of what it is known by to the others;
+	// default: the host's.
+	Name       string         `yaml:"name"`
+	Roles      []cluster.Role `yaml:"roles"`       // ingress, actors, egress, console; default all
+	AdminToken Secret         `yaml:"admin_token"` // of those who may use the admin API
+	DrainFor   time.Duration  `yaml:"drain_for"`   // deadline of a drain; default 30s
+	Cluster    ClusterConfig  `yaml:"cluster"`
 
 	Graph        Graph         `yaml:"graph"`
 	DoubtfulWait time.Duration `yaml:"doubtful_wait"` // before a message whose answer was lost is sent again; default 30s
@@ -41,6 +51,34 @@ type Graph struct {
 	URL     string `yaml:"url"`     // default https://graph.facebook.com
 	Version string `yaml:"version"` // default v26.0
 }
+
+// ClusterConfig says how the node finds others and talks to them. Without Bind it
+// is alone.
+type ClusterConfig struct {
+	Bind              string    `yaml:"bind"`               // address of gossip, UDP and TCP
+	Advertise         string    `yaml:"advertise"`          // where others reach it, if not there
+	Messages          string    `yaml:"messages"`           // address for messages between nodes
+	AdvertiseMessages string    `yaml:"advertise_messages"` // where others reach it, if not there
+	Join              []string  `yaml:"join"`               // gossip addresses, or names of many, to begin with
+	Keys              []Secret  `yaml:"keys"`               // of gossip: 32 bytes in base64; the first encrypts, all are accepted
+	TLS               TLSConfig `yaml:"tls"`                // of messages
+}
+
+// TLSConfig names files in PEM.
+type TLSConfig struct {
+	Certificate string `yaml:"certificate"` // this node's, of the authority
+	Key         string `yaml:"key"`
+	Authority   string `yaml:"authority"` // certificate of an authority that signs the nodes of this cluster and nothing else
+}
+
+// clustered reports whether there may be other nodes.
+func (c Config) clustered() bool { return c.Cluster.Bind != "" }
+
+// does reports whether the node has a role.
+func (c Config) does(r cluster.Role) bool { return len(c.Roles) == 0 || slices.Contains(c.Roles, r) }
+
+// address is what the others know the node by.
+func (c ClusterConfig) address() string { return cmp.Or(c.AdvertiseMessages, c.Messages) }
 
 // Database says which PostgreSQL database keeps everything, if store is postgres.
 type Database struct {
@@ -175,7 +213,7 @@ func misform(file []byte, err error) string {
 		return yaml.FormatError(err, false, false)
 	}
 	// The library doesn't say where a duration is that it can't read.
-	for _, key := range []string{"doubtful_wait", "history_for", "database.connect_timeout"} {
+	for _, key := range []string{"doubtful_wait", "history_for", "drain_for", "database.connect_timeout"} {
 		path, notPath := yaml.PathString("$." + key)
 		if notPath != nil {
 			continue
@@ -201,6 +239,7 @@ func (c Config) withDefaults() Config {
 	c.Graph.Version = cmp.Or(c.Graph.Version, "v26.0")
 	c.DoubtfulWait = cmp.Or(c.DoubtfulWait, 30*time.Second)
 	c.HistoryFor = cmp.Or(c.HistoryFor, parley.HistoryFor)
+	c.DrainFor = cmp.Or(c.DrainFor, 30*time.Second)
 	return c
 }
 
@@ -224,6 +263,7 @@ func (c Config) Validate(bots []parley.Bot) error {
 		k.complain("doubtful_wait: at least %s", minDoubtfulWait)
 	}
 	k.store(c)
+	k.cluster(c)
 	for i := range c.Apps {
 		k.app(fmt.Sprintf("apps[%d] %q", i, c.Apps[i].Name), &c.Apps[i])
 	}
@@ -275,6 +315,66 @@ func (k *check) store(c Config) {
 	if c.Database.ConnectTimeout < 0 {
 		k.complain("database.connect_timeout: a duration can't be negative")
 	}
+}
+
+func (k *check) cluster(c Config) {
+	for _, r := range c.Roles {
+		if !slices.Contains(cluster.Roles(), r) {
+			k.complain("roles: %q is none of ingress, actors, egress, console", r)
+		}
+	}
+	if c.AdminToken != "" {
+		if err := c.AdminToken.check(); err != nil {
+			k.complain("admin_token: %w", err)
+		}
+	}
+	if c.DrainFor < 0 {
+		k.complain("drain_for: a duration can't be negative")
+	}
+	if !c.clustered() {
+		if len(c.Roles) > 0 && len(c.Roles) < len(cluster.Roles()) {
+			k.complain("roles: a node without others (cluster.bind) needs all of them")
+		}
+		return
+	}
+	if c.kind() != storePostgres {
+		k.complain("cluster: nodes that work together need store postgres")
+	}
+	k.endpoints(c.Cluster)
+	for i, secret := range c.Cluster.Keys {
+		if err := secret.check(); err != nil {
+			k.complain("cluster.keys[%d]: %w", i, err)
+		}
+	}
+	t := c.Cluster.TLS
+	switch set := t != (TLSConfig{}); {
+	case set && (t.Certificate == "" || t.Key == "" || t.Authority == ""):
+		k.complain("cluster.tls: certificate, key and authority are needed together")
+	case !set && !onLoopback(c.Cluster.Messages):
+		k.complain("cluster.tls: without it, messages must be on a loopback address: whoever reaches the port could speak for a node")
+	}
+	if len(c.Cluster.Keys) == 0 && !onLoopback(c.Cluster.Bind) {
+		k.complain("cluster.keys: without them, bind must be on a loopback address: whoever reaches the port would be a member")
+	}
+}
+
+func (k *check) endpoints(c ClusterConfig) {
+	for name, address := range map[string]string{"bind": c.Bind, "messages": c.Messages} {
+		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+			k.complain("cluster.%s: %q: want host:port", name, address)
+		}
+	}
+	host, port, err := net.SplitHostPort(c.address())
+	if ip := net.ParseIP(host); err != nil || host == "" || port == "" || port == "0" || ip != nil && ip.IsUnspecified() {
+		k.complain("cluster.messages: %q: the others need one address and port to reach; name it as cluster.advertise_messages", c.address())
+	}
+}
+
+// onLoopback reports whether an address is of this machine only.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 func (k *check) app(at string, app *AppConfig) {

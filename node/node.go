@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/ingress"
 )
@@ -46,6 +48,9 @@ type Node struct {
 	ingress  *ingress.Server
 	host     *actors.Host
 	egress   *egress.Manager
+	members  *members // nil without others
+	eyes     *eyes
+	stopping atomic.Pointer[context.CancelCauseFunc] // ends Run
 	upkeep   *upkeep
 	admin    *admin
 	webhooks net.Listener
@@ -90,6 +95,7 @@ func (s *stage) end() error {
 // is the folder that relative secret files are found in.
 func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (n *Node, err error) {
 	n = &Node{cfg: cfg, log: log, registry: prometheus.NewRegistry()}
+	n.eyes = &eyes{n: n, odd: map[string]time.Time{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -107,6 +113,9 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 	if err := n.claimStore(); err != nil {
 		return n, err
 	}
+	if err := n.joinOthers(dir); err != nil {
+		return n, err
+	}
 	if err := n.listen(ctx); err != nil {
 		return n, err
 	}
@@ -119,8 +128,10 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 // before anything runs.
 func (n *Node) listen(ctx context.Context) (err error) {
 	var lc net.ListenConfig
-	if n.webhooks, err = lc.Listen(ctx, "tcp", n.cfg.Listen); err != nil {
-		return fmt.Errorf("listen for webhooks: %w", err)
+	if n.cfg.does(cluster.Ingress) {
+		if n.webhooks, err = lc.Listen(ctx, "tcp", n.cfg.Listen); err != nil {
+			return fmt.Errorf("listen for webhooks: %w", err)
+		}
 	}
 	if n.adminLn, err = lc.Listen(ctx, "tcp", n.cfg.Admin); err != nil {
 		return fmt.Errorf("listen for operators: %w", err)
@@ -138,7 +149,7 @@ func (n *Node) random() (b [16]byte) {
 
 // beginRefusing is begin, with webhooks refused as long as it may take.
 func (n *Node) beginRefusing(ctx context.Context, failed context.CancelCauseFunc) error {
-	if n.store != nil {
+	if n.store != nil || n.webhooks == nil {
 		return n.begin(ctx, failed)
 	}
 	refusing := &stage{name: "ingress", run: func(ctx context.Context) error { return refuse(ctx, n.webhooks) }}
@@ -169,19 +180,30 @@ func (n *Node) begin(ctx context.Context, failed context.CancelCauseFunc) error 
 }
 
 func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
-	n.host, err = actors.New(actors.Config{
+	host := actors.Config{
 		Store: n.store, Agenda: n.store, Bot: s.bot, Notes: filepath.Join(n.cfg.Data, "running"),
 		// The egress is made after the host, and runs only once both are there.
-		Committed:    func(ch parley.Channel) { n.egress.Wake(ch) },
+		Committed: func(ch parley.Channel) {
+			if n.egress != nil {
+				n.egress.Wake(ch)
+			}
+		},
 		DrainTimeout: actorsDrain, Loaders: n.loaders(),
 		Logger: n.log.With(slog.String("part", "actors")), Registerer: registry,
-	})
-	if err != nil {
+	}
+	if n.members != nil {
+		n.members.adjust(&host)
+	}
+	if n.host, err = actors.New(host); err != nil {
 		return err
 	}
-	n.egress, err = n.newEgress(s, registry)
-	if err != nil {
-		return err
+	if n.cfg.does(cluster.Egress) {
+		if n.egress, err = n.newEgress(s, registry); err != nil {
+			return err
+		}
+	}
+	if n.webhooks == nil {
+		return nil
 	}
 	to := later{n}
 	cfg := ingress.Config{
@@ -220,6 +242,9 @@ func (n *Node) learn(ctx context.Context, s *served) error {
 			}
 			n.log.InfoContext(ctx, "channel learned", slog.String("app", string(app)), slog.String("channel", ch.String()))
 		}
+		if n.ingress == nil {
+			continue
+		}
 		if err := n.ingress.Learn(ctx, app, channels); err != nil {
 			return fmt.Errorf("learn the channels of app %s: %w", app, err)
 		}
@@ -234,6 +259,7 @@ func (n *Node) learn(ctx context.Context, s *served) error {
 func (n *Node) Run(ctx context.Context) error {
 	stop, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	n.stopping.Store(&cancel)
 	watch := &stage{name: "admin", run: func(ctx context.Context) error { return n.admin.Run(ctx, n.adminLn) }}
 	watch.start(context.WithoutCancel(ctx), cancel)
 	if err := n.beginRefusing(stop, cancel); err != nil {
@@ -247,10 +273,13 @@ func (n *Node) Run(ctx context.Context) error {
 		s.start(context.WithoutCancel(ctx), cancel)
 	}
 	n.admin.serves(n)
-	n.log.InfoContext(ctx, "serving", slog.String("webhooks", n.webhooks.Addr().String()), slog.String("admin", n.adminLn.Addr().String()))
+	n.log.InfoContext(ctx, "serving", slog.String("webhooks", n.entrance()), slog.String("admin", n.adminLn.Addr().String()))
 	<-stop.Done()
 	n.admin.ready.Store(false)
 	n.log.InfoContext(ctx, "draining")
+	if cause := context.Cause(stop); ctx.Err() != nil || errors.Is(cause, errDrained) {
+		n.giveUp(context.WithoutCancel(ctx))
+	}
 	var errs []error
 	// The spool goes on draining while turns and sends come to their end.
 	for _, s := range append(stages, n.spooling, watch) {
@@ -259,14 +288,29 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(append(errs, n.close())...)
 }
 
-// stages are the parts in the order in which they are stopped.
-func (n *Node) stages() []*stage {
-	return []*stage{
-		{name: "ingress", run: n.ingress.Run},
-		{name: "actors", run: n.host.Run},
-		{name: "egress", run: n.egress.Run},
-		{name: "upkeep", run: func(ctx context.Context) error { return n.upkeep.run(ctx, n.store, n.cfg.HistoryFor) }},
+// entrance is the address for webhooks.
+func (n *Node) entrance() string {
+	if n.webhooks == nil {
+		return "none"
 	}
+	return n.webhooks.Addr().String()
+}
+
+// stages are the parts in the order in which they are stopped. Good-bye is said
+// last: as long as a member is seen, what it does is waited for.
+func (n *Node) stages() (all []*stage) {
+	if n.ingress != nil {
+		all = append(all, &stage{name: "ingress", run: n.ingress.Run})
+	}
+	all = append(all, &stage{name: "actors", run: n.host.Run})
+	if n.egress != nil {
+		all = append(all, &stage{name: "egress", run: n.egress.Run})
+	}
+	all = append(all, &stage{name: "upkeep", run: func(ctx context.Context) error { return n.upkeep.run(ctx, n.store, n.cfg.HistoryFor) }})
+	if n.members != nil {
+		all = append(all, &stage{name: "cluster", run: n.members.run})
+	}
+	return all
 }
 
 // close lets go of what Open took. Listeners that served are closed already.

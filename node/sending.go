@@ -46,11 +46,11 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 // holder is by what name the node holds leases. The host's is part of it, for
 // people, and so that a machine copied with its folder is another node.
 func (n *Node) holder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "node"
+	name := n.cfg.Name
+	if host, err := os.Hostname(); err == nil {
+		name = cmp.Or(name, host)
 	}
-	return host + "-" + cmp.Or(n.lock.id, n.freshID())
+	return cmp.Or(name, "node") + "-" + cmp.Or(n.lock.id, n.freshID())
 }
 
 func (n *Node) freshID() string { return parley.NewID(n.now(), n.random()).String() }

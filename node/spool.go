@@ -20,7 +20,7 @@ type later struct{ n *Node }
 
 // Append stores a, and wakes the senders.
 func (l later) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
-	return inbox{Inbox: l.n.store, wake: l.n.egress.Wake}.Append(ctx, a)
+	return inbox{Inbox: l.n.store, wake: l.n.host.Notify}.Append(ctx, a)
 }
 
 // Quarantined is the store's.

@@ -45,6 +45,7 @@ type store interface {
 	ingress.Quarantine
 	actors.Store
 	actors.Agenda
+	actors.Suspects
 	egress.Outbox
 	egress.Receipts
 	registry

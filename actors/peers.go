@@ -1,0 +1,301 @@
+package actors
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors/wire"
+)
+
+// Link carries parcels between nodes: each at most once, and in order for as long
+// as a connection lasts.
+type Link interface {
+	// Run receives parcels until ctx ends. receive may be called by several at once.
+	Run(ctx context.Context, receive func(*wire.Parcel)) error
+	// Send passes a parcel on to the node at an address, or loses it. It doesn't block.
+	Send(address string, p *wire.Parcel)
+	// Forget lets go of what there is for a node that is gone.
+	Forget(address string)
+}
+
+const (
+	peerRows    = 8192                   // rows and wakes on their way to one node, or waiting to be; beyond, they wait in the inbox
+	parcelRows  = 512                    // of them in a parcel
+	parcelBytes = 1 << 20                // of events in a parcel, one more apart
+	takenAfter  = peerRows / 8           // rows that are received before that is told
+	takenWithin = 100 * time.Millisecond // and the longest time until it is
+	lostAfter   = 2 * time.Second        // without an answer: what was sent then counts as lost
+)
+
+// peers are the other nodes, as far as there is something for them. A peer is
+// found when something is sent to it, and forgotten when it is in no placement any
+// more.
+type peers struct {
+	self    string
+	run     uint64 // of this process, at random
+	link    Link
+	clock   func() time.Duration
+	metrics *metrics
+	began   chan struct{} // closed when there is a link to send by
+
+	mu    sync.Mutex
+	by    map[string]*peer
+	ended bool
+	loops sync.WaitGroup
+}
+
+// peer is what this node has for another, and how much of it that one has taken.
+// What is of unlimited number is bounded by peerRows. The rest is bounded by what
+// there is: channels, claims, inquiries that are being waited for.
+type peer struct {
+	address string
+	news    chan struct{} // holds a word if there is something to send
+	gone    chan struct{} // closed when it is forgotten
+
+	mu        sync.Mutex
+	rows      []routed
+	wakes     []wake
+	channels  map[parley.Channel]struct{}
+	releases  []*wire.Release
+	released  map[uint64]*shardSet // by claim
+	inquiries []*wire.Inquiry
+	reports   []*wire.Report
+	drain     bool
+
+	number uint64   // of the last parcel sent
+	open   []posted // parcels that weren't taken yet, oldest first
+	sent   int      // rows in them
+
+	heardRun, heard uint64 // the last parcel received
+	untold          int    // rows received since that was told
+	tell            bool   // there is a parcel of which it wasn't told
+}
+
+// posted is a parcel on its way.
+type posted struct {
+	number uint64
+	rows   int
+	at     time.Duration
+}
+
+func newPeers(self string, run uint64, link Link, clock func() time.Duration, m *metrics) *peers {
+	return &peers{self: self, run: run, link: link, clock: clock, metrics: m, by: map[string]*peer{}, began: make(chan struct{})}
+}
+
+// to is the peer at an address; nil if nothing is sent any more.
+func (ps *peers) to(address string) *peer {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p := ps.by[address]
+	if p == nil && !ps.ended {
+		p = &peer{
+			address: address, news: make(chan struct{}, 1), gone: make(chan struct{}),
+			channels: map[parley.Channel]struct{}{}, released: map[uint64]*shardSet{},
+		}
+		ps.by[address] = p
+		ps.loops.Go(func() { ps.post(p) })
+	}
+	return p
+}
+
+// keep forgets the peers that are gone, or whose process is another than before.
+func (ps *peers) keep(before, now map[string]string) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for address, p := range ps.by {
+		name, there := now[address]
+		if was, known := before[address]; there && (!known || was == name) {
+			continue
+		}
+		delete(ps.by, address)
+		close(p.gone)
+		ps.link.Forget(address)
+	}
+}
+
+// end stops sending.
+func (ps *peers) end() {
+	ps.mu.Lock()
+	ps.ended = true
+	for _, p := range ps.by {
+		close(p.gone)
+	}
+	clear(ps.by)
+	ps.mu.Unlock()
+	ps.loops.Wait()
+}
+
+// post sends what there is for a peer, as soon as it is there: what comes while a
+// parcel is made goes together in the next.
+func (ps *peers) post(p *peer) {
+	select {
+	case <-ps.began:
+	case <-p.gone:
+		return
+	}
+	for {
+		select {
+		case <-p.gone:
+			return
+		case <-p.news:
+		}
+		for parcel := ps.pack(p); parcel != nil; parcel = ps.pack(p) {
+			ps.link.Send(p.address, parcel)
+		}
+	}
+}
+
+func (p *peer) signal() {
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+}
+
+// full reports whether so much is on its way that more has to wait in the inbox.
+func (p *peer) full(now time.Duration) bool {
+	if len(p.open) > 0 && now-p.open[0].at > lostAfter {
+		p.open, p.sent = nil, 0 // lost, or with somebody who is gone
+	}
+	return len(p.rows)+len(p.wakes)+p.sent >= peerRows
+}
+
+// hint adds rows, and returns how many have to wait in the inbox.
+func (p *peer) hint(rows []parley.Pending, passes uint32, now time.Duration) (dropped int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.full(now) {
+		return len(rows)
+	}
+	for i := range rows {
+		p.rows = append(p.rows, routed{rows[i], passes})
+	}
+	p.signal()
+	return 0
+}
+
+// wake adds a wake; false if it has to wait for the sweeper.
+func (p *peer) wake(w wake, now time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.full(now) {
+		return false
+	}
+	p.wakes = append(p.wakes, w)
+	p.signal()
+	return true
+}
+
+// add changes what is bounded by itself.
+func (p *peer) add(change func(*peer)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(p)
+	p.signal()
+}
+
+func (p *peer) release(id uint64, shards shardSet) {
+	p.add(func(p *peer) { p.releases = append(p.releases, &wire.Release{Claim: id, Shards: shards[:]}) })
+}
+
+func (p *peer) answer(id uint64, shards shardSet) {
+	p.add(func(p *peer) {
+		if set := p.released[id]; set != nil {
+			shards.each(set.add)
+			return
+		}
+		p.released[id] = &shards
+	})
+}
+
+func (p *peer) notify(ch parley.Channel) {
+	p.add(func(p *peer) { p.channels[ch] = struct{}{} })
+}
+
+// pack makes the next parcel; nil if there is nothing to send.
+func (ps *peers) pack(p *peer) *wire.Parcel {
+	p.mu.Lock()
+	if p.nothing() {
+		p.mu.Unlock()
+		return nil
+	}
+	rows, wakes := p.take()
+	p.number++
+	parcel := &wire.Parcel{From: ps.self, Run: ps.run, Number: p.number, TakenRun: p.heardRun, Taken: p.heard}
+	p.untold, p.tell = 0, false
+	if n := len(rows) + len(wakes); n > 0 {
+		p.open = append(p.open, posted{number: p.number, rows: n, at: ps.clock()})
+		p.sent += n
+	}
+	p.seal(parcel)
+	p.mu.Unlock()
+
+	encoded, notices, err := rowsToWire(rows)
+	if err != nil {
+		ps.metrics.unreadable.Inc() // they wait in the inbox
+	}
+	parcel.Rows, parcel.Wakes = encoded, notices
+	for _, w := range wakes {
+		parcel.Wakes = append(parcel.Wakes, wakeToWire(w))
+	}
+	return parcel
+}
+
+func (p *peer) nothing() bool {
+	return len(p.rows) == 0 && len(p.wakes) == 0 && len(p.channels) == 0 && len(p.releases) == 0 && len(p.released) == 0 &&
+		len(p.inquiries) == 0 && len(p.reports) == 0 && !p.drain && !p.tell
+}
+
+// take takes as many rows and wakes as a parcel may hold.
+func (p *peer) take() (rows []routed, wakes []wake) {
+	n := min(len(p.wakes), parcelRows)
+	wakes, p.wakes = p.wakes[:n:n], p.wakes[n:]
+	n = 0
+	for bytes := 0; n < min(len(p.rows), parcelRows) && bytes < parcelBytes; n++ {
+		bytes += len(p.rows[n].Data)
+	}
+	rows, p.rows = p.rows[:n:n], p.rows[n:]
+	return rows, wakes
+}
+
+// seal adds what is of limited number.
+func (p *peer) seal(parcel *wire.Parcel) {
+	for ch := range p.channels {
+		parcel.Channels = append(parcel.Channels, channelToWire(ch))
+	}
+	clear(p.channels)
+	for id, set := range p.released {
+		parcel.Released = append(parcel.Released, &wire.Released{Claim: id, Shards: set[:]})
+	}
+	clear(p.released)
+	parcel.Releases, p.releases = p.releases, nil
+	parcel.Inquiries, p.inquiries = p.inquiries, nil
+	parcel.Reports, p.reports = p.reports, nil
+	parcel.Drain, p.drain = p.drain, false
+}
+
+// heardOf takes note of a parcel that came from the peer, and of what that says of
+// the parcels sent to it.
+func (p *peer) heardOf(parcel *wire.Parcel, run uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heardRun, p.heard = parcel.GetRun(), parcel.GetNumber()
+	p.untold += len(parcel.GetRows()) + len(parcel.GetWakes())
+	switch {
+	case p.untold >= takenAfter:
+		p.tell = true
+		p.signal()
+	case p.untold > 0 && !p.tell:
+		p.tell = true
+		time.AfterFunc(takenWithin, p.signal)
+	}
+	if parcel.GetTakenRun() != run {
+		return
+	}
+	for len(p.open) > 0 && p.open[0].number <= parcel.GetTaken() {
+		p.sent -= p.open[0].rows
+		p.open = p.open[1:]
+	}
+}

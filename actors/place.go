@@ -1,0 +1,320 @@
+package actors
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors/wire"
+)
+
+const (
+	placeEvery = 100 * time.Millisecond // between two looks at what is due in the territory
+	// sleptFor is how long this process may not have run before it takes itself for
+	// lost by the others: about the time in which they notice.
+	sleptFor  = 1200 * time.Millisecond
+	maxPasses = 2                      // of a hint, by nodes that don't run its shard
+	openLeast = sweepMost              // conversations that are looked for in shards taken over, if they aren't more
+	openMost  = 64 * openLeast         // and at most; the sweeper finds the others
+	openAgain = 200 * time.Millisecond // after the store failed
+)
+
+// Place tells of another placement. It doesn't block.
+func (h *Host) Place(p Placement) {
+	h.placed.Store(&p)
+	select {
+	case h.replaced <- struct{}{}:
+	default:
+	}
+}
+
+// Held is the number of shards that this node runs or has yet to let go of.
+func (h *Host) Held() int { return h.territory.in(held) + h.territory.in(releasing) }
+
+// place keeps the territory as the placement wants it, until ctx ends.
+func (h *Host) place(ctx context.Context) {
+	tick := time.NewTicker(placeEvery) //nolint:forbidigo // the territory's one clock
+	defer tick.Stop()
+	h.awake.Store(int64(h.clock()))
+	var nodes map[string]string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.replaced:
+			p := *h.placed.Load()
+			h.peers.keep(nodes, p.Nodes())
+			nodes = p.Nodes()
+			h.territory.place(p, h.clock())
+			h.placement.Store(&p)
+		case <-tick.C:
+			if now := h.clock(); h.slept(now) {
+				h.log.WarnContext(ctx, "this process has not run for a while: it lets go of its conversations and asks for them again",
+					slog.Duration("slept", now-time.Duration(h.awake.Load())))
+				h.metrics.slept.Inc()
+				h.territory.evict(now)
+			}
+			h.awake.Store(int64(h.clock()))
+			h.territory.tick(h.clock())
+		}
+	}
+}
+
+// slept reports whether this process has not run for so long that others may have
+// taken what it runs.
+func (h *Host) slept(now time.Duration) bool {
+	return h.peers != nil && now-time.Duration(h.awake.Load()) > sleptFor
+}
+
+// local is what the territory decides about.
+type local struct{ h *Host }
+
+func (l local) hold(shard uint16) { l.h.system.Root.Send(l.h.shard(shard), &hold{}) }
+
+func (l local) letGo(shard uint16) { l.h.system.Root.Send(l.h.shard(shard), &letGo{}) }
+
+func (l local) ask(node string, claim uint64, shards shardSet) {
+	if p := l.h.peers.to(node); p != nil {
+		p.release(claim, shards)
+	}
+}
+
+func (l local) answer(node string, claim uint64, shards shardSet) {
+	if p := l.h.peers.to(node); p != nil {
+		p.answer(claim, shards)
+	}
+}
+
+func (l local) open(claim uint64, shards, doubted shardSet) {
+	l.h.opening.add(opening{claim: claim, shards: shards, doubted: doubted})
+}
+
+// opening is shards that nobody else runs any more.
+type opening struct {
+	claim           uint64
+	shards, doubted shardSet
+}
+
+// openShards looks for what waits in shards and serves them, until ctx ends.
+func (h *Host) openShards(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.opening.news:
+		}
+		all := h.opening.take()
+		var shards shardSet
+		for i := range all {
+			all[i].shards.each(shards.add)
+		}
+		waiting, ok := h.waitingIn(ctx, shards)
+		if !ok {
+			return
+		}
+		for i := range all {
+			o := &all[i]
+			h.territory.opened(o.claim, o.shards, func(shard uint16) {
+				h.system.Root.Send(h.shard(shard), &serve{waiting: waiting[shard], doubted: o.doubted.has(shard)})
+			})
+		}
+		h.metrics.handedOver.Add(float64(shards.len()))
+	}
+}
+
+// waitingIn returns the conversations in shards that have pending rows. It asks
+// until the store answers; false if ctx ends.
+func (h *Host) waitingIn(ctx context.Context, shards shardSet) (map[uint16][]parley.Conversation, bool) {
+	for limit := openLeast; ; {
+		limited, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
+		ids, err := h.cfg.Agenda.Overdue(limited, shards.has, 0, limit)
+		cancel()
+		if err == nil && len(ids) >= limit && limit < openMost {
+			limit *= 8
+			continue
+		}
+		if err == nil {
+			found := map[uint16][]parley.Conversation{}
+			for _, id := range ids {
+				found[id.Shard()] = append(found[id.Shard()], id)
+			}
+			return found, true
+		}
+		if ctx.Err() != nil {
+			return nil, false
+		}
+		h.log.ErrorContext(ctx, "look for what waits in shards that are taken over", slog.Any("error", err))
+		h.metrics.openFailures.Inc()
+		pause(ctx, openAgain)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d) //nolint:forbidigo // between two attempts
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// route passes rows, which came passes times to a node that doesn't run their
+// shard, to whom they belong: to a shard here, or to another node. Rows of a shard
+// stay in their order. What can't be passed on waits in the inbox.
+func (h *Host) route(rows []parley.Pending, passes uint32) {
+	p := h.placement.Load()
+	for len(rows) > 0 {
+		n, owner := 1, h.owner(p, rows[0].Conversation.Shard())
+		for n < len(rows) && h.owner(p, rows[n].Conversation.Shard()) == owner {
+			n++
+		}
+		h.pass(owner, rows[:n:n], passes)
+		rows = rows[n:]
+	}
+}
+
+func (h *Host) owner(p *Placement, shard uint16) string {
+	switch {
+	case h.peers == nil:
+		return h.cfg.Address
+	case p == nil:
+		return ""
+	}
+	return (*p).Owner(shard)
+}
+
+func (h *Host) pass(owner string, rows []parley.Pending, passes uint32) {
+	if owner == h.cfg.Address {
+		h.accept(rows, passes)
+		return
+	}
+	dropped := len(rows)
+	if owner != "" {
+		if p := h.peers.to(owner); p != nil {
+			dropped = p.hint(rows, passes, h.clock())
+		}
+	}
+	h.metrics.dropped.Add(float64(dropped))
+}
+
+// passOn passes rows on that came to a shard which isn't run here. By this node's
+// view it may even be: it was asked for by somebody with another view.
+func (h *Host) passOn(shard uint16, rows []parley.Pending, passes uint32) {
+	if passes >= maxPasses || h.owner(h.placement.Load(), shard) == h.cfg.Address {
+		h.metrics.dropped.Add(float64(len(rows)))
+		return
+	}
+	h.metrics.passedOn.Add(float64(len(rows)))
+	h.route(rows, passes+1)
+}
+
+// sendWake passes a wake to the node that runs its conversation.
+func (h *Host) sendWake(w wake) {
+	owner := h.owner(h.placement.Load(), w.id.Shard())
+	if owner == h.cfg.Address {
+		h.system.Root.Send(h.shard(w.id.Shard()), &w)
+		return
+	}
+	if owner == "" {
+		return // the sweeper of whoever will run it finds it
+	}
+	if p := h.peers.to(owner); p != nil {
+		p.wake(w, h.clock())
+	}
+}
+
+// passWake passes on a wake that came to a shard which isn't run here.
+func (h *Host) passWake(shard uint16, w wake) {
+	if h.owner(h.placement.Load(), shard) != h.cfg.Address {
+		h.sendWake(w)
+	}
+}
+
+// Notify tells whoever sends for a channel that there is something to send or to
+// fold. It doesn't block.
+func (h *Host) Notify(ch parley.Channel) {
+	sender := h.cfg.Address
+	if h.peers != nil {
+		p := h.placement.Load()
+		if p == nil {
+			return
+		}
+		sender = (*p).Sender(ch.Shard())
+	}
+	switch sender {
+	case h.cfg.Address:
+		h.cfg.Committed(ch)
+	case "":
+	default:
+		if p := h.peers.to(sender); p != nil {
+			p.notify(ch)
+		}
+	}
+}
+
+// receive takes a parcel of another node's.
+func (h *Host) receive(parcel *wire.Parcel) {
+	from := h.peers.to(parcel.GetFrom())
+	if from == nil || parcel.GetFrom() == h.cfg.Address {
+		return
+	}
+	from.heardOf(parcel, h.peers.run)
+	if n := len(parcel.ProtoReflect().GetUnknown()); n > 0 {
+		h.metrics.unknown.Inc() // of a later program's
+	}
+	rows, err := rowsFromWire(parcel.GetRows())
+	if err != nil {
+		h.metrics.unreadable.Inc()
+		h.log.Warn("rows from another node can't be read; they wait in the inbox", slog.String("from", parcel.GetFrom()), slog.Any("error", err))
+	}
+	for len(rows) > 0 {
+		n, passes := 0, rows[0].passes
+		var same []parley.Pending
+		for ; n < len(rows) && rows[n].passes == passes; n++ {
+			same = append(same, rows[n].Pending)
+		}
+		h.accept(same, passes)
+		rows = rows[n:]
+	}
+	for _, w := range parcel.GetWakes() {
+		wk, err := wakeFromWire(w)
+		if err != nil {
+			h.metrics.unreadable.Inc()
+			continue
+		}
+		h.system.Root.Send(h.shard(wk.id.Shard()), &wk)
+	}
+	for _, ch := range parcel.GetChannels() {
+		if ch := channelFromWire(ch); ch.Validate() == nil {
+			h.cfg.Committed(ch)
+		}
+	}
+	h.receiveRest(from, parcel)
+}
+
+func (h *Host) receiveRest(from *peer, parcel *wire.Parcel) {
+	for _, r := range parcel.GetReleases() {
+		h.territory.release(from.address, r.GetClaim(), setFromWire(r.GetShards()), h.clock())
+	}
+	for _, r := range parcel.GetReleased() {
+		h.territory.released(from.address, r.GetClaim(), setFromWire(r.GetShards()), h.clock())
+	}
+	for _, q := range parcel.GetInquiries() {
+		r := h.report(q.GetId())
+		from.add(func(p *peer) { p.reports = append(p.reports, r) })
+	}
+	for _, r := range parcel.GetReports() {
+		h.inquiries.answered(from.address, r)
+	}
+	if parcel.GetDrain() && h.cfg.Drain != nil {
+		h.cfg.Drain()
+	}
+}
+
+// runID is at random.
+func runID(random func() [16]byte) uint64 {
+	b := random()
+	return binary.LittleEndian.Uint64(b[:8])
+}

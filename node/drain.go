@@ -1,0 +1,73 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/parleychat/parley/cluster"
+)
+
+const (
+	// noticed is how long a node that drains goes on taking webhooks after it has
+	// said that it isn't ready: so long may a load balancer take to notice.
+	noticed       = 2 * time.Second
+	drainLook     = 20 * time.Millisecond
+	drainProgress = time.Second
+)
+
+// errDrained is why a node ends that was told to drain: there is nothing wrong.
+var errDrained = errors.New("told to drain")
+
+// drain makes the node give up all it owns, and end.
+func (n *Node) drain() {
+	if stop := n.stopping.Load(); stop != nil {
+		(*stop)(errDrained)
+	}
+}
+
+// giveUp hands everything over to the others while serving goes on, for as long as
+// the configuration allows. A line a second says how far that is.
+func (n *Node) giveUp(ctx context.Context) {
+	if n.members == nil || !n.anotherIsAble() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.DrainFor)
+	defer cancel()
+	n.members.cluster.Drain()
+	look := time.NewTicker(drainLook) //nolint:forbidigo // the drain's one clock
+	defer look.Stop()
+	began := n.now()
+	for said := began; ; {
+		now := n.now()
+		shards, channels := n.host.Held(), 0
+		if n.egress != nil {
+			channels = n.egress.Active()
+		}
+		if shards == 0 && channels == 0 && (n.ingress == nil || now.Sub(began) >= noticed) {
+			n.log.InfoContext(ctx, "drained", slog.Duration("took", now.Sub(began)))
+			return
+		}
+		if now.Sub(said) >= drainProgress {
+			said = now
+			n.log.InfoContext(ctx, "draining", slog.Int("shards", shards), slog.Int("conversations", n.host.Live()), slog.Int("channels", channels))
+		}
+		select {
+		case <-ctx.Done():
+			n.log.WarnContext(ctx, "the drain took too long: what is left is taken over by the others", slog.Int("shards", shards), slog.Int("channels", channels))
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// anotherIsAble reports whether there is somebody to hand over to.
+func (n *Node) anotherIsAble() bool {
+	for _, m := range n.members.cluster.View().Members() {
+		if m.Addr != n.cfg.Cluster.address() && !m.Draining && (m.Does(cluster.Actors) || m.Does(cluster.Egress)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,317 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/cluster"
+	"github.com/parleychat/parley/egress"
+)
+
+// format is the newest form of what is stored and sent that this program reads.
+const format = 1
+
+const (
+	keyBytes  = 32
+	yieldFor  = egress.LeaseTTL // for which the leases of somebody lost are tried to be freed: then they are free
+	yieldWait = 200 * time.Millisecond
+)
+
+// members is the node's part in the cluster; without others, nothing.
+type members struct {
+	n       *Node
+	cluster *cluster.Cluster
+	link    *actors.Remote
+	keys    [][]byte
+	refresh func() ([][]byte, error) // reads the keys of gossip again
+}
+
+// runMark divides the name by which a node holds leases, which it keeps, from what
+// tells its runs apart.
+const runMark = "~"
+
+// memberName is unique to this run of the node, and grows from run to run.
+func (n *Node) memberName() string {
+	return n.holder() + runMark + strconv.FormatInt(n.now().UnixMilli(), 36)
+}
+
+// holderOf is by what name a member holds leases.
+func holderOf(member string) string {
+	holder, _, _ := strings.Cut(member, runMark)
+	return holder
+}
+
+// joinOthers puts together what is needed to work with other nodes.
+func (n *Node) joinOthers(dir string) (err error) {
+	if !n.cfg.clustered() {
+		return nil
+	}
+	m := &members{n: n}
+	m.refresh = func() ([][]byte, error) { return gossipKeys(n.cfg.Cluster.Keys, dir) }
+	if m.keys, err = m.refresh(); err != nil {
+		return err
+	}
+	remote := actors.RemoteConfig{
+		Listen: n.cfg.Cluster.Messages, Advertise: n.cfg.Cluster.address(),
+		Logger: n.log.With(slog.String("part", "actors")), Registerer: n.registry,
+	}
+	if n.cfg.Cluster.TLS != (TLSConfig{}) {
+		c, err := openCredentials(n.cfg.Cluster.TLS, dir, n.log, n.now)
+		if err != nil {
+			return err
+		}
+		remote.TLS = c.config()
+	}
+	if m.link, err = actors.NewRemote(remote); err != nil {
+		return err
+	}
+	roles := n.cfg.Roles
+	if len(roles) == 0 {
+		roles = cluster.Roles()
+	}
+	m.cluster, err = cluster.New(cluster.Config{
+		Self: cluster.Member{Name: n.memberName(), Addr: n.cfg.Cluster.address(), Roles: roles, Version: version(), Format: format},
+		Bind: n.cfg.Cluster.Bind, Advertise: n.cfg.Cluster.Advertise, Join: n.cfg.Cluster.Join, Keys: m.keys,
+		Logger: n.log.With(slog.String("part", "cluster")), Registerer: n.registry,
+	})
+	n.members = m
+	return err
+}
+
+// adjust makes a host work with the others.
+func (m *members) adjust(cfg *actors.Config) {
+	cfg.Link, cfg.Address, cfg.Suspects = m.link, m.n.cfg.Cluster.address(), m.n.store
+	cfg.Drain = m.n.drain
+	cfg.Stands = func(s *actors.Standing) {
+		view := m.cluster.View()
+		s.View = digest(view)
+		for _, one := range view.Members() {
+			if one.Addr == s.Address {
+				s.Name = one.Name
+			}
+		}
+		if m.n.egress != nil {
+			s.Channels = m.n.egress.Active()
+		}
+	}
+}
+
+// gossipKeys reads the keys.
+func gossipKeys(secrets []Secret, dir string) (keys [][]byte, err error) {
+	for i, s := range secrets {
+		text, err := s.Resolve(dir)
+		if err != nil {
+			return nil, fmt.Errorf("cluster.keys[%d]: %w", i, err)
+		}
+		key, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(key) != keyBytes {
+			return nil, fmt.Errorf("cluster.keys[%d]: want %d bytes in base64, as openssl rand -base64 %d prints them", i, keyBytes, keyBytes)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// run takes part until ctx ends, and then says good-bye.
+func (m *members) run(ctx context.Context) error {
+	select {
+	case <-m.link.Up():
+	case <-ctx.Done():
+		return nil
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	loops.Go(func() { m.follow(ctx) })
+	loops.Go(func() { m.rotate(ctx) })
+	loops.Go(func() { m.n.eyes.run(ctx) })
+	return m.cluster.Run(ctx)
+}
+
+// follow tells the parts who owns what, until ctx ends.
+func (m *members) follow(ctx context.Context) {
+	var losses sync.WaitGroup
+	defer losses.Wait()
+	before := cluster.NewView(nil)
+	views := m.cluster.Watch(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case v := <-views:
+			m.n.host.Place(placement{v})
+			m.n.serveChannels(v)
+			for _, holder := range gone(before, v) {
+				losses.Go(func() { m.free(ctx, holder) })
+			}
+			before = v
+		}
+	}
+}
+
+// gone are the names, in leases, of who was there before and isn't any more.
+func gone(before, now *cluster.View) (holders []string) {
+	here := map[string]bool{}
+	for _, m := range now.Members() {
+		here[holderOf(m.Name)] = true
+	}
+	for _, m := range before.Members() {
+		if h := holderOf(m.Name); !here[h] {
+			holders = append(holders, h)
+		}
+	}
+	return holders
+}
+
+// free gives back the leases of somebody who was lost, so that its channels don't
+// stand still until they expire. Should it live, its epochs protect what it sends.
+func (m *members) free(ctx context.Context, holder string) {
+	ctx, cancel := context.WithTimeout(ctx, yieldFor)
+	defer cancel()
+	for ctx.Err() == nil {
+		limited, done := context.WithTimeout(ctx, storeTimeout)
+		err := m.n.store.Yield(limited, holder, nil)
+		done()
+		if err == nil {
+			m.n.serveChannels(m.cluster.View()) // look at once
+			return
+		}
+		m.n.log.WarnContext(ctx, "free the leases of a member that was lost", slog.Any("error", err))
+		wait(ctx, yieldWait)
+	}
+}
+
+// rotate takes new gossip keys into use when their files change.
+func (m *members) rotate(ctx context.Context) {
+	if len(m.keys) == 0 {
+		return
+	}
+	for wait(ctx, reloadEvery); ctx.Err() == nil; wait(ctx, reloadEvery) {
+		keys, err := m.refresh()
+		if err == nil && sameKeys(keys, m.keys) {
+			continue
+		}
+		if err == nil {
+			err = m.cluster.UseKeys(keys)
+		}
+		if err != nil {
+			m.n.log.WarnContext(ctx, "new gossip keys can't be taken into use", slog.Any("error", err))
+			continue
+		}
+		m.keys = keys
+		m.n.log.InfoContext(ctx, "new gossip keys are in use", slog.Int("accepted", len(keys)))
+	}
+}
+
+func sameKeys(a, b [][]byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !bytes.Equal(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d) //nolint:forbidigo // between two looks
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// serveChannels tells the senders which channels are this node's.
+func (n *Node) serveChannels(v *cluster.View) {
+	if n.egress == nil {
+		return
+	}
+	self := n.cfg.Cluster.address()
+	n.egress.Serve(func(ch parley.Channel) bool {
+		m, ok := v.Owner(cluster.Egress, ch.Shard())
+		return ok && m.Addr == self
+	})
+}
+
+// placement is a view in the actors' terms.
+type placement struct{ *cluster.View }
+
+// Owner is who runs a shard's conversations.
+func (p placement) Owner(shard uint16) string {
+	m, _ := p.View.Owner(cluster.Actors, shard)
+	return m.Addr
+}
+
+// Sender is who sends for the channels of a shard.
+func (p placement) Sender(shard uint16) string {
+	m, _ := p.View.Owner(cluster.Egress, shard)
+	return m.Addr
+}
+
+// Holders are all who may run shards.
+func (p placement) Holders() (all []string) {
+	for _, m := range p.Members() {
+		if m.Does(cluster.Actors) {
+			all = append(all, m.Addr)
+		}
+	}
+	return all
+}
+
+// Nodes are all.
+func (p placement) Nodes() map[string]string {
+	all := map[string]string{}
+	for _, m := range p.Members() {
+		all[m.Addr] = m.Name
+	}
+	return all
+}
+
+// digest is the same for views of the same members.
+func digest(v *cluster.View) uint64 {
+	h := fnv.New64a()
+	for _, m := range v.Members() {
+		_, _ = fmt.Fprintf(h, "%s %s %v %t\n", m.Name, m.Addr, m.Roles, m.Draining)
+	}
+	return h.Sum64()
+}
+
+var errNoMember = errors.New("no member of that name; parley cluster members lists them")
+
+// drainMember makes a member drain, this one if the name is empty.
+func (n *Node) drainMember(name string) error {
+	if n.members == nil {
+		if name != "" {
+			return errNoMember
+		}
+		n.drain()
+		return nil
+	}
+	for _, m := range n.members.cluster.View().Members() {
+		switch {
+		case name != "" && m.Name != name && holderOf(m.Name) != name:
+		case m.Addr == n.cfg.Cluster.address():
+			n.drain()
+			return nil
+		case name != "":
+			n.host.TellDrain(m.Addr)
+			return nil
+		}
+	}
+	return errNoMember
+}
