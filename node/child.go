@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,32 +34,32 @@ const (
 // child is the node under test: a process of this same program, started again
 // after each kill on the same store and the same port.
 type child struct {
-	dir       string
-	cfg       Config
-	store     *demoStore
-	webhooks  string
-	admin     string
-	cmd       *exec.Cmd
-	died      chan error // of a death that nobody ordered
-	ended     chan struct{}
-	death     error // how the last process ended
-	processes int
-	cpu       time.Duration // of the processes that have ended
-	late      int           // events that were acknowledged from the spool, as last counted
-	lateBase  int           // of them, by processes that have ended
+	dir          string
+	suffix       string // of its files, if there are several
+	cfg          Config
+	store        *demoStore
+	webhooks     string
+	admin        string
+	within       []string // the command that runs it in a network of its own, if it has one
+	cmd          *exec.Cmd
+	died         chan<- error // told of a death that nobody ordered
+	ordered      atomic.Bool
+	ended        chan struct{}
+	death        error // how the last process ended
+	processes    int
+	cpu          time.Duration // of the processes that have ended
+	late         int           // events that were acknowledged from the spool, as last counted
+	lateBase     int           // of them, by processes that have ended
+	members      int           // that it sees
+	shards       int           // that it runs
+	doubtful     int
+	doubtfulBase int
 }
 
 // newChild writes the configuration: cfg, with what the child decides itself.
-func newChild(ctx context.Context, dir string, sim *metatest.Simulator, store *demoStore, cfg Config) (*child, error) {
-	c := &child{dir: dir, store: store, died: make(chan error, 1)}
-	for _, addr := range []*string{&c.webhooks, &c.admin} {
-		free, err := freeAddress(ctx)
-		if err != nil {
-			return nil, err
-		}
-		*addr = free
-	}
-	cfg.Listen, cfg.Admin, cfg.Data = c.webhooks, c.admin, filepath.Join(dir, "data")
+func newChild(dir, suffix string, sim *metatest.Simulator, store *demoStore, cfg Config, died chan<- error) (*child, error) {
+	c := &child{dir: dir, suffix: suffix, store: store, died: died, webhooks: cfg.Listen, admin: cfg.Admin}
+	cfg.Data = filepath.Join(dir, "data"+suffix)
 	cfg.Graph, cfg.Apps = Graph{URL: sim.GraphURL()}, []AppConfig{c.app(sim)}
 	c.cfg = cfg
 	if err := errors.Join(c.configure(), c.writeSecrets(sim)); err != nil {
@@ -71,13 +72,15 @@ func newChild(ctx context.Context, dir string, sim *metatest.Simulator, store *d
 func (c *child) configure() error {
 	b, err := yaml.Marshal(c.store.configure(c.cfg))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(c.dir, "parley.yaml"), b, secretMode)
+		err = os.WriteFile(c.config(), b, secretMode)
 	}
 	if err != nil {
 		return fmt.Errorf("write the node's configuration: %w", err)
 	}
 	return nil
 }
+
+func (c *child) config() string { return filepath.Join(c.dir, "parley"+c.suffix+".yaml") }
 
 // freeAddress finds a port that nobody uses.
 func freeAddress(ctx context.Context) (string, error) {
@@ -125,13 +128,14 @@ func (c *child) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(c.dir, "node.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, secretMode)
+	log, err := os.OpenFile(filepath.Join(c.dir, "node"+c.suffix+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, secretMode)
 	if err != nil {
 		return fmt.Errorf("open the node's log: %w", err)
 	}
 	defer func() { _ = log.Close() }() // the child has its own descriptor
 	// Not CommandContext: the end of ctx must drain the node, not kill it.
-	c.cmd = exec.Command(self, "serve", "--config", filepath.Join(c.dir, "parley.yaml")) //nolint:noctx // see above
+	args := append(slices.Clone(c.within), self, "serve", "--config", c.config())
+	c.cmd = exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // our own program; see above
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	// What the environment sets for a real node is not for this one.
 	c.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, envPrefix+"_") })
@@ -140,8 +144,9 @@ func (c *child) start(ctx context.Context) error {
 		return fmt.Errorf("start the node: %w", err)
 	}
 	c.processes++
-	c.lateBase = c.late
+	c.lateBase, c.doubtfulBase = c.late, c.doubtful
 	c.ended = make(chan struct{})
+	c.ordered.Store(false)
 	go c.wait(c.cmd, c.ended)
 	return c.await(ctx)
 }
@@ -151,11 +156,15 @@ func (c *child) wait(cmd *exec.Cmd, ended chan<- struct{}) {
 	if err == nil {
 		err = errors.New("exit code 0")
 	}
-	select {
-	case c.died <- err:
-	default:
-	}
+	c.death = err
 	close(ended)
+	if c.ordered.Load() {
+		return
+	}
+	select {
+	case c.died <- fmt.Errorf("node%s: %w", c.suffix, err):
+	default: // one is enough
+	}
 }
 
 // await polls the readiness until the node is ready, has died, or took too long.
@@ -168,8 +177,8 @@ func (c *child) await(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the node to become ready: %w", ctx.Err())
-		case err := <-c.died:
-			return fmt.Errorf("the node did not start: %w", err)
+		case <-c.ended:
+			return fmt.Errorf("the node did not start: %w", c.death)
 		case <-poll.C:
 		}
 		if c.ready(ctx) {
@@ -190,11 +199,16 @@ func (c *child) ready(ctx context.Context) bool {
 	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
-// lateMetric counts the events that a node has acknowledged from its spool.
-const lateMetric = "parley_ingress_spool_late_total"
+// What is counted of a process's metrics.
+const (
+	lateMetric     = "parley_ingress_spool_late_total" // events that it has acknowledged from its spool
+	membersMetric  = "parley_cluster_members"
+	shardsMetric   = "parley_actors_held_shards"
+	doubtfulMetric = "parley_egress_doubtful_total" // messages that it took over without knowing what became of them
+)
 
-// count asks the process how many events it has acknowledged from its spool. One
-// that doesn't answer is asked the next time.
+// count asks the process for its metrics. One that doesn't answer is asked the next
+// time.
 func (c *child) count(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, countLimit)
 	defer cancel()
@@ -208,9 +222,18 @@ func (c *child) count(ctx context.Context) {
 	}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		value, ok := strings.CutPrefix(lines.Text(), lateMetric+" ")
-		if n, err := strconv.ParseFloat(value, 64); ok && err == nil {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		n, err := strconv.ParseFloat(value, 64)
+		switch {
+		case err != nil:
+		case name == lateMetric:
 			c.late = c.lateBase + int(n)
+		case name == membersMetric:
+			c.members = int(n)
+		case name == shardsMetric:
+			c.shards = int(n)
+		case name == doubtfulMetric:
+			c.doubtful = c.doubtfulBase + int(n)
 		}
 	}
 	_ = resp.Body.Close() // what was read counts
@@ -218,6 +241,7 @@ func (c *child) count(ctx context.Context) {
 
 // kill ends the process as a power cut would, and says when.
 func (c *child) kill() time.Time {
+	c.ordered.Store(true)
 	_ = c.cmd.Process.Kill() // it may have died by itself; then died tells
 	at := time.Now()         //nolint:forbidigo // watches a real process
 	c.finished()
@@ -227,13 +251,14 @@ func (c *child) kill() time.Time {
 // stop lets the process drain.
 func (c *child) stop(ctx context.Context) error {
 	c.count(context.WithoutCancel(ctx))
+	c.ordered.Store(true)
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
-	limit := time.AfterFunc(stopLimit, func() {
+	limit := time.AfterFunc(stopLimit+c.cfg.DrainFor, func() {
 		_ = c.cmd.Process.Kill() // it may just have ended
 	})
 	c.finished()
 	if !limit.Stop() {
-		return fmt.Errorf("the node did not drain within %s", stopLimit)
+		return fmt.Errorf("the node did not drain within %s", stopLimit+c.cfg.DrainFor)
 	}
 	if code := c.cmd.ProcessState.ExitCode(); code != exitOK {
 		return fmt.Errorf("the node ended with code %d instead of draining: %w", code, c.death)
@@ -244,9 +269,5 @@ func (c *child) stop(ctx context.Context) error {
 // finished waits for the end of the process and counts its CPU.
 func (c *child) finished() {
 	<-c.ended
-	select {
-	case c.death = <-c.died:
-	default: // somebody has heard of it already
-	}
 	c.cpu += c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
 }

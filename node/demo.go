@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -23,7 +25,11 @@ type demoCommand struct {
 	Duration       time.Duration `default:"15s" help:"How long the users write."`
 	Duplicates     float64       `default:"0.1" help:"Fraction of posts that Meta delivers again (0 to 1)."`
 	Faults         float64       `default:"0.01" help:"Fraction of sends that the simulated Graph API refuses for a time, and of those whose answer it withholds."`
-	Kill           int           `help:"Kill the node with SIGKILL this many times, at random moments, and start it again."`
+	Nodes          int           `default:"1" help:"Nodes that work together, with --store postgres."`
+	Kill           int           `help:"Kill a node with SIGKILL this many times, at random moments, and start it again."`
+	Stop           int           `help:"Freeze a node (SIGSTOP) this many times, for 1 to 6 s each."`
+	Drain          int           `help:"Drain a node this many times, and start it again."`
+	Partition      int           `help:"Cut a node off from the others this many times, for 1 to 6 s each; both sides reach PostgreSQL. Needs root: each node gets a network namespace."`
 	Store          string        `default:"embedded" env:"-" enum:"embedded,postgres" help:"The node's store: embedded or postgres. Without --database a PostgreSQL server of the demonstration's own is started, with fsync on, and stopped at the end."`
 	Move           bool          `env:"-" help:"Begin with the embedded store, and at half time drain the node, copy its store to PostgreSQL and go on there."`
 	Database       string        `placeholder:"PLACE" env:"-" help:"Where the connection string of a database is found that the demonstration may have to itself: env:NAME or file:PATH."`
@@ -54,7 +60,18 @@ type report struct {
 	Rate          float64 `json:"rate"`
 	Users         int     `json:"users"`
 	Channels      int     `json:"channels"`
-	Processes     int     `json:"processes"` // of the node, one after the other
+	Nodes         int     `json:"nodes"`
+	Processes     int     `json:"processes"` // of the nodes, one after the other
+	Stops         int     `json:"stops"`
+	Drains        int     `json:"drains"`
+	Partitions    int     `json:"partitions"`
+	Doubtful      int     `json:"doubtful"` // messages handed over without knowing what had become of them, by the nodes' count
+
+	// RecoveryMS is from a kill or a stop to the next reply of the users that the
+	// node served; TurnDelayMS from the acknowledgement of a message to its reply.
+	RecoveryMS  metatest.Millis `json:"recovery_ms"`
+	Recovered   int             `json:"recovered"` // users counted in it
+	TurnDelayMS metatest.Millis `json:"turn_delay_ms"`
 }
 
 // Run starts a node as a child process, plays Meta and its users against it
@@ -101,7 +118,16 @@ func (c *demoCommand) world() metatest.Config {
 }
 
 func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) (r report, err error) {
-	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: c.world(), Grace: c.Grace}) //nolint:contextcheck // its socket outlives no call of ours
+	var nets *network
+	listen := ""
+	if c.Partition > 0 {
+		if nets, err = newNetwork(ctx, c.Nodes); err != nil {
+			return report{}, err
+		}
+		defer func() { err = errors.Join(err, nets.close(context.WithoutCancel(ctx))) }()
+		listen = net.JoinHostPort(nets.here(), "0")
+	}
+	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: c.world(), Grace: c.Grace, Listen: listen}) //nolint:contextcheck // its socket outlives no call of ours
 	if err != nil {
 		return report{}, err
 	}
@@ -116,61 +142,91 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 	if err != nil {
 		return report{}, errors.Join(err, sim.Close())
 	}
-	child, err := newChild(ctx, dir, sim, store, Config{DoubtfulWait: c.DoubtfulWait})
+	f, err := c.launch(ctx, dir, sim, store, nets)
 	if err != nil {
 		return report{}, err
 	}
-	if err := child.start(ctx); err != nil {
-		return report{}, err
-	}
-	sim.SetTarget(child.url())
+	sim.SetTarget(f.urls()...)
 	began := time.Now() //nolint:forbidigo // the demo watches real processes
-	kills, err := c.perform(ctx, sim, store, child, progress)
+	kills, err := c.perform(ctx, sim, store, f, progress)
 	if err != nil {
 		return report{}, err
 	}
-	v := sim.Verdict()
-	r = report{
-		Verdict: v, Clean: v.Clean(), Seed: c.Seed, Rate: c.Rate, Users: sim.Config().Users, Channels: len(sim.Channels()),
-		Seconds: time.Since(began).Seconds(), Processes: child.processes, //nolint:forbidigo // as above
-		Store: store.kind, Late: child.late, PostgresKills: kills, MovedItems: store.moved, MovedSeconds: store.moving.Seconds(),
-	}
-	if v.Effects > 0 {
-		r.CPUPer = float64(child.cpu.Microseconds()) / float64(v.Effects)
-	}
+	r = c.report(f, sim, store)
+	r.Seconds, r.PostgresKills = time.Since(began).Seconds(), kills //nolint:forbidigo // as above
 	return r, nil
 }
 
-// perform plays the simulation, kills what is to be killed meanwhile, and lets
-// the node drain at the end.
-func (c *demoCommand) perform(ctx context.Context, sim *metatest.Simulator, store *demoStore, child *child, progress io.Writer) (kills int, err error) {
+// launch starts the nodes.
+func (c *demoCommand) launch(ctx context.Context, dir string, sim *metatest.Simulator, store *demoStore, nets *network) (*fleet, error) {
+	cfg := Config{DoubtfulWait: c.DoubtfulWait}
+	var err error
+	if c.Nodes > 1 {
+		if cfg.Cluster, err = writeCredentials(dir, time.Now()); err != nil { //nolint:forbidigo // of today
+			return nil, err
+		}
+		cfg.DrainFor = drainLimit
+	}
+	f, err := newFleet(ctx, dir, c.Nodes, sim, store, cfg, nets)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.start(ctx); err != nil {
+		return nil, err
+	}
+	return f, f.meet(ctx)
+}
+
+func (c *demoCommand) report(f *fleet, sim *metatest.Simulator, store *demoStore) report {
+	v := sim.Verdict()
+	waits := c.recovery(f, sim)
+	r := report{
+		Verdict: v, Clean: v.Clean(), Seed: c.Seed, Rate: c.Rate, Users: sim.Config().Users, Channels: len(sim.Channels()),
+		Store: store.kind, MovedItems: store.moved, MovedSeconds: store.moving.Seconds(),
+		Nodes: c.Nodes, Processes: f.total(func(c *child) int { return c.processes }),
+		Late:     f.total(func(c *child) int { return c.late }),
+		Doubtful: f.total(func(c *child) int { return c.doubtful }),
+		Stops:    f.blown(stopping), Drains: f.blown(draining), Partitions: f.blown(partition),
+		RecoveryMS: millisOf(waits), Recovered: len(waits), TurnDelayMS: sim.Delays(),
+	}
+	if v.Effects > 0 {
+		r.CPUPer = float64(f.total(func(c *child) int { return int(c.cpu.Microseconds()) })) / float64(v.Effects)
+	}
+	return r
+}
+
+// perform plays the simulation, does meanwhile what is to be done to the nodes and
+// the database, and lets the nodes drain at the end.
+func (c *demoCommand) perform(ctx context.Context, sim *metatest.Simulator, store *demoStore, f *fleet, progress io.Writer) (kills int, err error) {
 	playing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	played := make(chan error, 1)
 	go func() { played <- sim.Run(playing) }()
-	killing := make(chan error, 1)
-	go func() {
-		var failed error
-		kills, failed = c.outages(playing, store, sim, progress)
-		if failed != nil {
-			stop(failed)
+	disturbing, calm := context.WithCancel(playing)
+	defer calm()
+	var disturbers sync.WaitGroup
+	errs := make([]error, 2) //nolint:mnd // of the two
+	disturbers.Go(func() {
+		if kills, errs[0] = c.outages(disturbing, store, sim, progress); errs[0] != nil {
+			stop(errs[0])
 		}
-		killing <- failed
-	}()
-	err = c.watch(playing, sim, child, progress, played)
+	})
+	disturbers.Go(func() {
+		if errs[1] = c.disturb(disturbing, f, sim, progress); errs[1] != nil {
+			stop(errs[1])
+		}
+	})
+	err = c.watch(playing, sim, f, progress, played)
+	calm()
+	disturbers.Wait() // before the nodes, which drain into the database
 	stop(nil)
-	outage := <-killing // before the node, which drains into the database
-	return kills, errors.Join(err, outage, child.stop(ctx))
+	return kills, errors.Join(err, errors.Join(errs...), f.stop(ctx))
 }
 
-// watch shows the progress once a second and kills the node at its appointed
-// times, until the simulation is over.
-func (c *demoCommand) watch(ctx context.Context, sim *metatest.Simulator, child *child, w io.Writer, played <-chan error) error {
+// watch shows the progress once a second, until the simulation is over.
+func (c *demoCommand) watch(ctx context.Context, sim *metatest.Simulator, f *fleet, w io.Writer, played <-chan error) error {
 	tick := time.NewTicker(time.Second) //nolint:forbidigo // the demo's clock
 	defer tick.Stop()
-	kills := c.moments(rand.New(rand.NewPCG(c.Seed, 99)), c.Kill)
-	next := time.NewTimer(untilKill(&kills, 0)) //nolint:forbidigo // as above
-	defer next.Stop()
 	half := time.NewTimer(c.untilMove()) //nolint:forbidigo // as above
 	defer half.Stop()
 	began := time.Now() //nolint:forbidigo // as above
@@ -178,23 +234,15 @@ func (c *demoCommand) watch(ctx context.Context, sim *metatest.Simulator, child 
 		select {
 		case err := <-played:
 			return err
-		case err := <-child.died:
-			return fmt.Errorf("the node ended by itself: %w", err)
+		case err := <-f.died:
+			return fmt.Errorf("a node ended by itself: %w", err)
 		case <-tick.C:
-			child.count(ctx)
+			f.count(ctx)
 			showProgress(w, time.Since(began), sim.Progress()) //nolint:forbidigo // as above
 		case <-half.C:
-			if err := child.move(ctx, w); err != nil {
+			if err := f.children[0].move(ctx, w); err != nil {
 				return err
 			}
-		case <-next.C:
-			_, _ = fmt.Fprintln(w, "  kill -9")
-			child.count(ctx)
-			sim.Killed(child.kill())
-			if err := child.start(ctx); err != nil {
-				return err
-			}
-			next.Reset(untilKill(&kills, time.Since(began))) //nolint:forbidigo // as above
 		}
 	}
 }
@@ -207,15 +255,6 @@ func (c *demoCommand) moments(rng *rand.Rand, n int) []time.Duration {
 	}
 	slices.Sort(times)
 	return times
-}
-
-func untilKill(times *[]time.Duration, now time.Duration) time.Duration {
-	if len(*times) == 0 {
-		return never
-	}
-	d := (*times)[0] - now
-	*times = (*times)[1:]
-	return max(d, 0)
 }
 
 func showProgress(w io.Writer, at time.Duration, p metatest.Progress) {
@@ -235,7 +274,15 @@ func (c *demoCommand) print(w io.Writer, r report) error {
 	line("acked", r.Acked, fmt.Sprintf("with 200, after %d posts of which %d were repeated by Meta", r.Posts, r.PostsRetried))
 	line("effects", r.Effects, "acknowledged messages that took effect")
 	line("duplicates", r.Duplicates, "updates delivered again on purpose")
-	line("kills", r.Kills, "kill -9 of the node")
+	line("kills", r.Kills, "kill -9 of a node")
+	if r.Nodes > 1 {
+		line("nodes", r.Nodes, fmt.Sprintf("in %d processes; %d times one was frozen, %d drained, %d cut off", r.Processes, r.Stops, r.Drains, r.Partitions))
+		line("doubtful", r.Doubtful, "messages sent by another node that couldn't know what had become of them")
+	}
+	if r.Recovered > 0 {
+		line("recovery", fmt.Sprintf("%.0f ms", r.RecoveryMS.P99), fmt.Sprintf("p99; p50 %.0f ms, max %.0f ms, until %d users of a node that was killed or frozen had their next reply", r.RecoveryMS.P50, r.RecoveryMS.Max, r.Recovered))
+	}
+	line("turn delay", fmt.Sprintf("%.1f ms", r.TurnDelayMS.P50), fmt.Sprintf("p50; p99 %.1f ms, max %.1f ms, from a message's acknowledgement to its reply", r.TurnDelayMS.P99, r.TurnDelayMS.Max))
 	line("store", r.Store, fmt.Sprintf("kill -9 of PostgreSQL: %d; acknowledged from the spool meanwhile: %d", r.PostgresKills, r.Late))
 	if r.MovedItems > 0 {
 		line("moved", r.MovedItems, fmt.Sprintf("items from the embedded store to PostgreSQL, in %.1f s, and found equal", r.MovedSeconds))
@@ -272,7 +319,7 @@ func (c *demoCommand) print(w io.Writer, r report) error {
 func logTail(dir string) string {
 	const tail = 4096
 	var text strings.Builder
-	for _, name := range []string{"node.log", "postgres.log"} {
+	for _, name := range []string{"node.log", "node-1.log", "node-2.log", "node-3.log", "postgres.log"} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
 			_, _ = fmt.Fprintf(&text, "the end of %s:\n%s", name, b[max(0, len(b)-tail):])
 		}

@@ -19,9 +19,19 @@ import (
 // How long PostgreSQL is away after it was killed, unless --postgres-outage says.
 const outageMin, outageMax = 500 * time.Millisecond, 2 * time.Second
 
+const demoNodes = 9
+
 // Validate is asked by kong: flags that don't go together are a mistake of the
 // command line.
 func (c *demoCommand) Validate() error {
+	switch {
+	case c.Nodes < 1 || c.Nodes > demoNodes:
+		return fmt.Errorf("--nodes: between 1 and %d", demoNodes)
+	case c.Nodes > 1 && c.Store != storePostgres:
+		return errors.New("--nodes goes with --store postgres: nodes that work together share a database")
+	case c.Nodes == 1 && c.Partition > 0:
+		return errors.New("--partition goes with --nodes: there must be others to be cut off from")
+	}
 	if c.Move && c.Store != storeEmbedded {
 		return errors.New("--move begins with --store embedded")
 	}

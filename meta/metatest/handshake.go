@@ -21,7 +21,8 @@ func (s *Simulator) Handshake(ctx context.Context) error {
 	query := url.Values{
 		"hub.mode": {"subscribe"}, "hub.challenge": {challenge}, "hub.verify_token": {s.cfg.VerifyToken},
 	}
-	request.SetRequestURI(*s.target.Load() + "/webhooks/" + s.cfg.App + "?" + query.Encode())
+	target, _ := s.targets.Load().pick(time.Now())
+	request.SetRequestURI(target + "/webhooks/" + s.cfg.App + "?" + query.Encode())
 	deadline := time.Now().Add(s.timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d

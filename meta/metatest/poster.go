@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -25,12 +26,26 @@ func (s *Simulator) deliver(ctx context.Context, work <-chan Post) {
 	}
 }
 
-// write posts one webhook and says what came of it.
-func (s *Simulator) write(request *fasthttp.Request, response *fasthttp.Response, p Post) int {
-	target := *s.target.Load()
-	if target == "" {
-		return Refused
+// write posts one webhook and says what came of it. If one node refuses the
+// connection the next is asked: nothing has been sent yet.
+func (s *Simulator) write(request *fasthttp.Request, response *fasthttp.Response, p Post) (status int) {
+	all := s.targets.Load()
+	for range all.urls {
+		target, i := all.pick(time.Now())
+		if target == "" {
+			return Refused
+		}
+		if status = s.writeTo(target, request, response, p); status == Refused || status == NoAnswer {
+			all.shun(i, time.Now())
+		}
+		if status != Refused {
+			return status
+		}
 	}
+	return Refused
+}
+
+func (s *Simulator) writeTo(target string, request *fasthttp.Request, response *fasthttp.Response, p Post) int {
 	request.Reset()
 	response.Reset()
 	request.SetRequestURI(target + p.Path)
@@ -43,6 +58,39 @@ func (s *Simulator) write(request *fasthttp.Request, response *fasthttp.Response
 	}
 	return response.StatusCode()
 }
+
+// shunFor is how long a node is left out that didn't answer.
+const shunFor = time.Second
+
+// targets are the nodes that posts go to.
+type targets struct {
+	urls    []string
+	next    atomic.Uint64
+	shunned []atomic.Int64 // until when, in Unix nanoseconds
+}
+
+func newTargets(urls []string) *targets {
+	return &targets{urls: urls, shunned: make([]atomic.Int64, len(urls))}
+}
+
+// pick is the next node in turn that isn't shunned; if all are, the next.
+func (t *targets) pick(now time.Time) (url string, i int) {
+	if len(t.urls) == 0 {
+		return "", 0
+	}
+	n := uint64(len(t.urls))
+	first := t.next.Add(1)
+	for k := range n {
+		i = int((first + k) % n)
+		if t.shunned[i].Load() <= now.UnixNano() {
+			return t.urls[i], i
+		}
+	}
+	i = int(first % n)
+	return t.urls[i], i
+}
+
+func (t *targets) shun(i int, now time.Time) { t.shunned[i].Store(now.Add(shunFor).UnixNano()) }
 
 // outcome tells a connection that never came about from an answer that didn't.
 func outcome(err error) int {

@@ -65,6 +65,42 @@ func (out *Recovery) note(r *record, end int64) {
 	}
 }
 
+// Waits tells how long users waited for the next reply after an instant at which
+// something happened to the node that serves them. They are those of whom a
+// message that was acknowledged within a time from then on, or before, had no reply
+// at that instant.
+func (w *World) Waits(at time.Time, within time.Duration, of func(Person) bool) (waits []time.Duration) {
+	begin := w.since(at)
+	first := map[int32]int64{}
+	for i := range w.records {
+		r, user := &w.records[i], w.userOf(int32(i))
+		if !r.acked() || r.ackedAt > begin+int64(within) || !r.answered() || r.said < begin {
+			continue
+		}
+		if said, ok := first[user]; !ok || r.said < said {
+			first[user] = r.said
+		}
+	}
+	for user, said := range first {
+		p := &w.people[user]
+		if of(Person{Channel: w.channels[p.channel], ID: p.id, BSUID: p.bsuid}) {
+			waits = append(waits, time.Duration(said-begin))
+		}
+	}
+	return waits
+}
+
+// Delays are how long each reply came after its message was acknowledged.
+func (w *World) Delays() Millis {
+	var h histogram
+	for i := range w.records {
+		if r := &w.records[i]; r.acked() && r.answered() {
+			h.record(max(time.Duration(r.said-r.ackedAt), 0))
+		}
+	}
+	return h.millis()
+}
+
 // since is an instant in ns after the start.
 func (w *World) since(at time.Time) int64 { return at.UnixNano() - w.start.UnixNano() }
 

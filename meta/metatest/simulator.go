@@ -45,7 +45,7 @@ const (
 type Simulator struct {
 	cfg      SimulatorConfig
 	timeout  time.Duration // of one post
-	target   atomic.Pointer[string]
+	targets  atomic.Pointer[targets]
 	listener net.Listener
 	client   *fasthttp.Client
 
@@ -91,9 +91,11 @@ func (s *Simulator) Close() error {
 // node uses instead of https://graph.facebook.com.
 func (s *Simulator) GraphURL() string { return "http://" + s.listener.Addr().String() }
 
-// SetTarget says where the node listens from now on, as http://host:port. Empty
-// means nowhere: posts are refused, and sent again as Meta does.
-func (s *Simulator) SetTarget(url string) { s.target.Store(&url) }
+// SetTarget says where nodes listen from now on, as http://host:port. Posts go to
+// them in turn; as behind a load balancer, one that refuses connections or doesn't
+// answer is left out for a while. Without any, or with an empty one, posts are
+// refused, and sent again as Meta does.
+func (s *Simulator) SetTarget(urls ...string) { s.targets.Store(newTargets(urls)) }
 
 // Config is the configuration with its defaults filled in: the app's name,
 // secret, verify token and numeric id are in it.
@@ -165,6 +167,20 @@ func (s *Simulator) Recovery(from, until time.Time) Recovery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.world.Recovery(from, until)
+}
+
+// Waits tells how long users waited: see [World.Waits].
+func (s *Simulator) Waits(at time.Time, within time.Duration, of func(Person) bool) []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.world.Waits(at, within, of)
+}
+
+// Delays are how long replies took.
+func (s *Simulator) Delays() Millis {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.world.Delays()
 }
 
 // Progress is a snapshot for a live display.

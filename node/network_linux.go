@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// network is a network namespace for each node and a bridge between them, on which
+// this process is, too. It needs root, and the program ip.
+type network struct {
+	id    int
+	nodes int
+}
+
+// newNetwork makes one. The addresses are those that are set aside for tests of
+// networks (RFC 2544).
+func newNetwork(ctx context.Context, nodes int) (*network, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("--partition needs root, to give each node a network of its own")
+	}
+	n := &network{id: os.Getpid() % 250, nodes: nodes} //nolint:mnd // below 255
+	err := ip(ctx, "link add %s type bridge", n.bridge())
+	if err == nil {
+		err = ip(ctx, "addr add %s/24 dev %s", n.here(), n.bridge())
+	}
+	if err == nil {
+		err = ip(ctx, "link set %s up", n.bridge())
+	}
+	for i := 0; i < nodes && err == nil; i++ {
+		err = n.plug(ctx, i)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.close(context.WithoutCancel(ctx)))
+	}
+	return n, nil
+}
+
+// plug makes a node's namespace and its cable to the bridge.
+func (n *network) plug(ctx context.Context, i int) error {
+	space, near, far := n.space(i), fmt.Sprintf("prl%d-%d", n.id, i), fmt.Sprintf("prl%d-%dn", n.id, i)
+	for _, command := range []string{
+		"netns add " + space,
+		"link add " + near + " type veth peer name " + far,
+		"link set " + near + " master " + n.bridge(),
+		"link set " + near + " up",
+		"link set " + far + " netns " + space,
+		"-n " + space + " addr add " + n.address(i) + "/24 dev " + far,
+		"-n " + space + " link set " + far + " up",
+		"-n " + space + " link set lo up",
+	} {
+		if err := ip(ctx, "%s", command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *network) bridge() string        { return fmt.Sprintf("prl%d", n.id) }
+func (n *network) space(i int) string    { return fmt.Sprintf("parley-%d-%d", n.id, i+1) }
+func (n *network) here() string          { return fmt.Sprintf("198.18.%d.254", n.id) }
+func (n *network) address(i int) string  { return fmt.Sprintf("198.18.%d.%d", n.id, i+1) }
+func (n *network) within(i int) []string { return []string{"ip", "netns", "exec", n.space(i)} }
+
+// cut lets nothing through between a node and the others, in either direction.
+func (n *network) cut(ctx context.Context, node int) error { return n.routes(ctx, "add", node, true) }
+
+// mute lets nothing through from a node to the others.
+func (n *network) mute(ctx context.Context, node int) error { return n.routes(ctx, "add", node, false) }
+
+// mend ends what cut or mute began.
+func (n *network) mend(ctx context.Context, node int) error {
+	_ = n.routes(ctx, "del", node, true) // after mute, half of them aren't there
+	return nil
+}
+
+func (n *network) routes(ctx context.Context, do string, node int, both bool) error {
+	var errs []error
+	for i := range n.nodes {
+		if i == node {
+			continue
+		}
+		errs = append(errs, ip(ctx, "-n %s route %s blackhole %s", n.space(node), do, n.address(i)))
+		if both {
+			errs = append(errs, ip(ctx, "-n %s route %s blackhole %s", n.space(i), do, n.address(node)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close removes all of it.
+func (n *network) close(ctx context.Context) error {
+	for i := range n.nodes {
+		_ = ip(ctx, "netns del %s", n.space(i)) // with its cable; it may not have come so far
+	}
+	return ip(ctx, "link del %s", n.bridge())
+}
+
+func ip(ctx context.Context, format string, args ...any) error {
+	words := strings.Fields(fmt.Sprintf(format, args...))
+	out, err := exec.CommandContext(ctx, "ip", words...).CombinedOutput() //nolint:gosec // our own words
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(words, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
