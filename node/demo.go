@@ -153,6 +153,9 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 		return report{}, err
 	}
 	r = c.report(f, sim, store)
+	if !r.Clean {
+		store.showLeft(ctx, progress)
+	}
 	r.Seconds, r.PostgresKills = time.Since(began).Seconds(), kills //nolint:forbidigo // as above
 	return r, nil
 }

@@ -128,6 +128,21 @@ func (s *demoStore) unused(ctx context.Context, sim *metatest.Simulator) error {
 	return nil
 }
 
+// showLeft says what is left in the database after a run that broke a promise.
+func (s *demoStore) showLeft(ctx context.Context, w io.Writer) {
+	if s.kind != storePostgres {
+		return
+	}
+	db, err := postgres.Open(ctx, postgres.Config{URL: s.url, Conns: 1})
+	if err != nil {
+		return // the verdict tells enough
+	}
+	if b, err := db.Backlog(ctx); err == nil {
+		_, _ = fmt.Fprintf(w, "  left in the database: %+v\n", b)
+	}
+	_ = db.Close() // nothing was written
+}
+
 // configure names the store in a node's configuration.
 func (s *demoStore) configure(cfg Config) Config {
 	cfg.Store = s.kind

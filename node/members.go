@@ -146,11 +146,22 @@ func (m *members) follow(ctx context.Context) {
 	defer losses.Wait()
 	before := cluster.NewView(nil)
 	views := m.cluster.Watch(ctx)
+	alone := time.NewTimer(aloneFor) //nolint:forbidigo // once, at the beginning
+	defer alone.Stop()
+	patient := len(m.n.cfg.Cluster.Join) > 0
 	for {
+		var v *cluster.View
 		select {
 		case <-ctx.Done():
 			return
-		case v := <-views:
+		case <-alone.C:
+			patient, v = false, m.cluster.View()
+		case v = <-views:
+		}
+		// Whoever has just started sees nobody else. It must not take that for the truth
+		// and take over what the others are at work on.
+		if !patient || len(v.Members()) > 1 {
+			patient = false
 			m.n.host.Place(placement{v})
 			m.n.serveChannels(v)
 			for _, holder := range gone(before, v) {
@@ -160,6 +171,10 @@ func (m *members) follow(ctx context.Context) {
 		}
 	}
 }
+
+// aloneFor is how long a node that has just started waits for an answer of those
+// whom it is to join, before it does everything alone.
+const aloneFor = 3 * time.Second
 
 // gone are the names, in leases, of who was there before and isn't any more.
 func gone(before, now *cluster.View) (holders []string) {
