@@ -133,6 +133,11 @@ func (s *store) Release(_ context.Context, ids []parley.ID, a parley.Arrivals) (
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, id := range ids {
+		if !slices.ContainsFunc(s.quarantine, func(q parley.Quarantined) bool { return q.ID == id }) {
+			return nil, parley.ErrConflict
+		}
+	}
 	s.quarantine = slices.DeleteFunc(s.quarantine, func(q parley.Quarantined) bool { return slices.Contains(ids, q.ID) })
 	return s.take(a), nil
 }

@@ -34,7 +34,9 @@ type Quarantine interface {
 	// greater than after, oldest first.
 	Quarantined(ctx context.Context, app parley.App, ch parley.Channel, after parley.ID, limit int) ([]parley.Quarantined, error)
 	// Release takes entries out of the quarantine and appends what they became,
-	// in one durable step.
+	// in one durable step. ErrConflict: some of them aren't there any more, because
+	// another has released them, and a has something to append; nothing has changed.
+	// Of two who release the same entry the second waits for the first.
 	Release(ctx context.Context, ids []parley.ID, a parley.Arrivals) ([]parley.Pending, error)
 }
 

@@ -148,13 +148,16 @@ func (p *replay) refused(ctx context.Context, ch parley.Channel, entries []parle
 	if errors.Is(cause, parley.ErrUnavailable) || errors.Is(cause, parley.ErrFull) || ctx.Err() != nil {
 		return cause
 	}
-	if len(entries) > 1 {
+	if len(entries) > 1 { // one after the other, and so still in order
 		for i := range entries {
 			if err := p.batch(ctx, ch, entries[i:i+1]); err != nil {
 				return err
 			}
 		}
 		return nil
+	}
+	if errors.Is(cause, parley.ErrConflict) {
+		return nil // another node, which learns the same channel, has just released it
 	}
 	id := entries[0].ID
 	if _, err := p.server.cfg.Quarantine.Quarantined(ctx, p.app.Name, ch, id, 1); err != nil {

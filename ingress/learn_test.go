@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/ingress"
 )
 
 func strangeChannel() parley.Channel {
@@ -221,5 +222,46 @@ func TestLearnManyAtOnce(t *testing.T) {
 	}
 	if texts := g.store.texts(); !slices.Equal(texts, []string{"a 80000", "a 80255", "a 80256", "a 80599"}) {
 		t.Errorf("events %v", texts)
+	}
+}
+
+// TestLearnByTwoNodes: nodes with one store learn a channel at the same time. Each
+// entry becomes events once, in order, and none of the nodes fails.
+func TestLearnByTwoNodes(t *testing.T) {
+	t.Parallel()
+	one := start(t)
+	const entries = 200
+	for i := range entries {
+		if got := one.post(t, waText(strangeID, "49", fmt.Sprint(i), fmt.Sprintf("a %03d", i))); got.status != 200 {
+			t.Fatalf("status %d", got.status)
+		}
+	}
+	one.store.releasing = func(parley.Arrivals) error {
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond) // the other acts in between
+		return nil
+	}
+	nodes := []*rig{one}
+	for range 2 {
+		nodes = append(nodes, start(t, func(c *ingress.Config) { c.Inbox, c.Quarantine = one.store, one.store }))
+	}
+	var wg sync.WaitGroup
+	for _, g := range nodes {
+		wg.Go(func() {
+			if err := g.server.Learn(t.Context(), appName, []parley.Channel{strangeChannel()}); err != nil {
+				t.Errorf("learn: %v", err)
+			}
+			if n := one.store.counts(); n.events != entries || n.quarantined != 0 {
+				t.Errorf("learnt with %d events and %d quarantined, want %d and 0", n.events, n.quarantined, entries)
+			}
+		})
+	}
+	wg.Wait()
+	checkOrder(t, one.store.texts(), entries)
+	released := 0.0
+	for _, g := range nodes {
+		released += g.gauge(t, "parley_ingress_released_total")
+	}
+	if released != entries {
+		t.Errorf("counted %v released, want %d", released, entries)
 	}
 }

@@ -46,7 +46,7 @@ func (s *Store) Quarantined(ctx context.Context, app parley.App, ch parley.Chann
 }
 
 // Release moves entries from the quarantine to where they belong: see
-// ingress.Quarantine. Ids that are not there (any more) are passed over.
+// ingress.Quarantine.
 func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals) ([]parley.Pending, error) {
 	datas, err := encodeInputs(a.Events)
 	if err != nil {
@@ -58,9 +58,12 @@ func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 	}
 	var rows []parley.Pending
 	err = s.writeArrivals(ctx, kind, a.Events, func(t *txn, united bool) error {
-		keys, err := t.quarantineKeys(ids)
+		keys, missing, err := t.quarantineKeys(ids)
 		if err != nil {
 			return err
+		}
+		if missing && !a.Empty() {
+			return parley.ErrConflict
 		}
 		if rows, err = t.arrive(a, datas, united); err != nil {
 			return err
@@ -78,23 +81,25 @@ func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 	return rows, nil
 }
 
-func (t *txn) quarantineKeys(ids []parley.ID) (map[parley.ID][]byte, error) {
-	keys := make(map[parley.ID][]byte, len(ids))
+// quarantineKeys finds entries by their ids, and whether some aren't there any more.
+func (t *txn) quarantineKeys(ids []parley.ID) (keys map[parley.ID][]byte, missing bool, err error) {
+	keys = make(map[parley.ID][]byte, len(ids))
 	for _, id := range ids {
 		v, err := t.get(quarantineIndexKey(id))
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if v == nil {
+			missing = true
 			continue
 		}
 		r, err := readRow(tableQuarIndex, v)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		keys[id] = append([]byte(nil), r.b...)
 	}
-	return keys, nil
+	return keys, missing, nil
 }
 
 // behind is the smallest key that is greater than key.

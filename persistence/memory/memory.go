@@ -282,6 +282,12 @@ func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 		return nil, err
 	}
 	defer s.end()
+	there := func(id parley.ID) bool {
+		return slices.ContainsFunc(s.quar, func(q parley.Quarantined) bool { return q.ID == id })
+	}
+	if !a.Empty() && slices.ContainsFunc(ids, func(id parley.ID) bool { return !there(id) }) {
+		return nil, fmt.Errorf("release from quarantine: %w", parley.ErrConflict)
+	}
 	rows, err := s.arrive(a)
 	if err != nil {
 		return nil, fmt.Errorf("release from quarantine: %w", err)

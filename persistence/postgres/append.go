@@ -33,18 +33,21 @@ func (s *Store) arrive(ctx context.Context, release []parley.ID, a parley.Arriva
 	if len(release) == 0 && a.Empty() {
 		return nil, nil
 	}
-	b := s.begin()
-	now := s.now()
 	if len(release) > 0 {
-		b.exec(releaseSQL, ids(release))
+		return rows, s.release(ctx, release, a, rows)
 	}
-	insertRows(b, now, rows)
-	insertReceipts(b, a.Receipts)
-	insertQuarantined(b, now, a.Quarantined)
+	b := s.begin()
+	insertArrivals(b, s.now(), a, rows)
 	if err := s.send(ctx, s.entrance, b); err != nil {
 		return nil, err
 	}
 	return rows, nil
+}
+
+func insertArrivals(b *batch, now *int64, a parley.Arrivals, rows []parley.Pending) {
+	insertRows(b, now, rows)
+	insertReceipts(b, a.Receipts)
+	insertQuarantined(b, now, a.Quarantined)
 }
 
 // pendings are the rows to be, without what the database adds.

@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -80,15 +82,37 @@ func (s *Store) Quarantined(ctx context.Context, app parley.App, ch parley.Chann
 	return found, nil
 }
 
-const releaseSQL = `delete from parley.quarantine where id = any($1::uuid[])`
+// releaseSQL goes by its index, and so in the order of ids: two who release the
+// same entries don't wait for each other in a circle.
+const releaseSQL = `
+with gone as (delete from parley.quarantine where id = any($1::uuid[]) returning id)
+select count(*) from gone`
+
+// release takes entries out, waits for whoever is doing so at the same time, and
+// appends if they were all there: else another has appended what they became.
+func (s *Store) release(ctx context.Context, released []parley.ID, a parley.Arrivals, rows []parley.Pending) error {
+	gone := 0
+	return s.transact(ctx, s.entrance, func(b *batch) error {
+		b.row([]any{&gone}, releaseSQL, ids(released))
+		return nil
+	}, func(b *batch) error {
+		if gone < len(released) && !a.Empty() {
+			return parley.ErrConflict
+		}
+		insertArrivals(b, s.now(), a, rows)
+		return nil
+	})
+}
 
 // Release takes entries out of the quarantine and appends what they became, in
 // one transaction: see ingress.Quarantine.
 func (s *Store) Release(ctx context.Context, released []parley.ID, a parley.Arrivals) ([]parley.Pending, error) {
-	rows, err := s.arrive(ctx, released, a)
+	rows, err := s.arrive(ctx, slices.Compact(slices.SortedFunc(slices.Values(released), compareIDs)), a)
 	if err != nil {
 		return nil, failure("release from quarantine", err)
 	}
 	s.metrics.appended.Add(float64(len(rows)))
 	return rows, nil
 }
+
+func compareIDs(a, b parley.ID) int { return bytes.Compare(a[:], b[:]) }

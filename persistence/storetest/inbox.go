@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,6 +212,8 @@ func runQuarantine(t *testing.T, open Open) {
 		"OfItsChannelAndApp":    quarantineOfItsChannelAndApp,
 		"ReleaseIsAtomic":       quarantineReleaseIsAtomic,
 		"ReleaseOfNothingThere": quarantineReleaseOfNothingThere,
+		"OneGoneNoneReleased":   quarantineOneGoneNoneReleased,
+		"ReleasedByOne":         quarantineReleasedByOne,
 	})
 }
 
@@ -305,4 +309,58 @@ func quarantineReleaseOfNothingThere(t *testing.T, d *desk) {
 		}
 		d.same("quarantined", d.backlog().Quarantined, 0)
 	}
+}
+
+// quarantineReleasedByOne: nodes that learn a channel at the same time.
+func quarantineReleasedByOne(t *testing.T, d *desk) {
+	const entries, parts = 12, 4
+	for i := range entries {
+		quarKeep(d, quarEntry(fmt.Sprint(i)))
+	}
+	found := quarRead(d, parley.ID{}, entries)
+	var mu sync.Mutex
+	var released []parley.Pending
+	d.together(func(ctx context.Context, w int, own *desk) error {
+		for part := range parts {
+			var ids []parley.ID
+			var a parley.Arrivals
+			for i := range entries / parts {
+				ids = append(ids, found[part*entries/parts+(i+w)%(entries/parts)].ID)
+				a.Events = append(a.Events, own.event(conv("a"), "x"))
+			}
+			rows, err := own.Release(ctx, ids, a)
+			if errors.Is(err, parley.ErrConflict) && len(rows) == 0 {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("part %d: %w", part, err)
+			}
+			mu.Lock()
+			released = append(released, rows...)
+			mu.Unlock()
+		}
+		return nil
+	})
+	if len(released) != entries {
+		t.Errorf("%d entries became %d rows", entries, len(released))
+	}
+	d.same("pending", len(d.load(conv("a")).Pending), entries)
+	d.same("quarantined", d.backlog().Quarantined, 0)
+}
+
+// quarantineOneGoneNoneReleased: what another has released isn't appended again,
+// nor is anything released that was named beside it.
+func quarantineOneGoneNoneReleased(t *testing.T, d *desk) {
+	quarKeep(d, quarEntry("one"), quarEntry("two"))
+	found := quarRead(d, parley.ID{}, 10)
+	a := parley.Arrivals{Events: []parley.Event{d.event(conv("a"), "x")}}
+	if _, err := d.Release(t.Context(), []parley.ID{found[0].ID, found[0].ID}, a); err != nil {
+		t.Fatal(err)
+	}
+	pending := d.load(conv("a")).Pending
+	if _, err := d.Release(t.Context(), []parley.ID{found[1].ID, found[0].ID}, a); !errors.Is(err, parley.ErrConflict) {
+		t.Fatalf("release of one that was released: %v", err)
+	}
+	d.same("pending", d.load(conv("a")).Pending, pending)
+	d.same("entries", quarRead(d, parley.ID{}, 10), found[1:])
 }
