@@ -81,7 +81,7 @@ func (r *region) run(until time.Duration) {
 	r.now = until
 }
 
-func (r *region) boot(name string) *settler {
+func (r *region) boot(name string) {
 	n := r.nodes[name]
 	if n == nil {
 		n = &settler{region: r, name: name}
@@ -91,7 +91,6 @@ func (r *region) boot(name string) *settler {
 	n.dead, n.asleep = false, 0
 	n.land, n.serving, n.holding = actors.NewTerritory(name, n), map[uint16]bool{}, map[uint16]bool{}
 	n.tick()
-	return n
 }
 
 func (n *settler) tick() {

@@ -57,12 +57,12 @@ type child struct {
 }
 
 // newChild writes the configuration: cfg, with what the child decides itself.
-func newChild(dir, suffix string, sim *metatest.Simulator, store *demoStore, cfg Config, died chan<- error) (*child, error) {
-	c := &child{dir: dir, suffix: suffix, store: store, died: died, webhooks: cfg.Listen, admin: cfg.Admin}
-	cfg.Data = filepath.Join(dir, "data"+suffix)
-	cfg.Graph, cfg.Apps = Graph{URL: sim.GraphURL()}, []AppConfig{c.app(sim)}
+func newChild(s setting, suffix string, cfg Config, died chan<- error) (*child, error) {
+	c := &child{dir: s.dir, suffix: suffix, store: s.store, died: died, webhooks: cfg.Listen, admin: cfg.Admin}
+	cfg.Data = filepath.Join(s.dir, "data"+suffix)
+	cfg.Graph, cfg.Apps = Graph{URL: s.sim.GraphURL()}, []AppConfig{c.app(s.sim)}
 	c.cfg = cfg
-	if err := errors.Join(c.configure(), c.writeSecrets(sim)); err != nil {
+	if err := errors.Join(c.configure(), c.writeSecrets(s.sim)); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -341,19 +341,24 @@ func (k *check) cluster(c Config) {
 		k.complain("cluster: nodes that work together need store postgres")
 	}
 	k.endpoints(c.Cluster)
-	for i, secret := range c.Cluster.Keys {
+	k.between(c.Cluster)
+}
+
+// between checks what protects the nodes' words to each other.
+func (k *check) between(c ClusterConfig) {
+	for i, secret := range c.Keys {
 		if err := secret.check(); err != nil {
 			k.complain("cluster.keys[%d]: %w", i, err)
 		}
 	}
-	t := c.Cluster.TLS
+	t := c.TLS
 	switch set := t != (TLSConfig{}); {
 	case set && (t.Certificate == "" || t.Key == "" || t.Authority == ""):
 		k.complain("cluster.tls: certificate, key and authority are needed together")
-	case !set && !onLoopback(c.Cluster.Messages):
+	case !set && !onLoopback(c.Messages):
 		k.complain("cluster.tls: without it, messages must be on a loopback address: whoever reaches the port could speak for a node")
 	}
-	if len(c.Cluster.Keys) == 0 && !onLoopback(c.Cluster.Bind) {
+	if len(c.Keys) == 0 && !onLoopback(c.Bind) {
 		k.complain("cluster.keys: without them, bind must be on a loopback address: whoever reaches the port would be a member")
 	}
 }

@@ -142,7 +142,7 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 	if err != nil {
 		return report{}, errors.Join(err, sim.Close())
 	}
-	f, err := c.launch(ctx, dir, sim, store, nets)
+	f, err := c.launch(ctx, setting{dir: dir, sim: sim, store: store, net: nets})
 	if err != nil {
 		return report{}, err
 	}
@@ -161,23 +161,24 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 }
 
 // launch starts the nodes.
-func (c *demoCommand) launch(ctx context.Context, dir string, sim *metatest.Simulator, store *demoStore, nets *network) (*fleet, error) {
+func (c *demoCommand) launch(ctx context.Context, s setting) (*fleet, error) {
 	cfg := Config{DoubtfulWait: c.DoubtfulWait}
 	var err error
 	if c.Nodes > 1 {
-		if cfg.Cluster, err = writeCredentials(dir, time.Now()); err != nil { //nolint:forbidigo // of today
+		if cfg.Cluster, err = writeCredentials(s.dir, time.Now()); err != nil { //nolint:forbidigo // of today
 			return nil, err
 		}
 		cfg.DrainFor = drainLimit
 	}
-	f, err := newFleet(ctx, dir, c.Nodes, sim, store, cfg, nets)
+	f, err := newFleet(ctx, s, c.Nodes, cfg)
 	if err != nil {
 		return nil, err
 	}
 	if err := f.start(ctx); err != nil {
 		return nil, err
 	}
-	return f, f.meet(ctx)
+	err = f.meet(ctx)
+	return f, err
 }
 
 func (c *demoCommand) report(f *fleet, sim *metatest.Simulator, store *demoStore) report {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -64,12 +65,12 @@ func (e *eyes) look(ctx context.Context) {
 	}
 	for _, w := range warnings {
 		if !slices.Contains(e.warnings, w) {
-			e.n.log.WarnContext(ctx, w)
+			e.n.log.WarnContext(ctx, "something is odd among the members", slog.String("what", w))
 		}
 	}
 	for _, w := range e.warnings {
 		if !slices.Contains(warnings, w) {
-			e.n.log.InfoContext(ctx, "no more: "+w)
+			e.n.log.InfoContext(ctx, "not odd any more", slog.String("what", w))
 		}
 	}
 	e.warnings = warnings

@@ -34,9 +34,17 @@ type blow struct {
 	at   time.Time
 }
 
+// setting is what nodes are tested in.
+type setting struct {
+	dir   string
+	sim   *metatest.Simulator
+	store *demoStore
+	net   *network
+}
+
 // newFleet writes the configurations.
-func newFleet(ctx context.Context, dir string, n int, sim *metatest.Simulator, store *demoStore, cfg Config, net *network) (*fleet, error) {
-	f := &fleet{died: make(chan error, 1), net: net}
+func newFleet(ctx context.Context, s setting, n int, cfg Config) (*fleet, error) {
+	f := &fleet{died: make(chan error, 1), net: s.net}
 	configs := make([]Config, n)
 	for i := range configs {
 		configs[i] = cfg
@@ -56,12 +64,12 @@ func newFleet(ctx context.Context, dir string, n int, sim *metatest.Simulator, s
 			}
 			members = append(members, cluster.Member{Name: configs[i].Name, Addr: configs[i].Cluster.Messages, Roles: cluster.Roles()})
 		}
-		c, err := newChild(dir, suffix, sim, store, configs[i], f.died)
+		c, err := newChild(s, suffix, configs[i], f.died)
 		if err != nil {
 			return nil, err
 		}
-		if net != nil {
-			c.within = net.within(i)
+		if s.net != nil {
+			c.within = s.net.within(i)
 		}
 		f.children = append(f.children, c)
 	}
@@ -108,6 +116,7 @@ func (f *fleet) meet(ctx context.Context) error {
 		}
 		nap(ctx, 100*time.Millisecond) //nolint:mnd // between two looks
 	}
+	f.abort()
 	return errors.New("the nodes have not found each other")
 }
 
@@ -145,7 +154,20 @@ func (f *fleet) start(ctx context.Context) error {
 		all.Go(func() { errs[i] = c.start(ctx) })
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		f.abort()
+		return err
+	}
+	return nil
+}
+
+// abort ends those that run.
+func (f *fleet) abort() {
+	for _, c := range f.children {
+		if c.cmd != nil && c.cmd.Process != nil {
+			c.kill()
+		}
+	}
 }
 
 // stop lets all drain, one after another.

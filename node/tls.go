@@ -46,7 +46,10 @@ func openCredentials(cfg TLSConfig, dir string, log *slog.Logger, now func() tim
 	c := &credentials{certificate: in(cfg.Certificate), key: in(cfg.Key), authority: in(cfg.Authority), log: log, now: now}
 	c.changed, _ = c.times()
 	c.looked = now()
-	return c, c.read()
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func (c *credentials) times() (changed [3]time.Time, err error) {
