@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors/wire"
 )
 
 // Notes opens up the notes of running turns to tests.
@@ -78,4 +79,23 @@ func (t Territory) Released(node string, claim uint64, shards []uint16, now time
 
 func (t Territory) Opened(claim uint64, shards []uint16, serve func(uint16)) {
 	t.opened(claim, setOf(shards), serve)
+}
+
+// RowsFromWire is rowsFromWire, without how often they were passed on.
+func RowsFromWire(in []*wire.Row) (rows []parley.Pending, err error) {
+	all, err := rowsFromWire(in)
+	for i := range all {
+		rows = append(rows, all[i].Pending)
+	}
+	return rows, err
+}
+
+// RowsToWire is rowsToWire.
+func RowsToWire(rows []parley.Pending) []*wire.Row {
+	all := make([]routed, len(rows))
+	for i := range rows {
+		all[i].Pending = rows[i]
+	}
+	out, _, _ := rowsToWire(all)
+	return out
 }

@@ -42,7 +42,7 @@ func counting() *parley.Bot {
 				t.SetTimer("t", 30*time.Millisecond)
 			}
 			s.N++
-			t.Say(fmt.Sprintf("%s %d", in.Text, s.N))
+			t.Say(fmt.Sprintf("%.20s %d", in.Text, s.N))
 		case parley.TimerFired:
 			t.Say("rang")
 		default: // nothing else happens here

@@ -1,0 +1,437 @@
+package actors_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/actors/wire"
+	"github.com/parleychat/parley/persistence/memory"
+)
+
+// fabric is a network in memory.
+type fabric struct {
+	mu    sync.Mutex
+	links map[string]*thread
+	loses func(from, to string, p *wire.Parcel) bool
+	sent  atomic.Int64 // parcels
+}
+
+// thread is one node's link. Parcels are written and read as on a real one.
+type thread struct {
+	fabric *fabric
+	self   string
+	in     chan []byte
+}
+
+func (f *fabric) link(self string) *thread {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := &thread{fabric: f, self: self, in: make(chan []byte, 4096)}
+	f.links[self] = l
+	return l
+}
+
+func (f *fabric) lose(loses func(from, to string, p *wire.Parcel) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loses = loses
+}
+
+func (l *thread) Send(to string, p *wire.Parcel) {
+	l.fabric.mu.Lock()
+	peer, loses := l.fabric.links[to], l.fabric.loses
+	l.fabric.mu.Unlock()
+	b, err := proto.Marshal(p)
+	if err != nil || peer == nil || loses != nil && loses(l.self, to, p) {
+		return
+	}
+	l.fabric.sent.Add(1)
+	select {
+	case peer.in <- b:
+	default: // lost
+	}
+}
+
+func (l *thread) Forget(string) {}
+
+func (l *thread) Run(ctx context.Context, receive func(*wire.Parcel)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case b := <-l.in:
+			p := &wire.Parcel{}
+			if err := proto.Unmarshal(b, p); err != nil {
+				return err
+			}
+			receive(p)
+		}
+	}
+}
+
+// plan is a placement: the shards of each residue have an owner.
+type plan struct {
+	owners []string // shard%len is whose it is
+	nodes  []string
+}
+
+func (p plan) Owner(shard uint16) string  { return p.owners[int(shard)%len(p.owners)] }
+func (p plan) Sender(shard uint16) string { return p.Owner(shard) }
+func (p plan) Holders() []string          { return p.nodes }
+func (p plan) Nodes() map[string]string {
+	all := map[string]string{}
+	for _, n := range p.nodes {
+		all[n] = n
+	}
+	return all
+}
+
+// town is some hosts on one store in memory. Their sweepers are slow: what is quick
+// was hinted, or found when a shard was taken over.
+type town struct {
+	*testing.T
+	fabric *fabric
+	store  *memory.Store
+	hosts  map[string]*actors.Host
+	ends   map[string]func()
+	ran    sync.Map // conversation -> name of the host that took the last turn
+	woken  sync.Map // channel -> name of the host that was told to send
+	n      atomic.Int64
+}
+
+const slow = 5 * time.Second
+
+func newTown(t *testing.T, names ...string) *town {
+	t.Helper()
+	w := &town{
+		T: t, fabric: &fabric{links: map[string]*thread{}}, store: memory.New(memory.Config{}),
+		hosts: map[string]*actors.Host{}, ends: map[string]func(){},
+	}
+	for _, name := range names {
+		w.settle(name)
+	}
+	t.Cleanup(func() {
+		for _, end := range w.ends {
+			end()
+		}
+		if err := w.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// witness notes who commits.
+type witness struct {
+	actors.Store
+	town *town
+	name string
+}
+
+func (s witness) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
+	errs, err := s.Store.Commit(ctx, commits)
+	for i := range commits {
+		if err == nil && errs[i] == nil {
+			s.town.ran.Store(commits[i].Conversation, s.name)
+		}
+	}
+	return errs, err
+}
+
+func (w *town) settle(name string) {
+	w.Helper()
+	host, err := actors.New(actors.Config{
+		Store: witness{w.store, w, name}, Agenda: w.store, Suspects: w.store, Bot: func(parley.Channel) *parley.Bot { return counting() },
+		Link: w.fabric.link(name), Address: name, SweepEvery: slow,
+		Committed: func(ch parley.Channel) { w.woken.Store(ch, name) },
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(w.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- host.Run(ctx) }()
+	w.hosts[name] = host
+	w.ends[name] = sync.OnceFunc(func() {
+		stop()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			w.Error(err)
+		}
+	})
+}
+
+func (w *town) place(p plan) {
+	for _, h := range w.hosts {
+		h.Place(p)
+	}
+}
+
+// say stores a text and tells a host of it; an empty name tells nobody.
+func (w *town) say(to string, c parley.Conversation, text string) {
+	w.Helper()
+	id := fmt.Sprintf("m%d", w.n.Add(1))
+	rows, err := w.store.Append(w.Context(), parley.Arrivals{Events: []parley.Event{{
+		Channel: c.Channel, Contacts: []parley.Contact{c.Contact}, Key: parley.NewEventKey(id),
+		Input: parley.Message{ID: id, Text: text},
+	}}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	if h := w.hosts[to]; h != nil {
+		h.Deliver(rows)
+	}
+}
+
+// until waits for a condition, for less than the sweeper would need.
+func (w *town) until(what string, ok func() bool) {
+	w.Helper()
+	for end := time.Now().Add(slow - slow/5); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.Fatalf("%s: not in time", what)
+		}
+	}
+}
+
+func (w *town) counts(c parley.Conversation, n int) {
+	w.Helper()
+	w.until(fmt.Sprintf("%d effects in %s", n, c), func() bool {
+		l, err := w.store.Load(w.Context(), c, 100)
+		return err == nil && state(n)(l)
+	})
+}
+
+func (w *town) ranOn(c parley.Conversation, name string) {
+	w.Helper()
+	if got, _ := w.ran.Load(c); got != name {
+		w.Errorf("%s ran on %v, want %s", c, got, name)
+	}
+}
+
+func (w *town) held(shards map[string]int) {
+	w.Helper()
+	for name, want := range shards {
+		w.until(fmt.Sprintf("%d shards on %s", want, name), func() bool { return w.hosts[name].Held() == want })
+	}
+}
+
+// parity is a conversation in an even or an odd shard.
+func parity(rest, nth int) parley.Conversation {
+	for i := 0; ; i++ {
+		if c := talk(i); int(c.Shard())%2 == rest {
+			if nth--; nth < 0 {
+				return c
+			}
+		}
+	}
+}
+
+func TestEventsReachTheOwner(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.place(plan{owners: []string{"a", "b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"a": parley.Shards / 2, "b": parley.Shards / 2})
+	for i := range 20 {
+		for _, from := range []string{"a", "b"} {
+			w.say(from, parity(0, i), "hi")
+			w.say(from, parity(1, i), "hi")
+		}
+	}
+	for i := range 20 {
+		w.counts(parity(0, i), 2)
+		w.counts(parity(1, i), 2)
+		w.ranOn(parity(0, i), "a")
+		w.ranOn(parity(1, i), "b")
+	}
+	ch := talk(0).Channel
+	want := []string{"a", "b"}[ch.Shard()%2]
+	w.until("a hint for the sender", func() bool { got, _ := w.woken.Load(ch); return got == want })
+}
+
+// While shards change hands again and again, every event takes effect once, soon,
+// and on one node after the other.
+func TestHandOver(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b", "c")
+	nodes := []string{"a", "b", "c"}
+	plans := []plan{{[]string{"a"}, nodes}, {[]string{"a", "b"}, nodes}, {[]string{"c", "b", "a"}, nodes}, {[]string{"b", "c"}, nodes}}
+	const talks, rounds = 30, 16
+	for round := range rounds {
+		w.place(plans[round%len(plans)])
+		for i := range talks {
+			w.say(nodes[(i+round)%3], talk(i), "hi")
+		}
+		time.Sleep(time.Duration(round%4) * 10 * time.Millisecond) // at different moments of the hand-over
+	}
+	for i := range talks {
+		w.counts(talk(i), rounds)
+	}
+	w.held(map[string]int{"a": 0, "b": parley.Shards / 2, "c": parley.Shards / 2})
+}
+
+// What was stored while nobody told the owner is found when a shard is taken over,
+// though its owner before is gone and never answers.
+func TestTakeOver(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.place(plan{owners: []string{"a"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"a": parley.Shards})
+	w.ends["a"]()
+	w.fabric.lose(func(from, to string, _ *wire.Parcel) bool { return from == "a" || to == "a" })
+	for i := range 20 {
+		w.say("", talk(i), "hi")
+	}
+	w.hosts["b"].Place(plan{owners: []string{"b"}, nodes: []string{"b"}})
+	for i := range 20 {
+		w.counts(talk(i), 1)
+		w.ranOn(talk(i), "b")
+	}
+}
+
+// An owner that doesn't answer is not waited for. That it goes on all the same does
+// no harm.
+func TestTwoOwners(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	nodes := []string{"a", "b"}
+	w.place(plan{owners: []string{"a"}, nodes: nodes})
+	w.held(map[string]int{"a": parley.Shards})
+	w.fabric.lose(func(string, string, *wire.Parcel) bool { return true })
+	w.hosts["b"].Place(plan{owners: []string{"b"}, nodes: nodes})
+	w.held(map[string]int{"b": parley.Shards})
+	const talks, rounds = 20, 10
+	for range rounds {
+		for i := range talks {
+			w.say([]string{"a", "b"}[w.n.Load()%2], talk(i), "hi")
+		}
+		time.Sleep(5 * time.Millisecond) // so that both have turns under way
+	}
+	for i := range talks {
+		// Both may have consumed all that they know: then each has the rest in its inbox.
+		w.counts(talk(i), rounds)
+	}
+	w.fabric.lose(nil)
+	w.hosts["a"].Place(plan{owners: []string{"b"}, nodes: nodes})
+	w.held(map[string]int{"a": 0, "b": parley.Shards})
+}
+
+// A hint that was sent to a node which doesn't run the shard is passed on.
+func TestStaleViewPassesOn(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b", "c")
+	nodes := []string{"a", "b", "c"}
+	w.hosts["a"].Place(plan{owners: []string{"a"}, nodes: nodes})
+	w.hosts["b"].Place(plan{owners: []string{"a"}, nodes: nodes})
+	w.hosts["c"].Place(plan{owners: []string{"b"}, nodes: nodes}) // it hasn't heard yet
+	w.held(map[string]int{"a": parley.Shards})
+	w.say("c", talk(1), "hi")
+	w.counts(talk(1), 1)
+	w.ranOn(talk(1), "a")
+}
+
+// An event that is too large to be sent along is loaded by its owner.
+func TestLargeEventIsLoaded(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.place(plan{owners: []string{"b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"b": parley.Shards})
+	var largest atomic.Int64
+	w.fabric.lose(func(_, _ string, p *wire.Parcel) bool {
+		largest.Store(max(largest.Load(), int64(proto.Size(p))))
+		return false
+	})
+	w.say("a", talk(1), strings.Repeat("x", 100<<10))
+	w.counts(talk(1), 1)
+	if n := largest.Load(); n > 10<<10 {
+		t.Errorf("a parcel of %d bytes", n)
+	}
+}
+
+// What another node doesn't take isn't sent to it without end.
+func TestAPeerThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.place(plan{owners: []string{"b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"b": parley.Shards})
+	var rows atomic.Int64
+	w.fabric.lose(func(_, to string, p *wire.Parcel) bool {
+		if to == "b" {
+			rows.Add(int64(len(p.GetRows())))
+		}
+		return len(p.GetRows()) > 0
+	})
+	lost := make([]parley.Pending, 30_000)
+	for i := range lost {
+		lost[i] = parley.Pending{
+			Row: parley.Row{Seq: parley.Seq(i + 1), Token: 1}, Conversation: talk(1),
+			Input: parley.Message{Text: "hi"}, Data: []byte(`{"kind":"message","input":{}}`),
+		}
+	}
+	for len(lost) > 0 {
+		w.hosts["a"].Deliver(lost[:100])
+		lost = lost[100:]
+	}
+	time.Sleep(50 * time.Millisecond) // what is sent is sent by then, or hasn't to be
+	if n := rows.Load(); n < 1000 || n > 9000 {
+		t.Errorf("%d rows were sent to a node that took none", n)
+	}
+	w.fabric.lose(nil)
+	time.Sleep(2100 * time.Millisecond) // then they count as lost
+	w.say("a", talk(2), "hi")
+	w.counts(talk(2), 1)
+}
+
+// A row that a process may have died of, and another after it, is not run a third
+// time.
+func TestSuspectsAreRunOnceMore(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.hosts["a"].Place(plan{owners: []string{"x", "a"}, nodes: []string{"a", "x"}})
+	w.held(map[string]int{"a": parley.Shards / 2})
+	guilty, innocent := parity(0, 1), parity(0, 2) // of x, which is about to die
+	w.say("", guilty, "fatal")
+	w.say("", innocent, "hi")
+	l, err := w.store.Load(t.Context(), guilty, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.Try(t.Context(), []parley.Row{l.Pending[0].Row}); err != nil { // by one that has died of it
+		t.Fatal(err)
+	}
+	w.hosts["a"].Place(plan{owners: []string{"a"}, nodes: []string{"a"}})
+	w.counts(innocent, 1)
+	w.until("a dead letter", func() bool {
+		dead, err := w.store.DeadLetters(t.Context(), "b", parley.ID{}, 10)
+		return err == nil && len(dead) == 1 && dead[0].Conversation == guilty
+	})
+	if tried, err := w.store.Try(t.Context(), []parley.Row{{Seq: 2, Token: 0}}); err != nil || len(tried) > 0 {
+		t.Errorf("tried: %v, %v", tried, err)
+	}
+}
+
+// Nodes tell each other how they stand.
+func TestInquire(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b", "c")
+	w.place(plan{owners: []string{"b"}, nodes: []string{"a", "b", "c"}})
+	w.held(map[string]int{"b": parley.Shards})
+	all := w.hosts["a"].Inquire(t.Context())
+	if len(all) != 3 || all["b"].Held != parley.Shards || all["b"].Offset.Abs() > time.Second {
+		t.Errorf("%+v", all)
+	}
+	w.ends["c"]()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if all := w.hosts["a"].Inquire(ctx); len(all) != 2 {
+		t.Errorf("%d answers, want 2", len(all))
+	}
+}
