@@ -34,7 +34,8 @@ func warnings(s *Status) []Warning {
 	}
 	out = append(out, silentWarnings(s)...)
 	if differ := time.Duration(s.ViewsDifferMS) * time.Millisecond; !s.ViewsAgree && differ >= viewsDifferMax {
-		warn("views_differ", fmt.Sprintf("Members have seen different members for %s: %s see others than %s does.", differ.Round(time.Second), names(s, func(m MemberStatus) bool { return m.Answering && !m.ViewAgrees }), s.Node),
+		other := names(s, func(m MemberStatus) bool { return m.Answering && !m.ViewAgrees })
+		warn("views_differ", fmt.Sprintf("Views have differed for %s. Not the same members as %s are seen by %s.", differ.Round(time.Second), s.Node, other),
 			"The network is split, or lets through in one direction only. Nothing is lost or doubled, but hand-overs and wake-ups are slow until it is whole.")
 	}
 	if off := names(s, func(m MemberStatus) bool { return m.Answering && clockOff(m) }); off != "" {
