@@ -180,7 +180,7 @@ func memory(live *bool) string {
 func fold(text, indent string) string {
 	var out strings.Builder
 	line := indent
-	for _, word := range strings.FieldsSeq(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch {
 		case line == indent:
 			line += word
