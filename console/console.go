@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -58,11 +59,12 @@ func New(cfg Config) (*API, error) {
 	if cfg.Operator == nil {
 		return nil, errors.New("console: an Operator is needed")
 	}
-	if n := len(cfg.Token); n > 0 && n < TokenMin {
+	token := strings.TrimSpace(cfg.Token) // as what requests bring is trimmed
+	if n := len(token); n > 0 && n < TokenMin {
 		return nil, fmt.Errorf("console: the token has %d bytes: want %d at least", n, TokenMin)
 	}
 	a := &API{
-		guard:   guard{set: cfg.Token != "", digest: sha256.Sum256([]byte(cfg.Token))},
+		guard:   guard{set: token != "", digest: sha256.Sum256([]byte(token))},
 		mux:     http.NewServeMux(),
 		timeout: cmp.Or(cfg.Timeout, defaultTimeout),
 		log:     cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),

@@ -220,6 +220,8 @@ func TestToken(t *testing.T) {
 	}{
 		"Right":       {token, "Bearer " + token, 200, "", ""},
 		"LowerCase":   {token, "bearer  " + token + " ", 200, "", ""},
+		"Spaces":      {" " + token + "\n", "Bearer " + token, 200, "", ""},
+		"OnlySpaces":  {" \n", "Bearer ", 401, "unset", "admin_token: env:PARLEY_ADMIN_TOKEN"},
 		"Missing":     {token, "", 401, "missing", "Authorization: Bearer"},
 		"Basic":       {token, "Basic YWRtaW46YWRtaW4=", 401, "missing", "Authorization: Bearer"},
 		"BasicRight":  {token, "Basic " + token, 401, "missing", "Authorization: Bearer"},
