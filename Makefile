@@ -1,6 +1,7 @@
 # Everything needs Go and make, tests with -race also a C compiler, those of the
-# PostgreSQL store a PostgreSQL (make deps sees to it); the other tools are pinned
-# in tools/go.mod, and Go builds them when they are first used.
+# PostgreSQL store a PostgreSQL, those of deployments/ an HAProxy (make deps sees
+# to both); the other tools are pinned in tools/go.mod, and Go builds them when they
+# are first used.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -35,8 +36,9 @@ demo: ## play Meta and its users against a node on this machine, and judge it (D
 build: ## build bin/parley, a static binary
 	CGO_ENABLED=0 go build -trimpath -o bin/parley ./cmd/parley
 
-deps: ## see that there is a PostgreSQL for the tests: install it on Debian and Ubuntu, elsewhere say how
+deps: ## see that there are a PostgreSQL and an HAProxy for the tests: install them on Debian and Ubuntu, elsewhere say how
 	@tools/postgres.sh
+	@tools/haproxy.sh
 
 check: deps fmt-check lint vet test chaos-short ## all that a change must pass: format, lint, vet, layout, tests with -race
 

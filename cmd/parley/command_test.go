@@ -26,11 +26,17 @@ func TestCommandLine(t *testing.T) {
 		"HelpOfBackup":   {[]string{"store", "backup", "--help"}, 0, "checkpoint", ""},
 		"HelpOfCopy":     {[]string{"store", "copy", "--help"}, 0, "goes on where it was", ""},
 		"HelpOfRestore":  {[]string{"store", "restore", "--help"}, 0, "stays as it is", ""},
+		"HelpOfMembers":  {[]string{"cluster", "members", "--help"}, 0, "Admin address", ""},
+		"HelpOfStatus":   {[]string{"cluster", "status", "--help"}, 0, "what to look at", ""},
+		"HelpOfWhere":    {[]string{"cluster", "where", "--help"}, 0, "brand/kind/channel/contact", ""},
+		"HelpOfDrain":    {[]string{"cluster", "drain", "--help"}, 0, "not ready", ""},
 		"HelpOfVersion":  {[]string{"version", "--help"}, 0, "Print the version", ""},
 		"Nothing":        {nil, 2, "", "expected one of"},
 		"UnknownCommand": {[]string{"dance"}, 2, "", "dance"},
 		"UnknownFlag":    {[]string{"serve", "--dance"}, 2, "", "--dance"},
 		"WrongValue":     {[]string{"demo", "--duration", "soon"}, 2, "", "duration"},
+		"WrongPlace":     {[]string{"cluster", "where", "acme/messenger/1"}, 1, "", "want brand/kind/channel/contact"},
+		"NoToken":        {[]string{"cluster", "members", "--token", "env:PARLEY_NONE"}, 1, "", "PARLEY_NONE"},
 		"NoFile":         {[]string{"serve", "--config", filepath.Join("testdata", "none.yaml")}, 1, "", "none.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +56,7 @@ func TestCommandLine(t *testing.T) {
 // Every flag has words of help: beside it, or on the next line if it is long.
 func TestHelpIsWhole(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore", "store copy"} {
+	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore", "store copy", "cluster members", "cluster status", "cluster where", "cluster drain"} {
 		lines := strings.Split(run(t, "", append(strings.Fields(name), "--help")...).out, "\n")
 		flags := 0
 		for i, line := range lines {
