@@ -25,7 +25,7 @@ CHAOS ?=
 LARGE ?= 10000000
 SOAK ?= 1h
 
-.PHONY: help demo build deps check fmt fmt-check lint vet test chaos-short chaos-postgres sim planted fuzz cover bench bench-large soak microbench clean
+.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres sim planted fuzz cover bench bench-large soak microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,13 @@ deps: ## see that there are a PostgreSQL and an HAProxy for the tests: install t
 	@tools/postgres.sh
 	@tools/haproxy.sh
 
-check: deps fmt-check lint vet test chaos-short ## all that a change must pass: format, lint, vet, layout, tests with -race
+generate: ## write the Go code of the messages between nodes anew
+	cd tools/protogen && go run . -root ../.. actors/wire/wire.proto
+
+generate-check: ## fail if make generate would change something
+	cd tools/protogen && go run . -root ../.. -check actors/wire/wire.proto
+
+check: deps fmt-check generate-check lint vet test chaos-short ## all that a change must pass: format, lint, vet, layout, tests with -race
 
 fmt: ## format the code
 	$(GOLANGCI) fmt

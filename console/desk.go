@@ -67,7 +67,7 @@ func (d desk) status(ctx context.Context, _ *struct{}) (*statusAnswer, error) {
 		s.Members[i].Member = s.Members[i].whole()
 	}
 	slices.SortFunc(s.Members, func(a, b MemberStatus) int { return cmp.Compare(a.Name, b.Name) })
-	s.Warnings = some(append(warnings(&s), s.Warnings...))
+	s.Warnings = some(append(Warnings(&s), s.Warnings...))
 	return &statusAnswer{s}, nil
 }
 

@@ -15,9 +15,9 @@ const (
 	pendingMax     = 30 * time.Second
 )
 
-// warnings are what follows from a status, the most urgent first. It is a pure
+// Warnings are what follows from a status, the most urgent first. It is a pure
 // function of it: all that must last before it counts is told by the operator.
-func warnings(s *Status) []Warning {
+func Warnings(s *Status) []Warning {
 	var out []Warning
 	warn := func(kind, text, remedy string) { out = append(out, Warning{kind, text, remedy}) }
 	if s.Shards.Unowned > 0 {

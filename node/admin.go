@@ -23,12 +23,14 @@ const (
 )
 
 // admin is the listener for operators: health, metrics, profiles and the backlog. It
-// belongs on the loopback interface or a private network: it has no password.
+// belongs on the loopback interface or a private network: only what is under /api/
+// asks for a password.
 type admin struct {
 	ready    atomic.Bool
 	serving  atomic.Pointer[Node] // nil until its parts are there
 	upkeep   *upkeep
 	gatherer prometheus.Gatherer
+	api      http.Handler // nil without the role console
 }
 
 // serves says that the node takes webhooks from now on.
@@ -48,6 +50,9 @@ func (a *admin) Run(ctx context.Context, ln net.Listener) error {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.gatherer, promhttp.HandlerOpts{}))
+	if a.api != nil {
+		mux.Handle("/api/", a.api)
+	}
 	srv := &http.Server{Handler: mux, ReadTimeout: adminReadTimeout}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ln) }()

@@ -26,10 +26,11 @@ const stopLeast, stopMost = time.Second, 6 * time.Second
 
 // deed is one of them.
 type deed struct {
-	kind  string
-	node  int
-	at    time.Duration // after the beginning
-	lasts time.Duration
+	kind   string
+	node   int
+	at     time.Duration // after the beginning
+	lasts  time.Duration
+	oneWay bool // of a partition: the node hears the others
 }
 
 func (d deed) describe(nodes int) string {
@@ -43,6 +44,9 @@ func (d deed) describe(nodes int) string {
 	case draining:
 		return who + " drains and starts again"
 	case partition:
+		if d.oneWay {
+			return fmt.Sprintf("%s isn't heard by the others for %.1f s", who, d.lasts.Seconds())
+		}
 		return fmt.Sprintf("%s is cut off from the others for %.1f s", who, d.lasts.Seconds())
 	}
 	return "kill -9 of " + who
@@ -67,6 +71,7 @@ func (c *demoCommand) deeds() (all []deed) {
 		if c.Nodes > 1 {
 			d.at = time.Duration((float64(i) + 0.2 + 0.3*rng.Float64()) / float64(len(all)) * float64(c.Duration))
 		}
+		d.oneWay = rng.IntN(3) == 0 //nolint:mnd // a third of them
 		d.lasts = stopLeast + time.Duration(rng.Float64()*float64(stopMost-stopLeast))
 	}
 	return all

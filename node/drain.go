@@ -12,9 +12,9 @@ import (
 const (
 	// noticed is how long a node that drains goes on taking webhooks after it has
 	// said that it isn't ready: so long may a load balancer take to notice.
-	noticed       = 2 * time.Second
-	drainLook     = 20 * time.Millisecond
-	drainProgress = time.Second
+	noticed   = 2 * time.Second
+	drainLook = 20 * time.Millisecond
+	drainSays = time.Second
 )
 
 // errDrained is why a node ends that was told to drain: there is nothing wrong.
@@ -49,7 +49,7 @@ func (n *Node) giveUp(ctx context.Context) {
 			n.log.InfoContext(ctx, "drained", slog.Duration("took", now.Sub(began)))
 			return
 		}
-		if now.Sub(said) >= drainProgress {
+		if now.Sub(said) >= drainSays {
 			said = now
 			n.log.InfoContext(ctx, "draining", slog.Int("shards", shards), slog.Int("conversations", n.host.Live()), slog.Int("channels", channels))
 		}

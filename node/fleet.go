@@ -248,7 +248,7 @@ func (f *fleet) note(d deed, at time.Time) {
 // cutOff cuts a node off from the others for a while.
 func (f *fleet) cutOff(ctx context.Context, d deed, sim *metatest.Simulator) error {
 	sim.Frozen(time.Now()) //nolint:forbidigo // what is under way may be repeated, as after a freeze
-	err := f.net.cut(ctx, d.node)
+	err := f.net.cut(ctx, d.node, d.oneWay)
 	nap(ctx, d.lasts)
 	err = errors.Join(err, f.net.mend(context.WithoutCancel(ctx), d.node))
 	sim.Thawed(time.Now()) //nolint:forbidigo // as above

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -81,7 +80,7 @@ func (n *Node) joinOthers(dir string) (err error) {
 		roles = cluster.Roles()
 	}
 	m.cluster, err = cluster.New(cluster.Config{
-		Self: cluster.Member{Name: n.memberName(), Addr: n.cfg.Cluster.address(), Roles: roles, Version: version(), Format: format},
+		Self: cluster.Member{Name: n.name, Addr: n.cfg.Cluster.address(), Roles: roles, Version: version(), Format: format},
 		Bind: n.cfg.Cluster.Bind, Advertise: n.cfg.Cluster.Advertise, Join: n.cfg.Cluster.Join, Keys: m.keys,
 		Logger: n.log.With(slog.String("part", "cluster")), Registerer: n.registry,
 	})
@@ -304,29 +303,4 @@ func digest(v *cluster.View) uint64 {
 		_, _ = fmt.Fprintf(h, "%s %s %v %t\n", m.Name, m.Addr, m.Roles, m.Draining)
 	}
 	return h.Sum64()
-}
-
-var errNoMember = errors.New("no member of that name; parley cluster members lists them")
-
-// drainMember makes a member drain, this one if the name is empty.
-func (n *Node) drainMember(name string) error {
-	if n.members == nil {
-		if name != "" {
-			return errNoMember
-		}
-		n.drain()
-		return nil
-	}
-	for _, m := range n.members.cluster.View().Members() {
-		switch {
-		case name != "" && m.Name != name && holderOf(m.Name) != name:
-		case m.Addr == n.cfg.Cluster.address():
-			n.drain()
-			return nil
-		case name != "":
-			n.host.TellDrain(m.Addr)
-			return nil
-		}
-	}
-	return errNoMember
 }

@@ -65,15 +65,15 @@ func (n *network) here() string          { return fmt.Sprintf("198.18.%d.254", n
 func (n *network) address(i int) string  { return fmt.Sprintf("198.18.%d.%d", n.id, i+1) }
 func (n *network) within(i int) []string { return []string{"ip", "netns", "exec", n.space(i)} }
 
-// cut lets nothing through between a node and the others, in either direction.
-func (n *network) cut(ctx context.Context, node int) error { return n.routes(ctx, "add", node, true) }
+// cut lets nothing through between a node and the others; one way: from the node to
+// the others.
+func (n *network) cut(ctx context.Context, node int, oneWay bool) error {
+	return n.routes(ctx, "add", node, !oneWay)
+}
 
-// mute lets nothing through from a node to the others.
-func (n *network) mute(ctx context.Context, node int) error { return n.routes(ctx, "add", node, false) }
-
-// mend ends what cut or mute began.
+// mend ends what cut began.
 func (n *network) mend(ctx context.Context, node int) error {
-	_ = n.routes(ctx, "del", node, true) // after mute, half of them aren't there
+	_ = n.routes(ctx, "del", node, true) // half of them aren't there if it was one way
 	return nil
 }
 

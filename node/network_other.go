@@ -14,9 +14,9 @@ type network struct{}
 
 func newNetwork(context.Context, int) (*network, error) { return nil, errNoNetworks }
 
-func (*network) here() string                    { return "" }
-func (*network) address(int) string              { return "" }
-func (*network) within(int) []string             { return nil }
-func (*network) cut(context.Context, int) error  { return errNoNetworks }
-func (*network) mend(context.Context, int) error { return errNoNetworks }
-func (*network) close(context.Context) error     { return nil }
+func (*network) here() string                         { return "" }
+func (*network) address(int) string                   { return "" }
+func (*network) within(int) []string                  { return nil }
+func (*network) cut(context.Context, int, bool) error { return errNoNetworks }
+func (*network) mend(context.Context, int) error      { return errNoNetworks }
+func (*network) close(context.Context) error          { return nil }

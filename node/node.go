@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
 	"github.com/parleychat/parley/cluster"
+	"github.com/parleychat/parley/console"
 	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/ingress"
 )
@@ -48,6 +50,7 @@ type Node struct {
 	ingress  *ingress.Server
 	host     *actors.Host
 	egress   *egress.Manager
+	name     string   // of this run, among the members
 	members  *members // nil without others
 	eyes     *eyes
 	stopping atomic.Pointer[context.CancelCauseFunc] // ends Run
@@ -95,7 +98,7 @@ func (s *stage) end() error {
 // is the folder that relative secret files are found in.
 func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (n *Node, err error) {
 	n = &Node{cfg: cfg, log: log, registry: prometheus.NewRegistry()}
-	n.eyes = &eyes{n: n, odd: map[string]time.Time{}}
+	n.eyes = newEyes(n)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -113,6 +116,7 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 	if err := n.claimStore(); err != nil {
 		return n, err
 	}
+	n.name = n.memberName()
 	if err := n.joinOthers(dir); err != nil {
 		return n, err
 	}
@@ -121,7 +125,27 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 	}
 	n.upkeep = newUpkeep(log, n.registry)
 	n.admin = &admin{upkeep: n.upkeep, gatherer: n.registry}
-	return n, nil
+	if n.cfg.does(cluster.Console) {
+		n.admin.api, err = n.newAPI(dir)
+	}
+	return n, err
+}
+
+// newAPI makes the admin API.
+func (n *Node) newAPI(dir string) (http.Handler, error) {
+	cfg := console.Config{Operator: operator{n}, Logger: n.log.With(slog.String("part", "console")), Registerer: n.registry}
+	if n.cfg.AdminToken != "" {
+		token, err := n.cfg.AdminToken.Resolve(dir)
+		if err != nil {
+			return nil, fmt.Errorf("admin_token: %w", err)
+		}
+		cfg.Token = token
+	}
+	api, err := console.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return api.Handler(), nil
 }
 
 // listen takes the addresses early: one that is in use is a mistake to be told
