@@ -10,39 +10,47 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// overdueSQL looks at the oldest rows only: there may be millions behind them. It
-// tells how many it looked at. A row from the future is one from before the clock
-// was set back, however long it has been waiting.
+// overdueSQL looks at the oldest rows only, whosever they are: there may be millions
+// behind them, and those of other nodes may all be older. It tells how many it
+// looked at, in each of its rows, and in one without a conversation if it found none.
+// A row from the future is one from before the clock was set back, however long it
+// has been waiting. $3 is a mask of shards: an array would be searched from its
+// beginning for each row.
 const overdueSQL = `
 with now as materialized (select ` + clock + ` as ms
 ), old as materialized (
-    (select b.conv, b.seq from parley.inbox b
-    where b.received < (select ms from now) - $2::bigint and ($3::smallint[] is null or b.shard = any($3::smallint[]))
-    order by b.received, b.seq limit $5)
+    (select b.shard, b.conv, b.seq from parley.inbox b
+    where b.received < (select ms from now) - $2::bigint order by b.received, b.seq limit $5)
     union all
-    (select b.conv, b.seq from parley.inbox b
-    where b.received > (select ms from now) + $2::bigint and ($3::smallint[] is null or b.shard = any($3::smallint[]))
-    order by b.received, b.seq limit $5)
+    (select b.shard, b.conv, b.seq from parley.inbox b
+    where b.received > (select ms from now) + $2::bigint order by b.received, b.seq limit $5)
+), owned as materialized (
+    select o.conv, min(o.seq) as seq from old o
+    where $3::bytea is null or get_bit($3::bytea, o.shard) = 1 group by o.conv order by min(o.seq) limit $4
 )
-select o.conv, (select count(*) from old) from old o group by o.conv order by min(o.seq) limit $4`
+select o.conv, n.looked from (select count(*) as looked from old) n left join owned o on true order by o.seq`
 
-// overdueEachSQL walks from conversation to conversation, however many rows each
-// of them has.
+// overdueEachSQL walks through owned shards from conversation to conversation,
+// however many rows each of them has, and however many there are of others.
 const overdueEachSQL = `
 with recursive heads as (
-    (select b.shard, b.conv, b.seq, b.received from parley.inbox b order by b.shard, b.conv, b.seq limit 1)
+    select f.shard, f.conv, f.seq, f.received from unnest($3::smallint[]) as o (shard) cross join lateral (
+        select b.shard, b.conv, b.seq, b.received from parley.inbox b
+        where b.shard = o.shard order by b.conv, b.seq limit 1
+    ) f
     union all
     select n.shard, n.conv, n.seq, n.received from heads h cross join lateral (
         select b.shard, b.conv, b.seq, b.received from parley.inbox b
-        where (b.shard, b.conv) > (h.shard, h.conv) order by b.shard, b.conv, b.seq limit 1
+        where b.shard = h.shard and b.conv > h.conv order by b.conv, b.seq limit 1
     ) n
 )
 select h.conv from heads h
-where abs(` + clock + ` - h.received) > $2::bigint and ($3::smallint[] is null or h.shard = any($3::smallint[]))
+where abs(` + clock + ` - h.received) > $2::bigint
 order by h.seq limit $4`
 
 // overdueWindow is how many rows are looked at for each conversation wanted. If
-// fewer conversations have so many rows, they are looked for one by one.
+// fewer conversations of the owned shards have so many rows, they are looked for one
+// by one.
 const overdueWindow = 16
 
 // Overdue returns conversations whose rows wait for too long: see actors.Agenda.
@@ -55,7 +63,7 @@ func (s *Store) Overdue(ctx context.Context, owned func(uint16) bool, age time.D
 	var looked int
 	read := func(r pgx.Rows, counted ...any) error {
 		var key []byte
-		if err := r.Scan(append([]any{&key}, counted...)...); err != nil {
+		if err := r.Scan(append([]any{&key}, counted...)...); err != nil || key == nil {
 			return err
 		}
 		c, err := parseKey(key)
@@ -67,7 +75,7 @@ func (s *Store) Overdue(ctx context.Context, owned func(uint16) bool, age time.D
 		return nil
 	}
 	b := s.begin()
-	b.rows(func(r pgx.Rows) error { return read(r, &looked) }, overdueSQL, s.now(), age.Milliseconds(), shards, limit, window)
+	b.rows(func(r pgx.Rows) error { return read(r, &looked) }, overdueSQL, s.now(), age.Milliseconds(), maskOf(shards), limit, window)
 	if err := s.send(ctx, s.work, b); err != nil {
 		return nil, failure("look for overdue conversations", err)
 	}
@@ -83,7 +91,7 @@ func (s *Store) Overdue(ctx context.Context, owned func(uint16) bool, age time.D
 	return found, nil
 }
 
-// shardsOf is the owned shards; nil for all of them.
+// shardsOf is the owned shards.
 func shardsOf(owned func(uint16) bool) []int16 {
 	shards := make([]int16, 0, parley.Shards)
 	for i := range uint16(parley.Shards) {
@@ -91,10 +99,19 @@ func shardsOf(owned func(uint16) bool) []int16 {
 			shards = append(shards, int16(i))
 		}
 	}
+	return shards
+}
+
+// maskOf has a bit for each shard, as get_bit counts them; nil for all of them.
+func maskOf(shards []int16) []byte {
 	if len(shards) == parley.Shards {
 		return nil
 	}
-	return shards
+	mask := make([]byte, parley.Shards/8)
+	for _, s := range shards {
+		mask[s/8] |= 1 << (s % 8)
+	}
+	return mask
 }
 
 // fireSQL moves due timers, which carry the input that they become.
@@ -102,7 +119,7 @@ const fireSQL = `
 with now as materialized (select ` + clock + ` as ms
 ), due as materialized (
     select t.ctid as tid from parley.timer t
-    where t.due <= (select ms from now) and ($2::smallint[] is null or t.shard = any($2::smallint[]))
+    where t.due <= (select ms from now) and ($2::bytea is null or get_bit($2::bytea, t.shard) = 1)
     order by t.due, t.id limit $3 for update skip locked
 ), gone as (
     delete from parley.timer where ctid = any(array(select tid from due))
@@ -113,15 +130,20 @@ select g.shard, g.conv, ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)
 from (select * from gone order by due, id offset 0) g
 returning conv, seq, token, received, at, key, late, data`
 
-// nextTimerSQL says how long it is until the next timer is due.
+// nextTimerSQL says how long it is until the next timer will be due, within a
+// horizon. It leaves out what is due: that has been fired by the statement before it,
+// is being fired by another node, or there was more than the limit.
 const nextTimerSQL = `
-select greatest(t.due - ` + clock + `, 0) from parley.timer t
-where $2::smallint[] is null or t.shard = any($2::smallint[])
+with now as materialized (select ` + clock + ` as ms)
+select t.due - (select ms from now) from parley.timer t
+where t.due > (select ms from now) and t.due < (select ms from now) + $3::bigint
+    and ($2::bytea is null or get_bit($2::bytea, t.shard) = 1)
 order by t.due, t.id limit 1`
 
-// FireTimers moves due timers to inboxes, each once: see actors.Agenda.
+// FireTimers moves due timers to inboxes, each once: see actors.Agenda. Those that
+// another node is just firing are passed by.
 func (s *Store) FireTimers(ctx context.Context, owned func(uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error) {
-	shards, now := shardsOf(owned), s.now()
+	mask, now := maskOf(shardsOf(owned)), s.now()
 	var rows []parley.Pending
 	next := horizon.Milliseconds()
 	b := s.begin()
@@ -129,15 +151,13 @@ func (s *Store) FireTimers(ctx context.Context, owned func(uint16) bool, limit i
 		p, err := scanFired(r)
 		rows = append(rows, p)
 		return err
-	}, fireSQL, now, shards, max(limit, 0))
-	b.rows(func(r pgx.Rows) error {
-		var wait int64
-		err := r.Scan(&wait)
-		next = min(next, wait)
-		return err
-	}, nextTimerSQL, now, shards)
+	}, fireSQL, now, mask, max(limit, 0))
+	b.row([]any{&next}, nextTimerSQL, now, mask, next)
 	if err := s.send(ctx, s.work, b); err != nil {
 		return nil, 0, failure("fire timers", err)
+	}
+	if len(rows) >= limit {
+		next = 0
 	}
 	return rows, time.Duration(next) * time.Millisecond, nil
 }

@@ -211,20 +211,24 @@ func (s *Store) dropDays(ctx context.Context, table string, first int32) error {
 		"delete from parley.%[1]s_default where ctid = any(array(select ctid from parley.%[1]s_default where day < %[2]d limit %[3]d for update skip locked))", table, first, pruneBatch))
 }
 
+// dropDay drops a day, if another node hasn't done so.
 func (s *Store) dropDay(ctx context.Context, table string, d int32) error {
-	own := "parley." + dayTable(table, d)
+	err := s.dropOldDay(ctx, table, "parley."+dayTable(table, d))
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "42P01" {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) dropOldDay(ctx context.Context, table, own string) error {
 	if table == "quarantine" {
 		found, err := s.script(ctx, "select 1 from "+own+" limit 1")
 		if err != nil || len(found[len(found)-1].Rows) > 0 {
 			return err
 		}
 	}
-	err := s.alter(ctx, fmt.Sprintf("alter table parley.%s detach partition %s", table, own), "drop table "+own)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "42P01" {
-		return nil // another node has dropped it
-	}
-	return err
+	return s.alter(ctx, fmt.Sprintf("alter table parley.%s detach partition %s", table, own), "drop table "+own)
 }
 
 // pruneDeliveries deletes what has not changed since a day, and watermarks as old.

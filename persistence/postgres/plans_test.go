@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/persistence/postgres"
 )
 
@@ -98,7 +99,7 @@ func hot() map[string][]string {
 		"loadSnapshotSQL": nil, "loadRowsSQL": nil, "olderSQL": nil,
 		"insertConversationsSQL": nil, "lockConversationsSQL": nil, "applySQL": nil,
 		"trySQL": nil, "acquitSQL": nil,
-		"overdueSQL": nil, "fireSQL": nil, "nextTimerSQL": {"timer"},
+		"overdueSQL": nil, "overdueEachSQL": nil, "fireSQL": nil, "nextTimerSQL": nil,
 		"leaseSQL": nil, "yieldSQL": {"lease"}, "yieldWaitingSQL": {"lease"}, "holdSQL": nil, "orphanSQL": nil, "recallSQL": nil, "claimSQL": nil, "nextDueSQL": nil,
 		"readClaimedSQL": nil, "removeSQL": nil, "promoteSQL": nil, "againSQL": nil,
 		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil,
@@ -170,13 +171,16 @@ delete from parley.timer where due > 100; delete from parley.suspect where seq >
 
 // node is a node of a plan, as explain tells it.
 type node struct {
-	Type     string `json:"Node Type"`
-	Relation string `json:"Relation Name"`
-	Index    string `json:"Index Name"`
-	Cond     string `json:"Index Cond"`
-	Recheck  string `json:"Recheck Cond"`
-	Filter   string `json:"Filter"`
-	Plans    []node `json:"Plans"`
+	Type     string  `json:"Node Type"`
+	Relation string  `json:"Relation Name"`
+	Index    string  `json:"Index Name"`
+	Cond     string  `json:"Index Cond"`
+	Recheck  string  `json:"Recheck Cond"`
+	Filter   string  `json:"Filter"`
+	Rows     float64 `json:"Actual Rows"` // in each of the loops, if it was run
+	Removed  float64 `json:"Rows Removed by Filter"`
+	Loops    float64 `json:"Actual Loops"`
+	Plans    []node  `json:"Plans"`
 }
 
 // explain is the plan that a session of the store's would use for a statement,
@@ -192,10 +196,14 @@ func explain(t *testing.T, c *pgx.Conn, name string) node {
 	if nulls != "" {
 		nulls = "(" + nulls + ")"
 	}
+	return planOf(t, c, fmt.Sprintf("explain (format json) execute %q%s", name, nulls))
+}
+
+func planOf(t *testing.T, c *pgx.Conn, explain string) node {
+	t.Helper()
 	var text []byte
-	err = c.QueryRow(t.Context(), fmt.Sprintf("explain (format json) execute %q%s", name, nulls), pgx.QueryExecModeSimpleProtocol).Scan(&text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+	if err := c.QueryRow(t.Context(), explain, pgx.QueryExecModeSimpleProtocol).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", explain, err)
 	}
 	var plans []struct{ Plan node }
 	if err := json.Unmarshal(text, &plans); err != nil {
@@ -225,6 +233,51 @@ func problems(n node, walked []string) (found []string) {
 
 // oneOfMany is a condition that ought to have led through the index.
 func oneOfMany() *regexp.Regexp { return regexp.MustCompile(`^\(?\(\w+ = ANY \(\$\d+\)\)`) }
+
+// busiest is how many rows the busiest node of a plan has looked at.
+func busiest(n node) float64 {
+	most := (n.Rows + n.Removed) * n.Loops
+	for _, inner := range n.Plans {
+		most = max(most, busiest(inner))
+	}
+	return most
+}
+
+// TestPlansOfANodeBehindOthers: what a node looks at, to find the few rows of its
+// own, doesn't grow with the older rows of other nodes' shards.
+func TestPlansOfANodeBehindOthers(t *testing.T) {
+	t.Parallel()
+	c := session(t, database(t))
+	run(t, c, `
+insert into parley.inbox (shard, conv, token, received, at, key, late, data)
+    select (n % 1365) * 3 + 1, ('b/messenger/p/user:' || n)::bytea, n, 1000 + n, n, '', false, '' from generate_series(1, 50000) n`)
+	run(t, c, `
+insert into parley.inbox (shard, conv, token, received, at, key, late, data)
+    select n * 3, ('b/messenger/p/user:own' || n)::bytea, n, 1000000 + n, n, '', false, '' from generate_series(1, 5) n`)
+	var shards []string
+	mask := make([]byte, parley.Shards/8)
+	for s := 0; s < parley.Shards; s += 3 {
+		shards = append(shards, fmt.Sprint(s))
+		mask[s/8] |= 1 << (s % 8)
+	}
+	const limit = 100
+	const window = limit * postgres.OverdueWindow
+	for name, call := range map[string]struct {
+		arguments string
+		most      float64
+	}{
+		"overdueSQL":     {fmt.Sprintf(`2000000, 1000, '\x%x', %d, %d`, mask, limit, window), window + 1},
+		"overdueEachSQL": {fmt.Sprintf(`2000000, 1000, '{%s}', %d`, strings.Join(shards, ","), limit), float64(len(shards) + 5)},
+	} {
+		if _, err := c.Prepare(t.Context(), name, postgres.Statements()[name]); err != nil {
+			t.Fatal(err)
+		}
+		plan := planOf(t, c, fmt.Sprintf("explain (analyze, format json) execute %q(%s)", name, call.arguments))
+		if n := busiest(plan); n < 5 || n > call.most {
+			t.Errorf("%s looks at %v rows, want at most %v", name, n, call.most)
+		}
+	}
+}
 
 // TestPlansSee plants what the test above must find.
 func TestPlansSee(t *testing.T) {
