@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/parleychat/parley/cluster/clustertest"
 	"github.com/parleychat/parley/meta/metatest"
 )
 
@@ -118,14 +119,14 @@ func (c *demoCommand) world() metatest.Config {
 }
 
 func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) (r report, err error) {
-	var nets *network
+	var nets *clustertest.Namespaces
 	listen := ""
 	if c.Partition > 0 {
-		if nets, err = newNetwork(ctx, c.Nodes); err != nil {
-			return report{}, err
+		if nets, err = clustertest.NewNamespaces(ctx, c.Nodes); err != nil {
+			return report{}, fmt.Errorf("--partition gives each node a network of its own: %w", err)
 		}
-		defer func() { err = errors.Join(err, nets.close(context.WithoutCancel(ctx))) }()
-		listen = net.JoinHostPort(nets.here(), "0")
+		defer func() { err = errors.Join(err, nets.Close(context.WithoutCancel(ctx))) }()
+		listen = net.JoinHostPort(nets.Here(), "0")
 	}
 	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: c.world(), Grace: c.Grace, Listen: listen}) //nolint:contextcheck // its socket outlives no call of ours
 	if err != nil {

@@ -13,14 +13,15 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/cluster"
+	"github.com/parleychat/parley/cluster/clustertest"
 	"github.com/parleychat/parley/meta/metatest"
 )
 
 // fleet is the nodes under test: one, or some that work together.
 type fleet struct {
 	children []*child
-	died     chan error // the first death that nobody ordered
-	net      *network   // of nodes that have one each; nil: all are on loopback
+	died     chan error              // the first death that nobody ordered
+	net      *clustertest.Namespaces // of nodes that have one each; nil: all are on loopback
 	whole    *cluster.View
 
 	mu    sync.Mutex // over the counts of children
@@ -39,7 +40,7 @@ type setting struct {
 	dir   string
 	sim   *metatest.Simulator
 	store *demoStore
-	net   *network
+	net   *clustertest.Namespaces
 }
 
 // newFleet writes the configurations.
@@ -69,7 +70,7 @@ func newFleet(ctx context.Context, s setting, n int, cfg Config) (*fleet, error)
 			return nil, err
 		}
 		if s.net != nil {
-			c.within = s.net.within(i)
+			c.within = s.net.Within(i)
 		}
 		f.children = append(f.children, c)
 	}
@@ -80,7 +81,7 @@ func newFleet(ctx context.Context, s setting, n int, cfg Config) (*fleet, error)
 // place gives a node its addresses.
 func (f *fleet) place(ctx context.Context, i int, cfg *Config, n int) error {
 	if f.net != nil {
-		host := f.net.address(i)
+		host := f.net.Address(i)
 		cfg.Listen, cfg.Admin = net.JoinHostPort(host, "8080"), net.JoinHostPort(host, "9090")
 		cfg.Cluster.Bind, cfg.Cluster.Messages = net.JoinHostPort(host, "7946"), net.JoinHostPort(host, "7947")
 		return nil
@@ -248,9 +249,9 @@ func (f *fleet) note(d deed, at time.Time) {
 // cutOff cuts a node off from the others for a while.
 func (f *fleet) cutOff(ctx context.Context, d deed, sim *metatest.Simulator) error {
 	sim.Frozen(time.Now()) //nolint:forbidigo // what is under way may be repeated, as after a freeze
-	err := f.net.cut(ctx, d.node, d.oneWay)
+	err := f.net.Cut(ctx, d.node, d.oneWay)
 	nap(ctx, d.lasts)
-	err = errors.Join(err, f.net.mend(context.WithoutCancel(ctx), d.node))
+	err = errors.Join(err, f.net.Mend(context.WithoutCancel(ctx), d.node))
 	sim.Thawed(time.Now()) //nolint:forbidigo // as above
 	return err
 }
