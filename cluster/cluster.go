@@ -65,8 +65,7 @@ type Cluster struct {
 	roll    *roll
 	keyring *memberlist.Keyring // nil without encryption
 	running atomic.Bool
-	drain   chan struct{} // closed by Drain
-	once    sync.Once
+	news    chan struct{} // holds a word if there is something to tell of this member
 
 	mu      sync.Mutex // over what follows
 	view    *View
@@ -80,7 +79,7 @@ func New(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{
-		cfg: cfg, log: cfg.Logger, drain: make(chan struct{}),
+		cfg: cfg, log: cfg.Logger, news: make(chan struct{}, 1),
 		view: NewView([]Member{cfg.Self}), watches: map[chan *View]struct{}{},
 	}
 	if c.metrics, err = newMetrics(cfg.Registerer, c); err != nil {
@@ -112,7 +111,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { c.join(ctx, list) })
 	loops.Go(func() { c.reconcile(ctx) })
-	loops.Go(func() { c.announceDrain(ctx, list) })
+	loops.Go(func() { c.announce(ctx, list) })
 	<-ctx.Done()
 	loops.Wait()
 	// Nobody may be left to hear it, which isn't this process's trouble.
@@ -175,20 +174,32 @@ func (c *Cluster) Watch(ctx context.Context) <-chan *View {
 
 // Drain says that this member gives up what it owns: others become the owners, as
 // soon as they hear of it. There is no way back but another process.
-func (c *Cluster) Drain() {
-	c.once.Do(func() {
-		c.roll.drain()
-		close(c.drain)
-	})
+func (c *Cluster) Drain() { c.tell(func(m *Member) { m.Draining = true }) }
+
+// Fit says whether this member can work. While it can't, others become the owners of
+// what it owns, unless they can't either.
+func (c *Cluster) Fit(fit bool) { c.tell(func(m *Member) { m.Unfit = !fit }) }
+
+func (c *Cluster) tell(change func(*Member)) {
+	if !c.roll.change(change) {
+		return
+	}
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
 }
 
-// announceDrain tells the others, when it is time.
-func (c *Cluster) announceDrain(ctx context.Context, list *memberlist.Memberlist) {
-	select {
-	case <-ctx.Done():
-	case <-c.drain:
-		if err := list.UpdateNode(updateTimeout); err != nil { // they hear of it at the next exchange
-			c.log.InfoContext(ctx, "draining hasn't been told to anybody yet", slog.Any("error", err))
+// announce tells the others of changes of this member.
+func (c *Cluster) announce(ctx context.Context, list *memberlist.Memberlist) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.news:
+			if err := list.UpdateNode(updateTimeout); err != nil { // they hear of it at the next exchange
+				c.log.InfoContext(ctx, "a change of this member hasn't been told to anybody yet", slog.Any("error", err))
+			}
 		}
 	}
 }

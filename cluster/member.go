@@ -44,6 +44,8 @@ type Member struct {
 	Format int
 	// Draining says that it gives up what it owns.
 	Draining bool
+	// Unfit says that it can't work for the time being, as it doesn't reach the store.
+	Unfit bool
 }
 
 // Does reports whether the member has a role.
@@ -51,7 +53,7 @@ func (m *Member) Does(r Role) bool { return slices.Contains(m.Roles, r) }
 
 func (m *Member) equal(o *Member) bool {
 	return m.Name == o.Name && m.Addr == o.Addr && slices.Equal(m.Roles, o.Roles) &&
-		m.Version == o.Version && m.Format == o.Format && m.Draining == o.Draining
+		m.Version == o.Version && m.Format == o.Format && m.Draining == o.Draining && m.Unfit == o.Unfit
 }
 
 const nameMax = 128 // bytes; gossip repeats it all the time
@@ -82,11 +84,12 @@ type told struct {
 	Version  string `json:"v,omitempty"`
 	Format   int    `json:"f,omitempty"`
 	Draining bool   `json:"d,omitempty"`
+	Unfit    bool   `json:"u,omitempty"`
 }
 
 // tell is the encoded form.
 func (m *Member) tell() ([]byte, error) {
-	b, err := json.Marshal(told{m.Addr, m.Roles, m.Version, m.Format, m.Draining})
+	b, err := json.Marshal(told{m.Addr, m.Roles, m.Version, m.Format, m.Draining, m.Unfit})
 	if err != nil {
 		return nil, fmt.Errorf("encode member: %w", err)
 	}
@@ -107,5 +110,5 @@ func hear(name string, b []byte) (Member, error) {
 	if _, _, err := net.SplitHostPort(t.Addr); err != nil {
 		return Member{}, errMember
 	}
-	return Member{name, t.Addr, t.Roles, t.Version, t.Format, t.Draining}, nil
+	return Member{name, t.Addr, t.Roles, t.Version, t.Format, t.Draining, t.Unfit}, nil
 }

@@ -44,12 +44,17 @@ func (r *roll) flag() {
 	}
 }
 
-// drain changes what this member tells of itself.
-func (r *roll) drain() {
+// change changes what this member tells of itself, and reports whether that is news.
+func (r *roll) change(do func(*Member)) bool {
 	r.mu.Lock()
-	r.self.Draining = true
+	before := r.self
+	do(&r.self)
+	news := !before.equal(&r.self)
 	r.mu.Unlock()
-	r.flag()
+	if news {
+		r.flag()
+	}
+	return news
 }
 
 // members are all that are there.

@@ -37,17 +37,23 @@ func NewView(members []Member) *View {
 }
 
 // fill makes the table of a role: each shard belongs to the member with the highest
-// score for it. Draining members own only what nobody else could.
+// score for it. Members that are unfit own only what nobody else could, and draining
+// ones what not even those could.
 func (v *View) fill(r Role) {
-	var able, draining []uint16
+	var able, unfit, draining []uint16
 	for i := range v.members {
 		switch m := &v.members[i]; {
 		case !m.Does(r):
 		case m.Draining:
 			draining = append(draining, uint16(i))
+		case m.Unfit:
+			unfit = append(unfit, uint16(i))
 		default:
 			able = append(able, uint16(i))
 		}
+	}
+	if len(able) == 0 {
+		able = unfit
 	}
 	if len(able) == 0 {
 		able = draining

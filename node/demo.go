@@ -164,11 +164,12 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 // launch starts the nodes.
 func (c *demoCommand) launch(ctx context.Context, s setting) (*fleet, error) {
 	cfg := Config{DoubtfulWait: c.DoubtfulWait}
-	var err error
 	if c.Nodes > 1 {
-		if cfg.Cluster, err = writeCredentials(s.dir, time.Now()); err != nil { //nolint:forbidigo // of today
+		if err := clustertest.WriteCredentials(s.dir, time.Now()); err != nil { //nolint:forbidigo // of today
 			return nil, err
 		}
+		cfg.Cluster.Keys = []Secret{"file:" + clustertest.GossipKeyFile}
+		cfg.Cluster.TLS = TLSConfig{Certificate: clustertest.CertificateFile, Key: clustertest.KeyFile, Authority: clustertest.AuthorityFile}
 		cfg.DrainFor = drainLimit
 	}
 	f, err := newFleet(ctx, s, c.Nodes, cfg)
@@ -178,8 +179,10 @@ func (c *demoCommand) launch(ctx context.Context, s setting) (*fleet, error) {
 	if err := f.start(ctx); err != nil {
 		return nil, err
 	}
-	err = f.meet(ctx)
-	return f, err
+	if err := f.meet(ctx); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 func (c *demoCommand) report(f *fleet, sim *metatest.Simulator, store *demoStore) report {

@@ -65,7 +65,7 @@ func (n *Node) giveUp(ctx context.Context) {
 // anotherIsAble reports whether there is somebody to hand over to.
 func (n *Node) anotherIsAble() bool {
 	for _, m := range n.members.cluster.View().Members() {
-		if m.Addr != n.cfg.Cluster.address() && !m.Draining && (m.Does(cluster.Actors) || m.Does(cluster.Egress)) {
+		if m.Addr != n.cfg.Cluster.address() && !m.Draining && !m.Unfit && (m.Does(cluster.Actors) || m.Does(cluster.Egress)) {
 			return true
 		}
 	}

@@ -135,6 +135,7 @@ func (m *members) run(ctx context.Context) error {
 	defer loops.Wait()
 	loops.Go(func() { m.follow(ctx) })
 	loops.Go(func() { m.rotate(ctx) })
+	loops.Go(func() { m.feel(ctx) })
 	loops.Go(func() { m.n.eyes.run(ctx) })
 	return m.cluster.Run(ctx)
 }
@@ -175,14 +176,36 @@ func (m *members) follow(ctx context.Context) {
 // whom it is to join, before it does everything alone.
 const aloneFor = 3 * time.Second
 
-// gone are the names, in leases, of who was there before and isn't any more.
+// feel looks whether the store is reached, and tells the others if it isn't: then
+// they do what was this node's, until it is.
+func (m *members) feel(ctx context.Context) {
+	reached := m.n.now()
+	for wait(ctx, feelEvery); ctx.Err() == nil; wait(ctx, feelEvery) {
+		limited, cancel := context.WithTimeout(ctx, feelEvery)
+		_, err := m.n.store.Registered(limited)
+		cancel()
+		now := m.n.now()
+		if err == nil {
+			reached = now
+		}
+		m.cluster.Fit(now.Sub(reached) < feelFor)
+	}
+}
+
+const (
+	feelEvery = time.Second
+	feelFor   = 2500 * time.Millisecond // without an answer
+)
+
+// gone are the names, in leases, of who was there before and isn't any more, or can't
+// work any more.
 func gone(before, now *cluster.View) (holders []string) {
 	here := map[string]bool{}
 	for _, m := range now.Members() {
-		here[holderOf(m.Name)] = true
+		here[holderOf(m.Name)] = !m.Unfit
 	}
 	for _, m := range before.Members() {
-		if h := holderOf(m.Name); !here[h] {
+		if h := holderOf(m.Name); !m.Unfit && !here[h] {
 			holders = append(holders, h)
 		}
 	}
@@ -300,7 +323,7 @@ func (p placement) Nodes() map[string]string {
 func digest(v *cluster.View) uint64 {
 	h := fnv.New64a()
 	for _, m := range v.Members() {
-		_, _ = fmt.Fprintf(h, "%s %s %v %t\n", m.Name, m.Addr, m.Roles, m.Draining)
+		_, _ = fmt.Fprintf(h, "%s %s %v %t %t\n", m.Name, m.Addr, m.Roles, m.Draining, m.Unfit)
 	}
 	return h.Sum64()
 }

@@ -14,7 +14,14 @@ func (versionCommand) Run(sys *system) error {
 	return err
 }
 
+// release is the version, if whoever builds sets it:
+// -ldflags "-X github.com/parleychat/parley/node.release=v1.2.3".
+var release string //nolint:gochecknoglobals // set by the linker
+
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

@@ -50,3 +50,26 @@ func (s *scene) revive() {
 		s.again()
 	}
 }
+
+func diskUpsets() []upset {
+	return []upset{{name: "MemberDiskFull", inflict: memberDiskFull, small: true}}
+}
+
+// smallData is a node's folder on a small disk.
+func smallData(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(smallDisk(t), "data")
+}
+
+// memberDiskFull takes the last byte of one node's disk, which holds what it notes of
+// itself and its spool.
+func memberDiskFull(c *crew) {
+	data := c.configs[0]["data"].(string) //nolint:forcetypeassert,errcheck // furnish made it
+	c.during(func() {
+		filler := fill(c.T, filepath.Dir(data), 0)
+		c.rest(pick(3*time.Second, 15*time.Second))
+		if err := os.Remove(filler); err != nil {
+			c.Fatal(err)
+		}
+	})
+}

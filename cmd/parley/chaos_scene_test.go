@@ -37,13 +37,19 @@ type scene struct {
 	began   time.Time
 	spans   []span
 
-	doubtful, late int // as far as nodes have been counted
+	listen         string // of the Graph API, if not on loopback
+	doubtful, late int    // as far as nodes have been counted
 }
 
 func newScene(t *testing.T, f fault) *scene {
 	t.Helper()
+	return newSceneAt(t, f, "")
+}
+
+func newSceneAt(t *testing.T, f fault, listen string) *scene {
+	t.Helper()
 	cluster.Database(t) // skips, loudly, where there is no PostgreSQL
-	s := &scene{T: t, fault: f, form: theForm()}
+	s := &scene{T: t, fault: f, form: theForm(), listen: listen}
 	cfg := pgserver.Config{Durable: true, TCP: f.standby, Settings: f.settings}
 	if f.dir != nil {
 		cfg.Dir = f.dir(t)
@@ -162,7 +168,7 @@ func (s *scene) simulate() {
 	if s.fault.grace > 0 {
 		grace = s.fault.grace
 	}
-	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: cfg, Grace: grace})
+	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: cfg, Grace: grace, Listen: s.listen})
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,7 +64,11 @@ func (c configuration) with(key string, value any) configuration {
 }
 
 // house is the folder of a node: configuration, secrets, data.
-type house struct{ dir string }
+type house struct {
+	dir     string
+	within  []string // the words of a command that runs its processes
+	program string   // if it isn't this one
+}
 
 func newHouse(t *testing.T) house {
 	t.Helper()
@@ -72,6 +77,27 @@ func newHouse(t *testing.T) house {
 		h.write(t, name, secret)
 	}
 	return h
+}
+
+func lookPath(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// copy copies files of another house.
+func (h house) copy(t *testing.T, from house, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		b, err := os.ReadFile(filepath.Join(from.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.write(t, name, string(b))
+	}
 }
 
 func (h house) data() string { return filepath.Join(h.dir, "data") }
@@ -113,6 +139,13 @@ type instance struct {
 func (h house) launch(t *testing.T, as string, c configuration) *instance {
 	t.Helper()
 	cmd := command(context.WithoutCancel(t.Context()), t, as, "serve", "--log-format", "json", "--config", h.configure(t, c))
+	if len(h.within) > 0 {
+		cmd.Args = append(slices.Clone(h.within), append([]string{cmd.Path}, cmd.Args[1:]...)...)
+		cmd.Path = lookPath(t, h.within[0])
+	}
+	if h.program != "" {
+		cmd.Path = h.program
+	}
 	errs, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

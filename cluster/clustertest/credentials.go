@@ -1,4 +1,4 @@
-package node
+package clustertest
 
 import (
 	"crypto/ecdsa"
@@ -16,41 +16,47 @@ import (
 	"time"
 )
 
+// What WriteCredentials writes.
 const (
+	AuthorityFile   = "authority.crt"
+	CertificateFile = "node.crt"
+	KeyFile         = "node.key"
+	GossipKeyFile   = "gossip.key"
+)
+
+const (
+	gossipKeyBytes  = 32
+	fileMode        = 0o600
 	credentialsLast = 24 * time.Hour
 	serialBits      = 127
 )
 
-// writeCredentials makes an authority for one demonstration, a certificate that all
-// its nodes share, and a key of gossip.
-func writeCredentials(dir string, now time.Time) (ClusterConfig, error) {
-	cfg := ClusterConfig{
-		Keys: []Secret{"file:gossip.key"},
-		TLS:  TLSConfig{Certificate: "node.crt", Key: "node.key", Authority: "authority.crt"},
-	}
-	authority, err := newCertificate("demonstration", nil, now)
+// WriteCredentials makes an authority, a certificate of it that all nodes of a
+// cluster share, and a key of gossip. They last for a day.
+func WriteCredentials(dir string, now time.Time) error {
+	authority, err := newCertificate("authority of a test", nil, now)
 	if err != nil {
-		return cfg, err
+		return err
 	}
 	node, err := newCertificate("node", authority, now)
 	if err != nil {
-		return cfg, err
+		return err
 	}
-	key := make([]byte, keyBytes)
+	key := make([]byte, gossipKeyBytes)
 	_, _ = rand.Read(key) // never fails: it ends the process instead
 	private, err := x509.MarshalPKCS8PrivateKey(node.key)
 	if err != nil {
-		return cfg, fmt.Errorf("make credentials: %w", err)
+		return fmt.Errorf("make credentials: %w", err)
 	}
 	for name, text := range map[string][]byte{
-		"authority.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.der}),
-		"node.crt":      pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: node.der}),
-		"node.key":      pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-		"gossip.key":    []byte(base64.StdEncoding.EncodeToString(key)),
+		AuthorityFile:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.der}),
+		CertificateFile: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: node.der}),
+		KeyFile:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		GossipKeyFile:   []byte(base64.StdEncoding.EncodeToString(key)),
 	} {
-		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), text, secretMode))
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), text, fileMode))
 	}
-	return cfg, err
+	return err
 }
 
 type certificate struct {

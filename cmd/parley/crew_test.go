@@ -1,0 +1,393 @@
+package main_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/cluster/clustertest"
+	"github.com/parleychat/parley/persistence/pgserver/faultproxy"
+)
+
+// The faults that a cluster survives: three nodes on one database, Meta's posts
+// through HAProxy, real processes and signals, under load, judged from outside. After
+// each the verdict is clean, without a hand.
+
+// upset is one kind of trouble of a cluster.
+type upset struct {
+	name    string
+	inflict func(*crew)
+	apart   bool // each node has a network of its own
+	proxied bool // the first node's way to the database leads through a proxy
+	empty   bool // no node is started before
+	small   bool // the first node's disk is small
+}
+
+func upsets() []upset {
+	return append([]upset{
+		{name: "MembersKilled", inflict: membersKilled},
+		{name: "MemberFrozen", inflict: memberFrozen},
+		{name: "AllRestarted", inflict: allRestarted},
+		{name: "SeedLast", inflict: seedLast, empty: true},
+		{name: "Upgraded", inflict: upgraded},
+		{name: "Joined", inflict: joined},
+		{name: "DatabaseLost", inflict: databaseLost, proxied: true},
+		{name: "Partitioned", inflict: partitioned, apart: true},
+		{name: "HeardByNobody", inflict: heardByNobody, apart: true},
+	}, diskUpsets()...)
+}
+
+// TestChaosOfCluster inflicts all of them, as TestChaos does with those of the
+// database.
+func TestChaosOfCluster(t *testing.T) {
+	t.Parallel()
+	if *chaos != "short" && *chaos != "long" {
+		t.Skip("make chaos-short, which make check does, and make chaos-cluster inflict the faults")
+	}
+	b := &board{}
+	t.Cleanup(func() { t.Logf("\n%s", b) })
+	slots := make(chan struct{}, 1)
+	for _, u := range upsets() {
+		t.Run(u.name, func(t *testing.T) {
+			t.Parallel()
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			b.add(newCrew(t, u).play())
+		})
+	}
+}
+
+const crewSize = 3
+
+// crew is three nodes behind a proxy.
+type crew struct {
+	*scene
+
+	upset   upset
+	spaces  *clustertest.Namespaces
+	houses  [crewSize]house
+	configs [crewSize]configuration
+	nodes   [crewSize]*instance
+	rng     *rand.Rand
+}
+
+func newCrew(t *testing.T, u upset) *crew {
+	t.Helper()
+	c := &crew{upset: u, rng: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))}
+	listen := ""
+	if u.apart {
+		spaces, err := clustertest.NewNamespaces(t.Context(), crewSize)
+		if err != nil {
+			t.Skipf("SKIPPED, NOT TESTED: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := spaces.Close(t.Context()); err != nil {
+				t.Log(err)
+			}
+		})
+		c.spaces, listen = spaces, net.JoinHostPort(spaces.Here(), "0")
+	}
+	// Posts that were with a node that goes are not answered.
+	c.scene = newSceneAt(t, fault{name: u.name, refuses: true}, listen)
+	for i := range crewSize {
+		c.furnish(i)
+	}
+	for i := range crewSize {
+		c.introduce(i)
+	}
+	return c
+}
+
+// furnish makes a node's folder and gives it its addresses.
+func (c *crew) furnish(i int) {
+	c.Helper()
+	h := newHouse(c.T)
+	if err := clustertest.WriteCredentials(h.dir, time.Now()); err != nil {
+		c.Fatal(err)
+	}
+	if i > 0 { // all have the first one's
+		h.copy(c.T, c.houses[0], clustertest.AuthorityFile, clustertest.CertificateFile, clustertest.KeyFile, clustertest.GossipKeyFile)
+	}
+	host := "127.0.0.1"
+	port := func(int) string { return strconv.Itoa(freePort(c.T)) }
+	if c.spaces != nil {
+		host, h.within = c.spaces.Address(i), c.spaces.Within(i)
+		port = strconv.Itoa
+	}
+	at := func(usual int) string { return net.JoinHostPort(host, port(usual)) }
+	c.houses[i] = h
+	cfg := c.configuration(h, c.reach(i))
+	c.configs[i] = cfg.with("name", fmt.Sprintf("node%d", i+1)).with("listen", at(8080)).with("admin", at(9090)).
+		with("admin_token", "file:"+clustertest.GossipKeyFile).
+		with("cluster", map[string]any{
+			"bind": at(7946), "messages": at(7947), "keys": []string{"file:" + clustertest.GossipKeyFile},
+			"tls": map[string]any{"certificate": clustertest.CertificateFile, "key": clustertest.KeyFile, "authority": clustertest.AuthorityFile},
+		})
+	if i == 0 && c.upset.small {
+		c.configs[i] = c.configs[i].with("data", smallData(c.T))
+	}
+}
+
+// reach is a node's connection string.
+func (c *crew) reach(i int) string {
+	c.Helper()
+	direct := c.url(c.server)
+	if i > 0 || !c.upset.proxied {
+		return direct
+	}
+	proxy, err := faultproxy.New(c.Context(), c.server.Socket())
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.proxy = proxy
+	c.Cleanup(func() {
+		if err := proxy.Close(); err != nil {
+			c.Error(err)
+		}
+	})
+	through, err := proxy.URL(direct)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return through
+}
+
+// introduce tells a node whom to join: only the first, so that this one matters.
+func (c *crew) introduce(i int) {
+	one := c.configs[i]["cluster"].(map[string]any)           //nolint:forcetypeassert,errcheck // furnish made it
+	first := c.configs[0]["cluster"].(map[string]any)["bind"] //nolint:forcetypeassert,errcheck // likewise
+	one["join"] = []any{first}
+}
+
+// begin starts a node, and returns when it serves.
+func (c *crew) begin(i int) {
+	c.Helper()
+	c.nodes[i] = c.houses[i].start(c.T, asItself, c.configs[i])
+}
+
+// play plays the upset, judges, and stops the nodes.
+func (c *crew) play() result {
+	c.Helper()
+	if !c.upset.empty {
+		c.all(c.begin)
+		c.meet()
+	}
+	var nodes [3]proxied
+	for i := range crewSize {
+		nodes[i] = proxied{webhooks: c.configs[i]["listen"].(string), admin: c.configs[i]["admin"].(string)} //nolint:forcetypeassert,errcheck // furnish made them
+	}
+	c.sim.SetTarget(startProxy(c.T, nodes).url)
+	played := make(chan error, 1)
+	c.began = time.Now()
+	go func() { played <- c.sim.Run(c.Context()) }()
+	c.rest(c.form.before)
+	c.upset.inflict(c)
+	c.settle()
+	c.meet()
+	c.rest(c.form.after)
+	for _, n := range c.nodes {
+		c.count(n)
+	}
+	c.sim.Finish()
+	if err := <-played; err != nil {
+		c.Fatal(err)
+	}
+	r := c.judge()
+	r.doubtful, r.late = c.doubtful, c.late
+	for _, n := range c.nodes {
+		n.stop(c.T)
+	}
+	return r
+}
+
+// all does something with all nodes at once.
+func (c *crew) all(do func(int)) {
+	c.Helper()
+	var all sync.WaitGroup
+	for i := range crewSize {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
+}
+
+// meet waits until all nodes see each other, and each shard is run by one.
+func (c *crew) meet() {
+	c.Helper()
+	await(c.T, "the nodes agree", func() bool {
+		shards := 0
+		for _, n := range c.nodes {
+			status, text := n.look(c.T, "/metrics")
+			if status == 0 || sum(c.T, text, "parley_cluster_members") != crewSize {
+				return false
+			}
+			shards += sum(c.T, text, "parley_actors_held_shards")
+		}
+		return shards == 4096
+	})
+}
+
+// killed kills a node with SIGKILL.
+func (c *crew) killed(i int) {
+	c.Helper()
+	c.count(c.nodes[i])
+	c.nodes[i].kill()
+	c.sim.Killed(time.Now())
+}
+
+func (c *crew) cutOff(i int, oneWay bool, d time.Duration) {
+	c.Helper()
+	c.during(func() {
+		c.sim.Frozen(time.Now())
+		if err := c.spaces.Cut(c.Context(), i, oneWay); err != nil {
+			c.Fatal(err)
+		}
+		c.rest(d)
+		if err := c.spaces.Mend(c.Context(), i); err != nil {
+			c.Fatal(err)
+		}
+		c.sim.Thawed(time.Now())
+	})
+}
+
+// freePort is a port that nobody uses.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()    // it is only asked for
+	return ln.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert,errcheck // of a TCP listener
+}
+
+// membersKilled kills a random node again and again. Every third time it stays away
+// until the others have taken over.
+func membersKilled(c *crew) {
+	for round := range pick(3, 50) {
+		i := c.rng.IntN(crewSize)
+		c.during(func() {
+			c.killed(i)
+			if round%3 == 2 {
+				c.rest(4 * time.Second)
+			}
+			c.begin(i)
+		})
+		c.rest(2 * time.Second)
+	}
+}
+
+// memberFrozen stops a node for less than the others wait, and for longer. What it
+// believes when it goes on is wrong by then.
+func memberFrozen(c *crew) {
+	for _, d := range pick([]time.Duration{3 * time.Second}, []time.Duration{3 * time.Second, 12 * time.Second, 40 * time.Second}) {
+		n := c.nodes[c.rng.IntN(crewSize)]
+		c.during(func() {
+			c.signal(n, syscall.SIGSTOP)
+			c.sim.Frozen(time.Now())
+			c.rest(d)
+			c.sim.Thawed(time.Now())
+			c.signal(n, syscall.SIGCONT)
+		})
+		c.rest(2 * time.Second)
+	}
+}
+
+// allRestarted kills all nodes at once, and starts them together.
+func allRestarted(c *crew) {
+	for range pick(1, 4) {
+		c.during(func() {
+			c.all(c.killed)
+			c.all(c.begin)
+		})
+		c.rest(2 * time.Second)
+	}
+}
+
+// seedLast starts the node last that the others are told to join.
+func seedLast(c *crew) {
+	c.during(func() {
+		c.begin(1)
+		c.begin(2)
+		c.rest(pick(5*time.Second, 20*time.Second))
+		c.begin(0)
+	})
+}
+
+// upgraded drains each node and starts the next version in its place, and then the
+// version before again.
+func upgraded(c *crew) {
+	before, after := build(c.T, "v1.0.0"), build(c.T, "v1.1.0")
+	for _, program := range []string{after, before} {
+		for i := range crewSize {
+			c.houses[i].program = program
+			c.during(func() {
+				c.count(c.nodes[i])
+				c.nodes[i].stop(c.T)
+				c.begin(i)
+			})
+			c.rest(time.Second)
+		}
+	}
+}
+
+// build builds the program as a version.
+func build(t *testing.T, version string) string {
+	t.Helper()
+	path := t.TempDir() + "/parley-" + version
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", path,
+		"-ldflags", "-X github.com/parleychat/parley/node.release="+version, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// joined lets a node leave and come back, with a new folder, while many
+// conversations are in memory.
+func joined(c *crew) {
+	for range pick(1, 3) {
+		c.during(func() {
+			c.count(c.nodes[2])
+			c.nodes[2].stop(c.T)
+			c.rest(2 * time.Second)
+			c.begin(2)
+		})
+	}
+}
+
+// databaseLost cuts one node off from the database: webhooks that it has go to its
+// spool, and the others go on with its conversations.
+func databaseLost(c *crew) {
+	for range pick(1, 3) {
+		c.during(func() {
+			c.proxy.Hang()
+			c.rest(pick(4*time.Second, 20*time.Second))
+			c.proxy.Pass()
+		})
+		c.rest(2 * time.Second)
+	}
+}
+
+// partitioned cuts one node off from the others, for shorter and for longer than
+// they wait; all reach the database.
+func partitioned(c *crew) {
+	for _, d := range pick([]time.Duration{4 * time.Second}, []time.Duration{time.Second, 4 * time.Second, 20 * time.Second, 60 * time.Second}) {
+		c.cutOff(c.rng.IntN(crewSize), false, d)
+		c.rest(2 * time.Second)
+	}
+}
+
+// heardByNobody lets nothing through from one node to the others, though it hears
+// them.
+func heardByNobody(c *crew) {
+	for range pick(1, 3) {
+		c.cutOff(c.rng.IntN(crewSize), true, pick(4*time.Second, 20*time.Second))
+		c.rest(2 * time.Second)
+	}
+}
