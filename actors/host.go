@@ -38,7 +38,8 @@ type Config struct {
 	// Bot returns the bot that serves a channel, never nil; always the same one
 	// while the process lives.
 	Bot func(parley.Channel) *parley.Bot
-	// Committed, if set, is told of channels that got something to send. It must
+	// Committed, if set, is told of channels that got something to send, by a turn
+	// here or on another node, if this node is the one that sends for them. It must
 	// not block.
 	Committed func(parley.Channel)
 	// Suspects, if set, remembers among all nodes what a process may have died of.

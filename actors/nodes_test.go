@@ -105,7 +105,7 @@ type town struct {
 	hosts  map[string]*actors.Host
 	ends   map[string]func()
 	ran    sync.Map // conversation -> name of the host that took the last turn
-	woken  sync.Map // channel -> name of the host that was told to send
+	woken  sync.Map // name of a host that was told to send -> channel
 	n      atomic.Int64
 }
 
@@ -153,7 +153,7 @@ func (w *town) settle(name string) {
 	host, err := actors.New(actors.Config{
 		Store: witness{w.store, w, name}, Agenda: w.store, Suspects: w.store, Bot: func(parley.Channel) *parley.Bot { return counting() },
 		Link: w.fabric.link(name), Address: name, SweepEvery: slow,
-		Committed: func(ch parley.Channel) { w.woken.Store(ch, name) },
+		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -252,9 +252,13 @@ func TestEventsReachTheOwner(t *testing.T) {
 		w.ranOn(parity(0, i), "a")
 		w.ranOn(parity(1, i), "b")
 	}
+	// All are on one channel: one node sends for it, and no other hears of it.
 	ch := talk(0).Channel
-	want := []string{"a", "b"}[ch.Shard()%2]
-	w.until("a hint for the sender", func() bool { got, _ := w.woken.Load(ch); return got == want })
+	sends := []string{"a", "b"}[ch.Shard()%2]
+	w.until("a hint for the sender", func() bool { got, _ := w.woken.Load(sends); return got == ch })
+	if _, told := w.woken.Load([]string{"b", "a"}[ch.Shard()%2]); told {
+		t.Error("a node was told to send that doesn't")
+	}
 }
 
 // While shards change hands again and again, every event takes effect once, soon,

@@ -136,7 +136,7 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 			h.turns.settled(c.Saw)
 			if ch := c.Conversation.Channel; len(c.Outbox) > 0 && !told[ch] {
 				told[ch] = true
-				h.cfg.Committed(ch)
+				h.Notify(ch)
 			}
 		}
 		h.count(c, own)

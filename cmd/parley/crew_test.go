@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -87,7 +88,7 @@ func newCrew(t *testing.T, u upset) *crew {
 			t.Skipf("SKIPPED, NOT TESTED: %v", err)
 		}
 		t.Cleanup(func() {
-			if err := spaces.Close(t.Context()); err != nil {
+			if err := spaces.Close(context.WithoutCancel(t.Context())); err != nil {
 				t.Log(err)
 			}
 		})
@@ -200,10 +201,36 @@ func (c *crew) play() result {
 	}
 	r := c.judge()
 	r.doubtful, r.late = c.doubtful, c.late
+	if c.Failed() {
+		c.left()
+	}
 	for _, n := range c.nodes {
 		n.stop(c.T)
 	}
 	return r
+}
+
+// left shows what is left in the database.
+func (c *crew) left() {
+	c.Helper()
+	conn := c.connect(c.server)
+	for _, sql := range []string{
+		`select 'inbox', shard, convert_from(conv, 'utf8'), seq, received, left(convert_from(data, 'utf8'), 60), '' from parley.inbox limit 10`,
+		`select 'outbox', 0, convert_from(conv, 'utf8'), ordinal, coalesce(due, -1), convert_from(data, 'utf8'), 'epoch '||epoch||' claimed '||claimed||' doubtful '||doubtful||' attempts '||attempts from parley.outbox limit 10`,
+		`select 'timer', shard, convert_from(conv, 'utf8'), 0, due, left(convert_from(data, 'utf8'), 60), '' from parley.timer limit 10`,
+		`select 'dead', 0, convert_from(conv, 'utf8'), seq, at, convert_from(cause, 'utf8'), '' from parley.dead limit 10`,
+		`select 'lease', 0, convert_from(channel, 'utf8'), epoch, expiry, convert_from(holder, 'utf8'), '' from parley.lease limit 20`,
+	} {
+		rows, err := conn.Query(c.Context(), sql)
+		if err != nil {
+			c.Log(err)
+			continue
+		}
+		for rows.Next() {
+			values, err := rows.Values()
+			c.Log(values, err)
+		}
+	}
 }
 
 // all does something with all nodes at once.
