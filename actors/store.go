@@ -44,7 +44,7 @@ type Agenda interface {
 	// FireTimers moves up to limit due timers to the inboxes of their
 	// conversations, as TimerFired, each exactly once, durably, and returns the
 	// rows. Due-ness is judged by the store's clock. The duration says how long
-	// until the next timer is due, at most the given horizon; 0 if more may be due.
+	// until the next timer is due, at most the given horizon; 0 if more are due.
 	// A merge sets the timers of both sides anew, so that none is left of the
 	// younger; what it had moved to the inbox before is a pending row like others.
 	FireTimers(ctx context.Context, owned func(shard uint16) bool, limit int, horizon time.Duration) ([]parley.Pending, time.Duration, error)

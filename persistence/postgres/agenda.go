@@ -131,12 +131,13 @@ from (select * from gone order by due, id offset 0) g
 returning conv, seq, token, received, at, key, late, data`
 
 // nextTimerSQL says how long it is until the next timer will be due, within a
-// horizon. It leaves out what is due: that has been fired by the statement before it,
-// is being fired by another node, or there was more than the limit.
+// horizon. Those that are due it leaves out unless $4: the statement before has fired
+// them, but for those that another node is just firing, or they were more than its
+// limit.
 const nextTimerSQL = `
 with now as materialized (select ` + clock + ` as ms)
-select t.due - (select ms from now) from parley.timer t
-where t.due > (select ms from now) and t.due < (select ms from now) + $3::bigint
+select greatest(t.due - (select ms from now), 0) from parley.timer t
+where t.due > (select case when $4::boolean then -1 else ms end from now) and t.due < (select ms from now) + $3::bigint
     and ($2::bytea is null or get_bit($2::bytea, t.shard) = 1)
 order by t.due, t.id limit 1`
 
@@ -152,12 +153,17 @@ func (s *Store) FireTimers(ctx context.Context, owned func(uint16) bool, limit i
 		rows = append(rows, p)
 		return err
 	}, fireSQL, now, mask, max(limit, 0))
-	b.row([]any{&next}, nextTimerSQL, now, mask, next)
+	b.row([]any{&next}, nextTimerSQL, now, mask, next, false)
 	if err := s.send(ctx, s.work, b); err != nil {
 		return nil, 0, failure("fire timers", err)
 	}
-	if len(rows) >= limit {
-		next = 0
+	if len(rows) < limit {
+		return rows, time.Duration(next) * time.Millisecond, nil
+	}
+	b = s.begin()
+	b.row([]any{&next}, nextTimerSQL, now, mask, next, true)
+	if err := s.send(ctx, s.work, b); err != nil {
+		next = 0 // they are fired: their caller must hear of them
 	}
 	return rows, time.Duration(next) * time.Millisecond, nil
 }
