@@ -206,19 +206,6 @@ func TestUpkeepByNodes(t *testing.T) {
 	for range 3 {
 		stores = append(stores, open(t, postgres.Config{URL: url, Now: clock.now}))
 	}
-	const tries = 5 // a turn fails, and is taken again, if its day is made at that moment
-	turn := func(s *postgres.Store, name string) {
-		c := say(t, s, name).Conversation
-		for try := 1; ; try++ {
-			errs, err := s.Commit(t.Context(), []parley.Commit{turnOf(t, s, c)})
-			if err = errors.Join(append(errs, err)...); err == nil {
-				return
-			}
-			if !errors.Is(err, parley.ErrUnavailable) || try == tries {
-				t.Fatalf("turn of %s: %v", name, err)
-			}
-		}
-	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for round := range rounds {
@@ -233,7 +220,9 @@ func TestUpkeepByNodes(t *testing.T) {
 			})
 		}
 		for k, s := range stores {
-			turn(s, fmt.Sprint(k, "-", round))
+			if err := takeTurn(t, s, fmt.Sprint(k, "-", round)); err != nil {
+				t.Error(err)
+			}
 		}
 		wg.Wait()
 		clock.add(2 * aDay)
