@@ -231,6 +231,32 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// Who can't work owns nothing for as long as others can, and then again.
+func TestFit(t *testing.T) {
+	t.Parallel()
+	in(t, 8, func(r *rig) {
+		r.start(1)
+		r.start(2, 1)
+		r.within(joining, "1 2", 1, 2)
+		owned := func(want int) {
+			time.Sleep(time.Second)
+			for i, n := range r.nodes {
+				if got := len(n.View().Owned(cluster.Actors, "node-002")); (got > 0) != (want > 0) {
+					t.Errorf("for %d, node 2 owns %d shards", i, got)
+				}
+			}
+		}
+		owned(1)
+		r.nodes[2].Fit(false)
+		owned(0)
+		r.nodes[1].Fit(false) // nobody is better
+		owned(1)
+		r.nodes[1].Fit(true)
+		r.nodes[2].Fit(true)
+		owned(1)
+	})
+}
+
 // A process that comes back at its address is there at once, while its earlier run
 // is still being suspected.
 func TestReturn(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/parleychat/parley/cluster"
 )
 
 const (
@@ -77,6 +79,8 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "not ready: starting or draining", http.StatusServiceUnavailable)
 	case a.serving.Load().stalled():
 		http.Error(w, "not ready: the store takes no events", http.StatusServiceUnavailable)
+	case a.serving.Load().bettered():
+		http.Error(w, "not ready: the database doesn't answer here, and does elsewhere", http.StatusServiceUnavailable)
 	default:
 		_, _ = fmt.Fprintln(w, "ready")
 		if s := a.serving.Load().spool; s != nil && s.State().Open {
@@ -86,6 +90,24 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 			_, _ = fmt.Fprintln(w, "but the upkeep of the store fails:", *trouble)
 		}
 	}
+}
+
+// bettered reports whether this node doesn't reach the store, and another one does:
+// that should take the webhooks, since here they go to the spool.
+func (n *Node) bettered() bool {
+	if n.members == nil {
+		return false
+	}
+	unfit, other := false, false
+	for _, m := range n.members.cluster.View().Members() {
+		switch {
+		case m.Addr == n.cfg.Cluster.address():
+			unfit = m.Unfit
+		case !m.Unfit && !m.Draining && m.Does(cluster.Ingress):
+			other = true
+		}
+	}
+	return unfit && other
 }
 
 // stalled reports whether webhooks can't be taken.

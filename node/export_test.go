@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/cluster"
 )
 
 // Kept is a store as the upkeep sees it.
@@ -45,3 +47,18 @@ func LockFolder(dir, fresh string) (id string, unlock func() error, err error) {
 	f, err := lockFolder(dir, fresh)
 	return f.id, f.close, err
 }
+
+// Credentials is what a node proves itself with, as TLS wants it.
+func Credentials(cfg TLSConfig, dir string, log *slog.Logger, now func() time.Time) (*tls.Config, error) {
+	c, err := openCredentials(cfg, dir, log, now)
+	if err != nil {
+		return nil, err
+	}
+	return c.config(), nil
+}
+
+// GossipKeys reads keys.
+func GossipKeys(secrets []Secret, dir string) ([][]byte, error) { return gossipKeys(secrets, dir) }
+
+// Gone is gone.
+func Gone(before, now *cluster.View) []string { return gone(before, now) }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os/exec"
@@ -99,8 +100,8 @@ func newCrew(t *testing.T, u upset) *crew {
 	for i := range crewSize {
 		c.furnish(i)
 	}
-	for i := range crewSize {
-		c.introduce(i)
+	for i := range crewSize { // only the first is told to them, so that this one matters
+		c.configs[i] = c.configs[i].joining(c.configs[0])
 	}
 	return c
 }
@@ -123,16 +124,27 @@ func (c *crew) furnish(i int) {
 	}
 	at := func(usual int) string { return net.JoinHostPort(host, port(usual)) }
 	c.houses[i] = h
-	cfg := c.configuration(h, c.reach(i))
-	c.configs[i] = cfg.with("name", fmt.Sprintf("node%d", i+1)).with("listen", at(8080)).with("admin", at(9090)).
+	c.configs[i] = c.configuration(h, c.reach(i)).among(i, at)
+	if i == 0 && c.upset.small {
+		c.configs[i] = c.configs[i].with("data", smallData(c.T))
+	}
+}
+
+// among is c for node i of some, whose addresses at makes from the usual ports.
+func (c configuration) among(i int, at func(port int) string) configuration {
+	return c.with("name", fmt.Sprintf("node%d", i+1)).with("listen", at(8080)).with("admin", at(9090)).
 		with("admin_token", "file:"+clustertest.GossipKeyFile).
 		with("cluster", map[string]any{
 			"bind": at(7946), "messages": at(7947), "keys": []string{"file:" + clustertest.GossipKeyFile},
 			"tls": map[string]any{"certificate": clustertest.CertificateFile, "key": clustertest.KeyFile, "authority": clustertest.AuthorityFile},
 		})
-	if i == 0 && c.upset.small {
-		c.configs[i] = c.configs[i].with("data", smallData(c.T))
-	}
+}
+
+// joining is c with somebody to join.
+func (c configuration) joining(seed configuration) configuration {
+	one := maps.Clone(c["cluster"].(map[string]any))              //nolint:forcetypeassert,errcheck // among made it
+	one["join"] = []any{seed["cluster"].(map[string]any)["bind"]} //nolint:forcetypeassert,errcheck // likewise
+	return c.with("cluster", one)
 }
 
 // reach is a node's connection string.
@@ -157,13 +169,6 @@ func (c *crew) reach(i int) string {
 		c.Fatal(err)
 	}
 	return through
-}
-
-// introduce tells a node whom to join: only the first, so that this one matters.
-func (c *crew) introduce(i int) {
-	one := c.configs[i]["cluster"].(map[string]any)           //nolint:forcetypeassert,errcheck // furnish made it
-	first := c.configs[0]["cluster"].(map[string]any)["bind"] //nolint:forcetypeassert,errcheck // likewise
-	one["join"] = []any{first}
 }
 
 // begin starts a node, and returns when it serves.
@@ -392,11 +397,14 @@ func joined(c *crew) {
 // spool, and the others go on with its conversations.
 func databaseLost(c *crew) {
 	for range pick(1, 3) {
+		from := time.Now()
 		c.during(func() {
 			c.proxy.Hang()
-			c.rest(pick(4*time.Second, 20*time.Second))
+			c.rest(pick(6*time.Second, 20*time.Second))
 			c.proxy.Pass()
 		})
+		await(c.T, "the spool is empty", func() bool { return c.nodes[0].metric(c.T, "parley_ingress_spool_records") == 0 })
+		c.sim.Spooled(from, time.Now())
 		c.rest(2 * time.Second)
 	}
 }

@@ -42,6 +42,7 @@ type record struct {
 	doubtful  bool // the last accepted reply may be sent again with good reason
 	heard     bool // a reply was accepted, of an effect that the store may have lost
 	unsure    bool // acknowledged, and the store may have lost it
+	spooled   bool // acknowledged by a node that may have kept it to itself for a while
 }
 
 func (r *record) acked() bool { return r.ackedStep != 0 }

@@ -182,7 +182,7 @@ func (r *review) order() {
 			continue
 		}
 		r.byPost = append(r.byPost, i)
-		if m.acked() && !m.unsure { // else the acknowledgement may be lost
+		if m.acked() && !m.unsure && !m.spooled { // else the acknowledgement may be lost, or binds one node only
 			r.byAck = append(r.byAck, i)
 		}
 	}

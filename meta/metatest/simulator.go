@@ -138,6 +138,14 @@ func (s *Simulator) StoreLost(from, until time.Time) {
 	s.world.StoreLost(from, until)
 }
 
+// Spooled says that one of several nodes did not reach the store between two
+// instants: see [World.Spooled].
+func (s *Simulator) Spooled(from, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Spooled(from, until)
+}
+
 // Frozen says that the node was frozen at that instant, and Thawed that it goes
 // on: see [World.Frozen].
 func (s *Simulator) Frozen(at time.Time) {
