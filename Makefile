@@ -25,7 +25,7 @@ CHAOS ?=
 LARGE ?= 10000000
 SOAK ?= 1h
 
-.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres sim planted fuzz cover bench bench-large soak microbench clean
+.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim planted fuzz cover bench bench-large soak microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,11 +63,15 @@ vet: ## run go vet
 test: deps ## run the tests with -race
 	go test -race -timeout $(TESTTIMEOUT) ./...
 
-chaos-short: deps ## inflict each fault of PostgreSQL for a moment, under load, with -race (CHAOS='DiskFull|Slow' for two)
+chaos-short: deps ## inflict each fault of PostgreSQL and of a cluster for a moment, under load, with -race (CHAOS='DiskFull|Slow' for two)
 	go test -race -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaos$$/($(CHAOS))' ./cmd/parley -chaos=short
+	go test -race -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaosOfCluster$$/($(CHAOS))' ./cmd/parley -chaos=short
 
 chaos-postgres: deps ## inflict each fault of PostgreSQL for long, and print a table: some 15 minutes (CHAOS='DiskFull|Slow' for two)
 	go test -count=1 -timeout 60m -v -run '^TestChaos$$/($(CHAOS))' ./cmd/parley -chaos=long
+
+chaos-cluster: deps ## inflict each fault of a cluster for long, and print a table: some 25 minutes, best as root (CHAOS='Killed|Frozen' for two)
+	go test -count=1 -timeout 90m -v -run '^TestChaosOfCluster$$/($(CHAOS))' ./cmd/parley -chaos=long
 
 sim: ## run the simulation from many seeds (SEEDS=500)
 	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestSeeds$$' ./sim -seeds=$(SEEDS)

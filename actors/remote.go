@@ -15,7 +15,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/remote"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -94,10 +93,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 			actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }),
 			actor.WithDeadLetterRequestLogging(false),
 		),
-		refused: promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
-			Namespace: "parley", Subsystem: "actors", Name: "messages_refused_total",
-			Help: "Messages of other nodes that this program doesn't know, or that nodes may not send.",
-		}),
+		refused: newRefused(cfg.Registerer),
 	}, nil
 }
 
