@@ -150,8 +150,13 @@ func (s witness) Commit(ctx context.Context, commits []parley.Commit) ([]error, 
 
 func (w *town) settle(name string) {
 	w.Helper()
+	w.settleOn(name, witness{w.store, w, name}, w.store)
+}
+
+func (w *town) settleOn(name string, store actors.Store, suspects actors.Suspects) {
+	w.Helper()
 	host, err := actors.New(actors.Config{
-		Store: witness{w.store, w, name}, Agenda: w.store, Suspects: w.store, Bot: func(parley.Channel) *parley.Bot { return counting() },
+		Store: store, Agenda: w.store, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
 		Link: w.fabric.link(name), Address: name, SweepEvery: slow,
 		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
 	})
