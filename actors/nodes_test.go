@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -155,8 +156,13 @@ func (w *town) settle(name string) {
 
 func (w *town) settleOn(name string, store actors.Store, suspects actors.Suspects) {
 	w.Helper()
+	w.settleWith(name, store, suspects, w.store)
+}
+
+func (w *town) settleWith(name string, store actors.Store, suspects actors.Suspects, agenda actors.Agenda) {
+	w.Helper()
 	host, err := actors.New(actors.Config{
-		Store: store, Agenda: w.store, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
+		Store: store, Agenda: agenda, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
 		Link: w.fabric.link(name), Address: name, SweepEvery: slow,
 		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
 	})
@@ -331,6 +337,33 @@ func TestTwoOwners(t *testing.T) {
 	w.fabric.lose(nil)
 	w.hosts["a"].Place(plan{owners: []string{"b"}, nodes: nodes})
 	w.held(map[string]int{"a": 0, "b": parley.Shards})
+}
+
+// crowded is an agenda on which so much waits that only looks at little succeed.
+type crowded struct {
+	actors.Agenda
+	most int
+}
+
+func (a crowded) Overdue(ctx context.Context, owned func(uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error) {
+	if age > 0 {
+		return a.Agenda.Overdue(ctx, owned, age, limit)
+	}
+	if limit > a.most {
+		return nil, context.DeadlineExceeded
+	}
+	return slices.Repeat([]parley.Conversation{talk(1)}, limit), nil
+}
+
+// However much waits in shards that are taken over, they are opened.
+func TestTakeOverOfMuch(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	w.settleWith("a", witness{w.store, w, "a"}, w.store, crowded{w.store, 20_000})
+	w.say("", talk(1), "hi")
+	w.place(plan{owners: []string{"a"}, nodes: []string{"a"}})
+	w.held(map[string]int{"a": parley.Shards})
+	w.counts(talk(1), 1)
 }
 
 // A hint that was sent to a node which doesn't run the shard is passed on.
