@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/cluster"
 )
 
 // Kept is a store as the upkeep sees it.
@@ -45,3 +46,11 @@ func LockFolder(dir, fresh string) (id string, unlock func() error, err error) {
 	f, err := lockFolder(dir, fresh)
 	return f.id, f.close, err
 }
+
+// Gone is gone.
+func Gone(before, now []cluster.Member) []string {
+	return gone(cluster.NewView(before), cluster.NewView(now))
+}
+
+// Lost is lost.
+func Lost(now []cluster.Member, holder string) bool { return lost(cluster.NewView(now), holder) }
