@@ -54,3 +54,8 @@ func Gone(before, now []cluster.Member) []string {
 
 // Lost is lost.
 func Lost(now []cluster.Member, holder string) bool { return lost(cluster.NewView(now), holder) }
+
+// Heirs is heirs.
+func Heirs(now []cluster.Member, self string) (forShards, forChannels bool) {
+	return heirs(cluster.NewView(now), self)
+}

@@ -48,3 +48,27 @@ func TestWhoseLeasesAreFreed(t *testing.T) {
 		}
 	}
 }
+
+// A drain waits for what somebody else could take, and for nothing else.
+func TestHeirs(t *testing.T) {
+	t.Parallel()
+	draining := crew()
+	draining[1].Draining, draining[2].Draining = true, true
+	sender := crew()[:2]
+	sender[1].Roles = []cluster.Role{cluster.Egress}
+	for name, test := range map[string]struct {
+		now                    []cluster.Member
+		forShards, forChannels bool
+	}{
+		"others":           {crew(), true, true},
+		"alone":            {crew()[:1], false, false},
+		"all drain":        {draining, false, false},
+		"others are unfit": {crew("b", "c"), false, false},
+		"another sends":    {sender, false, true},
+	} {
+		forShards, forChannels := node.Heirs(test.now, "a:1")
+		if forShards != test.forShards || forChannels != test.forChannels {
+			t.Errorf("%s: %t, %t", name, forShards, forChannels)
+		}
+	}
+}
