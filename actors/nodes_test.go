@@ -432,6 +432,35 @@ func TestAPeerThatTakesNothing(t *testing.T) {
 	w.counts(talk(2), 1)
 }
 
+// A hint for whoever sends is told again if it was lost: nobody else would look for
+// the message soon.
+func TestALostHintForASender(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.place(plan{owners: []string{"a", "b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"a": parley.Shards / 2, "b": parley.Shards / 2})
+	ch := talk(0).Channel
+	from, to := "a", "b"
+	if ch.Shard()%2 == 0 {
+		from, to = to, from
+	}
+	var lost atomic.Bool
+	w.fabric.lose(func(_, _ string, p *wire.Parcel) bool {
+		return len(p.GetChannels()) > 0 && lost.CompareAndSwap(false, true)
+	})
+	w.hosts[from].Notify(ch)
+	w.until("a hint for the sender", func() bool { got, _ := w.woken.Load(to); return got == ch })
+	if !lost.Load() {
+		t.Error("no hint was lost")
+	}
+	// Once it is taken, it isn't told any more.
+	sent := w.fabric.sent.Load()
+	time.Sleep(2500 * time.Millisecond)
+	if n := w.fabric.sent.Load() - sent; n > 2 {
+		t.Errorf("%d parcels more", n)
+	}
+}
+
 // A row that a process may have died of, and another after it, is not run a third
 // time.
 func TestSuspectsAreRunOnceMore(t *testing.T) {

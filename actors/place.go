@@ -58,6 +58,7 @@ func (h *Host) place(ctx context.Context) {
 			}
 			h.awake.Store(int64(h.clock()))
 			h.territory.tick(h.clock())
+			h.peers.again(h.clock())
 		}
 	}
 }
