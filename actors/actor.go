@@ -30,7 +30,8 @@ type (
 		doubted bool
 	}
 	letGo struct{}
-	// A conversation that is told to leave does so when no commit of it is under way.
+	// A conversation that is told to leave does so when no commit of it is under way
+	// and it has taken back its notes of what it won't run.
 	leave struct{}
 	left  struct{ id parley.Conversation }
 
@@ -47,6 +48,7 @@ type (
 		rows []parley.Row // that somebody began to run and never finished
 		err  error
 	}
+	forgone   struct{ err error } // what was noted and won't be run is acquitted
 	committed struct {
 		next parley.Snapshot
 		err  error
@@ -76,6 +78,7 @@ type conversation struct {
 	hints   uint32 // messages received from the shard
 	held    int32  // rows of load that the machine holds; the others are on their way
 	leaving bool   // told to leave
+	forgoes bool   // it waits for forgone
 	left    bool   // it has said good-bye, and does nothing any more
 }
 
@@ -113,6 +116,12 @@ func (a *conversation) Receive(ctx actor.Context) {
 		a.pauseIf(ctx, a.machine.Tried(m.rows, m.err))
 	case *committed:
 		a.pauseIf(ctx, a.machine.Committed(m.next, m.err))
+	case *forgone:
+		if m.err != nil {
+			a.host.log.Warn("acquit what wasn't run", slog.String("conversation", a.name()), slog.Any("error", m.err))
+		}
+		a.forgoes = false
+		a.machine.Forgo()
 	case *resume:
 		a.machine.Resume()
 	case *leave:
@@ -134,9 +143,15 @@ func (a *conversation) Receive(ctx actor.Context) {
 }
 
 // leave says good-bye, unless a commit is under way: what becomes of it should be
-// decided before another node loads the conversation.
+// decided before another node loads the conversation. Nor may that node find notes
+// of rows that weren't run: it would hold them for what this one has died of.
 func (a *conversation) leave(ctx actor.Context) {
-	if !a.machine.Committing() {
+	switch {
+	case a.machine.Settling() || a.forgoes:
+	case len(a.machine.Noted()) > 0:
+		a.forgoes = true
+		a.host.ask(request{pid: ctx.Self(), id: a.machine.ID(), forgo: a.machine.Noted()})
+	default:
 		a.left = true
 		ctx.Send(ctx.Parent(), &left{id: a.machine.ID()})
 	}

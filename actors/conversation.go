@@ -35,6 +35,7 @@ type Conversation struct {
 	asked   bool         // the head of the queue has been tried
 	doubtTo parley.Seq   // rows up to this one are doubted
 	tried   []parley.Row // of the head: what must not be run
+	noted   []parley.Row // by this machine, or so it must be feared, and not acquitted
 }
 
 type stage uint8
@@ -290,15 +291,32 @@ func (c *Conversation) Trying() []parley.Row {
 	return rows
 }
 
-// Tried reports which of Trying were tried before and never acquitted.
+// Tried reports which of Trying were tried before and never acquitted. What this
+// machine itself has noted doesn't count: it's still there. After an error it may
+// have noted all of them. Taking that for so lets an event that somebody else has
+// died of run once more; the opposite would condemn what nobody has died of each
+// time the store goes away at the wrong moment.
 func (c *Conversation) Tried(rows []parley.Row, err error) (paused bool) {
 	c.stage = idle
+	tried := slices.DeleteFunc(slices.Clone(rows), func(r parley.Row) bool { return slices.Contains(c.noted, r) })
+	for _, r := range c.Trying() {
+		if !slices.Contains(tried, r) && !slices.Contains(c.noted, r) {
+			c.noted = append(c.noted, r)
+		}
+	}
 	if err != nil {
 		return c.failed()
 	}
-	c.asked, c.tried = true, rows
+	c.asked, c.tried = true, tried
 	return false
 }
+
+// Noted are the rows that this machine has noted and not run: it must acquit them
+// if it won't run them, and then call Forgo.
+func (c *Conversation) Noted() []parley.Row { return c.noted }
+
+// Forgo forgets what was Noted.
+func (c *Conversation) Forgo() { c.noted = nil }
 
 // Condemned are the rows of the Turn that must not be run.
 func (c *Conversation) Condemned() []parley.Row { return c.tried }
@@ -312,8 +330,9 @@ func (c *Conversation) Acquitted() []parley.Row {
 	return c.Trying()
 }
 
-// Committing reports whether the end of a commit is awaited.
-func (c *Conversation) Committing() bool { return c.stage == committing }
+// Settling reports whether something is awaited that must be known before another
+// machine goes on with the conversation: the end of a commit, or what was Noted.
+func (c *Conversation) Settling() bool { return c.stage == committing || c.stage == trying }
 
 // Turn is what to think about: the arguments of parley.Step.
 func (c *Conversation) Turn() (parley.Snapshot, []parley.Pending, map[parley.EventKey]bool) {
@@ -327,6 +346,9 @@ func (c *Conversation) Committed(next parley.Snapshot, err error) (paused bool) 
 	c.asked, c.tried = false, nil
 	if err == nil {
 		c.snapshot, c.failures = next, 0
+		c.noted = slices.DeleteFunc(c.noted, func(r parley.Row) bool {
+			return slices.ContainsFunc(c.queue[:c.inFlight], func(p parley.Pending) bool { return p.Row == r })
+		})
 		c.queue = slices.Clone(c.queue[c.inFlight:]) // let go of what was handled
 		if len(c.queue) == 0 {
 			c.queue = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,8 +151,18 @@ func (s witness) Commit(ctx context.Context, commits []parley.Commit) ([]error, 
 
 func (w *town) settle(name string) {
 	w.Helper()
+	w.settleOn(name, witness{w.store, w, name}, w.store)
+}
+
+func (w *town) settleOn(name string, store actors.Store, suspects actors.Suspects) {
+	w.Helper()
+	w.settleWith(name, store, suspects, w.store)
+}
+
+func (w *town) settleWith(name string, store actors.Store, suspects actors.Suspects, agenda actors.Agenda) {
+	w.Helper()
 	host, err := actors.New(actors.Config{
-		Store: witness{w.store, w, name}, Agenda: w.store, Suspects: w.store, Bot: func(parley.Channel) *parley.Bot { return counting() },
+		Store: store, Agenda: agenda, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
 		Link: w.fabric.link(name), Address: name, SweepEvery: slow,
 		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
 	})
@@ -328,6 +339,33 @@ func TestTwoOwners(t *testing.T) {
 	w.held(map[string]int{"a": 0, "b": parley.Shards})
 }
 
+// crowded is an agenda on which so much waits that only looks at little succeed.
+type crowded struct {
+	actors.Agenda
+	most int
+}
+
+func (a crowded) Overdue(ctx context.Context, owned func(uint16) bool, age time.Duration, limit int) ([]parley.Conversation, error) {
+	if age > 0 {
+		return a.Agenda.Overdue(ctx, owned, age, limit)
+	}
+	if limit > a.most {
+		return nil, context.DeadlineExceeded
+	}
+	return slices.Repeat([]parley.Conversation{talk(1)}, limit), nil
+}
+
+// However much waits in shards that are taken over, they are opened.
+func TestTakeOverOfMuch(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	w.settleWith("a", witness{w.store, w, "a"}, w.store, crowded{w.store, 20_000})
+	w.say("", talk(1), "hi")
+	w.place(plan{owners: []string{"a"}, nodes: []string{"a"}})
+	w.held(map[string]int{"a": parley.Shards})
+	w.counts(talk(1), 1)
+}
+
 // A hint that was sent to a node which doesn't run the shard is passed on.
 func TestStaleViewPassesOn(t *testing.T) {
 	t.Parallel()
@@ -392,6 +430,35 @@ func TestAPeerThatTakesNothing(t *testing.T) {
 	time.Sleep(2100 * time.Millisecond) // then they count as lost
 	w.say("a", talk(2), "hi")
 	w.counts(talk(2), 1)
+}
+
+// A hint for whoever sends is told again if it was lost: nobody else would look for
+// the message soon.
+func TestALostHintForASender(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.place(plan{owners: []string{"a", "b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"a": parley.Shards / 2, "b": parley.Shards / 2})
+	ch := talk(0).Channel
+	from, to := "a", "b"
+	if ch.Shard()%2 == 0 {
+		from, to = to, from
+	}
+	var lost atomic.Bool
+	w.fabric.lose(func(_, _ string, p *wire.Parcel) bool {
+		return len(p.GetChannels()) > 0 && lost.CompareAndSwap(false, true)
+	})
+	w.hosts[from].Notify(ch)
+	w.until("a hint for the sender", func() bool { got, _ := w.woken.Load(to); return got == ch })
+	if !lost.Load() {
+		t.Error("no hint was lost")
+	}
+	// Once it is taken, it isn't told any more.
+	sent := w.fabric.sent.Load()
+	time.Sleep(2500 * time.Millisecond)
+	if n := w.fabric.sent.Load() - sent; n > 2 {
+		t.Errorf("%d parcels more", n)
+	}
 }
 
 // A row that a process may have died of, and another after it, is not run a third

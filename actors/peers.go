@@ -2,6 +2,8 @@ package actors
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,11 +75,14 @@ type peer struct {
 	tell            bool   // there is a parcel of which it wasn't told
 }
 
-// posted is a parcel on its way.
+// posted is a parcel on its way. What becomes of lost rows is the sweeper's; but
+// whoever sends looks at its channels by itself only now and then, so those are
+// told again.
 type posted struct {
-	number uint64
-	rows   int
-	at     time.Duration
+	number   uint64
+	rows     int
+	channels []parley.Channel
+	at       time.Duration
 }
 
 func newPeers(self string, run uint64, link Link, clock func() time.Duration, m *metrics) *peers {
@@ -154,11 +159,36 @@ func (p *peer) signal() {
 	}
 }
 
+// again tells again what counts as lost.
+func (ps *peers) again(now time.Duration) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range ps.by {
+		p.mu.Lock()
+		if p.giveUp(now); len(p.channels) > 0 {
+			p.signal()
+		}
+		p.mu.Unlock()
+	}
+}
+
+// giveUp takes parcels for lost that weren't taken in time, or are with somebody
+// who is gone.
+func (p *peer) giveUp(now time.Duration) {
+	if len(p.open) == 0 || now-p.open[0].at <= lostAfter {
+		return
+	}
+	for i := range p.open {
+		for _, ch := range p.open[i].channels {
+			p.channels[ch] = struct{}{}
+		}
+	}
+	p.open, p.sent = nil, 0
+}
+
 // full reports whether so much is on its way that more has to wait in the inbox.
 func (p *peer) full(now time.Duration) bool {
-	if len(p.open) > 0 && now-p.open[0].at > lostAfter {
-		p.open, p.sent = nil, 0 // lost, or with somebody who is gone
-	}
+	p.giveUp(now)
 	return len(p.rows)+len(p.wakes)+p.sent >= peerRows
 }
 
@@ -225,8 +255,8 @@ func (ps *peers) pack(p *peer) *wire.Parcel {
 	p.number++
 	parcel := &wire.Parcel{From: ps.self, Run: ps.run, Number: p.number, TakenRun: p.heardRun, Taken: p.heard}
 	p.untold, p.tell = 0, false
-	if n := len(rows) + len(wakes); n > 0 {
-		p.open = append(p.open, posted{number: p.number, rows: n, at: ps.clock()})
+	if n := len(rows) + len(wakes); n+len(p.channels) > 0 {
+		p.open = append(p.open, posted{number: p.number, rows: n, channels: slices.Collect(maps.Keys(p.channels)), at: ps.clock()})
 		p.sent += n
 	}
 	p.seal(parcel)
@@ -282,7 +312,7 @@ func (p *peer) heardOf(parcel *wire.Parcel, run uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heardRun, p.heard = parcel.GetRun(), parcel.GetNumber()
-	p.untold += len(parcel.GetRows()) + len(parcel.GetWakes())
+	p.untold += len(parcel.GetRows()) + len(parcel.GetWakes()) + len(parcel.GetChannels())
 	switch {
 	case p.untold >= takenAfter:
 		p.tell = true

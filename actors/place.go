@@ -58,6 +58,7 @@ func (h *Host) place(ctx context.Context) {
 			}
 			h.awake.Store(int64(h.clock()))
 			h.territory.tick(h.clock())
+			h.peers.again(h.clock())
 		}
 	}
 }
@@ -125,30 +126,40 @@ func (h *Host) openShards(ctx context.Context) {
 }
 
 // waitingIn returns the conversations in shards that have pending rows. It asks
-// until the store answers; false if ctx ends.
+// until the store answers; false if ctx ends. If only a look at few succeeds, those
+// are what it returns: the shards must not stay closed because much waits in them.
 func (h *Host) waitingIn(ctx context.Context, shards shardSet) (map[uint16][]parley.Conversation, bool) {
+	var ids []parley.Conversation
 	for limit := openLeast; ; {
 		limited, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
-		ids, err := h.cfg.Agenda.Overdue(limited, shards.has, 0, limit)
+		more, err := h.cfg.Agenda.Overdue(limited, shards.has, 0, limit)
 		cancel()
-		if err == nil && len(ids) >= limit && limit < openMost {
-			limit *= 8
-			continue
-		}
-		if err == nil {
-			found := map[uint16][]parley.Conversation{}
-			for _, id := range ids {
-				found[id.Shard()] = append(found[id.Shard()], id)
+		switch {
+		case err == nil:
+			ids = more
+			if len(ids) >= limit && limit < openMost {
+				limit *= 8
+				continue
 			}
-			return found, true
-		}
-		if ctx.Err() != nil {
+			return byShard(ids), true
+		case ctx.Err() != nil:
 			return nil, false
 		}
-		h.log.ErrorContext(ctx, "look for what waits in shards that are taken over", slog.Any("error", err))
+		h.log.ErrorContext(ctx, "look for what waits in shards that are taken over", slog.Int("limit", limit), slog.Any("error", err))
 		h.metrics.openFailures.Inc()
+		if len(ids) > 0 {
+			return byShard(ids), true
+		}
 		pause(ctx, openAgain)
 	}
+}
+
+func byShard(ids []parley.Conversation) map[uint16][]parley.Conversation {
+	found := map[uint16][]parley.Conversation{}
+	for _, id := range ids {
+		found[id.Shard()] = append(found[id.Shard()], id)
+	}
+	return found
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -13,10 +13,11 @@ import (
 
 // request is a load, or a look-up of older keys or of suspects if there are any.
 type request struct {
-	pid  *actor.PID
-	id   parley.Conversation
-	keys []parley.EventKey
-	try  []parley.Row // to be asked for suspects
+	pid   *actor.PID
+	id    parley.Conversation
+	keys  []parley.EventKey
+	try   []parley.Row // to be asked for suspects
+	forgo []parley.Row // to be acquitted
 }
 
 // work is a commit on its way to the store.
@@ -70,6 +71,9 @@ func (h *Host) read(ctx context.Context, r request) any {
 		rows, err := h.cfg.Suspects.Try(ctx, r.try)
 		h.metrics.tried.Add(float64(len(r.try)))
 		return &tried{rows: rows, err: err}
+	}
+	if len(r.forgo) > 0 {
+		return &forgone{err: h.cfg.Suspects.Acquit(ctx, r.forgo)}
 	}
 	h.metrics.loads.Inc()
 	l, err := h.cfg.Store.Load(ctx, r.id, parley.MaxPendingPerTurn)

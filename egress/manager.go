@@ -75,12 +75,19 @@ func (m *Manager) Wake(ch parley.Channel) {
 func (m *Manager) Serve(mine func(parley.Channel) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mine, m.moved = mine, true
+	m.mine = mine
 	for ch, d := range m.desks {
 		if !mine(ch) {
 			d.stop()
 		}
 	}
+	m.turn()
+}
+
+// turn makes poll look at all channels, and give back the leases of those that
+// aren't this node's.
+func (m *Manager) turn() {
+	m.moved = true
 	select {
 	case m.turns <- struct{}{}:
 	default:
@@ -140,9 +147,9 @@ func (m *Manager) poll(ctx context.Context) {
 			m.log.WarnContext(ctx, "poll", "error", err)
 		}
 		next.Reset(m.cfg.Poll)
-		if soon > 0 {
+		if soon > 0 || m.owes() {
 			// Others may still send their hints to who was here before.
-			soon--
+			soon = max(0, soon-1)
 			next.Reset(min(m.cfg.Poll, lookAgain))
 		}
 	}
@@ -172,10 +179,19 @@ func (m *Manager) look(ctx context.Context) error {
 			others = append(others, ch)
 		}
 	}
-	if moved && len(others) > 0 {
-		m.yield(ctx, others)
+	if moved && len(others) > 0 && !m.yield(ctx, others) {
+		m.mu.Lock()
+		m.moved = true // they are given back at the next look
+		m.mu.Unlock()
 	}
 	return nil
+}
+
+// owes reports whether there may be leases here that another node waits for.
+func (m *Manager) owes() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.moved
 }
 
 // serves reports whether something is under way for a channel.
@@ -185,14 +201,16 @@ func (m *Manager) serves(ch parley.Channel) bool {
 	return m.desks[ch] != nil
 }
 
-// yield gives leases back, all of them if channels is nil. What can't be given back
-// expires.
-func (m *Manager) yield(ctx context.Context, channels []parley.Channel) {
+// yield gives leases back, all of them if channels is nil, and reports whether that
+// succeeded. What isn't given back expires.
+func (m *Manager) yield(ctx context.Context, channels []parley.Channel) bool {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.StoreTimeout)
 	defer cancel()
-	if err := m.cfg.Outbox.Yield(ctx, m.cfg.Holder, channels); err != nil {
+	err := m.cfg.Outbox.Yield(ctx, m.cfg.Holder, channels)
+	if err != nil {
 		m.log.WarnContext(ctx, "give leases back", "error", err)
 	}
+	return err == nil
 }
 
 // handBack takes a desk that has come to its end off the list.
@@ -204,7 +222,11 @@ func (m *Manager) handBack(ctx context.Context, d *desk) {
 	}
 	delete(m.desks, d.channel)
 	m.mu.Unlock()
-	m.yield(ctx, []parley.Channel{d.channel})
+	if !m.yield(ctx, []parley.Channel{d.channel}) {
+		m.mu.Lock()
+		m.turn()
+		m.mu.Unlock()
+	}
 	m.Wake(d.channel) // it may be this node's again
 }
 

@@ -8,13 +8,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/cluster/clustertest"
 	"github.com/parleychat/parley/node"
 )
@@ -154,22 +152,6 @@ func TestGossipKeys(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: %v", bad, err)
 		}
-	}
-}
-
-// The leases of whoever was lost are freed, and of whoever can't work; not those of
-// one that has come back under its name.
-func TestGone(t *testing.T) {
-	t.Parallel()
-	member := func(name, addr string, unfit bool) cluster.Member {
-		return cluster.Member{Name: name, Addr: addr, Roles: cluster.Roles(), Unfit: unfit}
-	}
-	before := cluster.NewView([]cluster.Member{member("a~1", "h:1", false), member("b~1", "h:2", false), member("c~1", "h:3", false), member("d~1", "h:4", true)})
-	now := cluster.NewView([]cluster.Member{member("a~2", "h:1", false), member("c~1", "h:3", true), member("d~1", "h:4", true)})
-	got := node.Gone(before, now)
-	slices.Sort(got)
-	if !slices.Equal(got, []string{"b", "c"}) {
-		t.Errorf("gone: %q", got)
 	}
 }
 

@@ -30,7 +30,10 @@ func (n *Node) drain() {
 // giveUp hands everything over to the others while serving goes on, for as long as
 // the configuration allows. A line a second says how far that is.
 func (n *Node) giveUp(ctx context.Context) {
-	if n.members == nil || !n.anotherIsAble() {
+	if n.members == nil {
+		return
+	}
+	if forShards, forChannels := n.heirs(); !forShards && !forChannels {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.DrainFor)
@@ -45,8 +48,10 @@ func (n *Node) giveUp(ctx context.Context) {
 		if n.egress != nil {
 			channels = n.egress.Active()
 		}
-		if shards == 0 && channels == 0 && (n.ingress == nil || now.Sub(began) >= noticed) {
-			n.log.InfoContext(ctx, "drained", slog.Duration("took", now.Sub(began)))
+		// Others may have left since, or be about to: what has no heir stays here.
+		forShards, forChannels := n.heirs()
+		if (shards == 0 || !forShards) && (channels == 0 || !forChannels) && (n.ingress == nil || now.Sub(began) >= noticed) {
+			n.log.InfoContext(ctx, "drained", slog.Duration("took", now.Sub(began)), slog.Int("shards_left", shards), slog.Int("channels_left", channels))
 			return
 		}
 		if now.Sub(said) >= drainSays {
@@ -62,12 +67,17 @@ func (n *Node) giveUp(ctx context.Context) {
 	}
 }
 
-// anotherIsAble reports whether there is somebody to hand over to.
-func (n *Node) anotherIsAble() bool {
-	for _, m := range n.members.cluster.View().Members() {
-		if m.Addr != n.cfg.Cluster.address() && !m.Draining && !m.Unfit && (m.Does(cluster.Actors) || m.Does(cluster.Egress)) {
-			return true
+// heirs reports whether there is somebody to hand shards, and channels, over to.
+func (n *Node) heirs() (forShards, forChannels bool) {
+	return heirs(n.members.cluster.View(), n.cfg.Cluster.address())
+}
+
+func heirs(v *cluster.View, self string) (forShards, forChannels bool) {
+	for _, m := range v.Members() {
+		if m.Addr != self && !m.Draining && !m.Unfit {
+			forShards = forShards || m.Does(cluster.Actors)
+			forChannels = forChannels || m.Does(cluster.Egress)
 		}
 	}
-	return false
+	return forShards, forChannels
 }

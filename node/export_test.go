@@ -61,4 +61,14 @@ func Credentials(cfg TLSConfig, dir string, log *slog.Logger, now func() time.Ti
 func GossipKeys(secrets []Secret, dir string) ([][]byte, error) { return gossipKeys(secrets, dir) }
 
 // Gone is gone.
-func Gone(before, now *cluster.View) []string { return gone(before, now) }
+func Gone(before, now []cluster.Member) []string {
+	return gone(cluster.NewView(before), cluster.NewView(now))
+}
+
+// Lost is lost.
+func Lost(now []cluster.Member, holder string) bool { return lost(cluster.NewView(now), holder) }
+
+// Heirs is heirs.
+func Heirs(now []cluster.Member, self string) (forShards, forChannels bool) {
+	return heirs(cluster.NewView(now), self)
+}

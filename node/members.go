@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type members struct {
 	link    *actors.Remote
 	keys    [][]byte
 	refresh func() ([][]byte, error) // reads the keys of gossip again
+	serving sync.Mutex               // so that no older view is served after a newer one
 }
 
 // runMark divides the name by which a node holds leases, which it keeps, from what
@@ -163,7 +165,7 @@ func (m *members) follow(ctx context.Context) {
 		if !patient || len(v.Members()) > 1 {
 			patient = false
 			m.n.host.Place(placement{v})
-			m.n.serveChannels(v)
+			m.serveChannels()
 			for _, holder := range gone(before, v) {
 				losses.Go(func() { m.free(ctx, holder) })
 			}
@@ -198,11 +200,12 @@ const (
 )
 
 // gone are the names, in leases, of who was there before and isn't any more, or can't
-// work any more.
+// work any more while others can. When nobody can, everything stays where it is.
 func gone(before, now *cluster.View) (holders []string) {
+	able, _ := now.Owner(cluster.Egress, 0)
 	here := map[string]bool{}
 	for _, m := range now.Members() {
-		here[holderOf(m.Name)] = !m.Unfit
+		here[holderOf(m.Name)] = !m.Unfit || able.Unfit
 	}
 	for _, m := range before.Members() {
 		if h := holderOf(m.Name); !m.Unfit && !here[h] {
@@ -217,17 +220,26 @@ func gone(before, now *cluster.View) (holders []string) {
 func (m *members) free(ctx context.Context, holder string) {
 	ctx, cancel := context.WithTimeout(ctx, yieldFor)
 	defer cancel()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && lost(m.cluster.View(), holder) {
 		limited, done := context.WithTimeout(ctx, storeTimeout)
 		err := m.n.store.Yield(limited, holder, nil)
 		done()
 		if err == nil {
-			m.n.serveChannels(m.cluster.View()) // look at once
+			m.serveChannels() // look at once
 			return
 		}
 		m.n.log.WarnContext(ctx, "free the leases of a member that was lost", slog.Any("error", err))
 		wait(ctx, yieldWait)
 	}
+}
+
+// lost reports whether a holder still is: one that came back meanwhile, or can work
+// again, holds leases by the same name, and needs them.
+func lost(v *cluster.View, holder string) bool {
+	able, _ := v.Owner(cluster.Egress, 0)
+	return !slices.ContainsFunc(v.Members(), func(m cluster.Member) bool {
+		return holderOf(m.Name) == holder && (!m.Unfit || able.Unfit)
+	})
 }
 
 // rotate takes new gossip keys into use when their files change.
@@ -273,13 +285,15 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// serveChannels tells the senders which channels are this node's.
-func (n *Node) serveChannels(v *cluster.View) {
-	if n.egress == nil {
+// serveChannels tells the senders which channels are this node's, by the newest view.
+func (m *members) serveChannels() {
+	if m.n.egress == nil {
 		return
 	}
-	self := n.cfg.Cluster.address()
-	n.egress.Serve(func(ch parley.Channel) bool {
+	m.serving.Lock()
+	defer m.serving.Unlock()
+	v, self := m.cluster.View(), m.n.cfg.Cluster.address()
+	m.n.egress.Serve(func(ch parley.Channel) bool {
 		m, ok := v.Owner(cluster.Egress, ch.Shard())
 		return ok && m.Addr == self
 	})

@@ -225,6 +225,9 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 		if n.egress, err = n.newEgress(s, registry); err != nil {
 			return err
 		}
+		if n.members != nil { // nothing is this node's before it has heard of the others
+			n.egress.Serve(func(parley.Channel) bool { return false })
+		}
 	}
 	if n.webhooks == nil {
 		return nil

@@ -1,0 +1,140 @@
+package actors_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+var errOutage = errors.New("the store is away")
+
+// outage is a store that goes away at some moment for a moment.
+type outage struct {
+	town *town
+	name string
+	away atomic.Bool
+
+	tryAnswerLost atomic.Bool             // the next Try notes rows, and its answer is lost
+	acquits       atomic.Int32            // that fail, of those to come
+	commits       atomic.Int32            // as above
+	tried         func(rows []parley.Row) // called when rows have been noted
+}
+
+func (o *outage) Try(ctx context.Context, rows []parley.Row) ([]parley.Row, error) {
+	tried, err := o.town.store.Try(ctx, rows)
+	if o.tried != nil {
+		o.tried(rows)
+	}
+	if o.tryAnswerLost.CompareAndSwap(true, false) {
+		return nil, errOutage
+	}
+	return tried, err
+}
+
+func (o *outage) Acquit(ctx context.Context, rows []parley.Row) error {
+	if o.acquits.Add(-1) >= 0 {
+		return errOutage
+	}
+	return o.town.store.Acquit(ctx, rows)
+}
+
+func (o *outage) Load(ctx context.Context, c parley.Conversation, limit int) (parley.Loaded, error) {
+	return o.town.store.Load(ctx, c, limit)
+}
+
+func (o *outage) Older(ctx context.Context, c parley.Conversation, keys []parley.EventKey) (map[parley.EventKey]bool, error) {
+	return o.town.store.Older(ctx, c, keys)
+}
+
+func (o *outage) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
+	if o.commits.Add(-1) >= 0 {
+		return nil, errOutage
+	}
+	return witness{o.town.store, o.town, o.name}.Commit(ctx, commits)
+}
+
+// unsteady adds a host to a town whose store isn't always there.
+func (w *town) unsteady(name string) *outage {
+	w.Helper()
+	o := &outage{town: w, name: name}
+	w.settleOn(name, o, o)
+	return o
+}
+
+// dead is how many events of the town were not run.
+func (w *town) dead() int {
+	w.Helper()
+	dead, err := w.store.DeadLetters(w.Context(), "b", parley.ID{}, 100)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return len(dead)
+}
+
+// takeOver lets a host take what belonged to one that has died, with an event that
+// nobody has died of.
+func takeOver(w *town, name string) (innocent parley.Conversation) {
+	w.hosts[name].Place(plan{owners: []string{"x", name}, nodes: []string{name, "x"}})
+	w.held(map[string]int{name: parley.Shards / 2})
+	innocent = parity(0, 2)
+	w.say("", innocent, "hi")
+	w.hosts[name].Place(plan{owners: []string{name}, nodes: []string{name}})
+	return innocent
+}
+
+// A store that goes away between the note that an event is about to be run and its
+// commit, which is then tried again, says nothing against the event.
+func TestAnOutageCondemnsNobody(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(*outage){
+		"acquittal":     func(o *outage) { o.acquits.Store(1); o.commits.Store(1) },
+		"answer to try": func(o *outage) { o.tryAnswerLost.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTown(t)
+			o := w.unsteady("a")
+			fail(o)
+			innocent := takeOver(w, "a")
+			w.until("the inbox is empty", func() bool {
+				l, err := w.store.Load(w.Context(), innocent, 10)
+				return err == nil && len(l.Pending) == 0
+			})
+			if n := w.dead(); n > 0 {
+				t.Errorf("%d events were not run, of which nobody has died", n)
+			}
+			w.counts(innocent, 1)
+		})
+	}
+}
+
+// Whoever lets go of a conversation before it has run what it noted takes the note
+// back: the next owner must not take it for a death.
+func TestLettingGoCondemnsNobody(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	o := w.unsteady("a")
+	w.settle("b")
+	nodes := []string{"a", "b"}
+	w.hosts["b"].Place(plan{owners: []string{"x"}, nodes: append(nodes, "x")})
+	gate := make(chan struct{})
+	begun := make(chan struct{}, 10)
+	o.tried = func([]parley.Row) { begun <- struct{}{}; <-gate }
+	innocent := takeOver(w, "a")
+	<-begun // noted, not run
+	w.hosts["a"].Place(plan{owners: []string{"b"}, nodes: nodes})
+	w.hosts["b"].Place(plan{owners: []string{"b"}, nodes: nodes})
+	time.AfterFunc(100*time.Millisecond, func() { close(gate) }) // while a is asked to let go
+	w.held(map[string]int{"b": parley.Shards})
+	w.until("the inbox is empty", func() bool {
+		l, err := w.store.Load(w.Context(), innocent, 10)
+		return err == nil && len(l.Pending) == 0
+	})
+	if n := w.dead(); n > 0 {
+		t.Errorf("%d events were not run, of which nobody has died", n)
+	}
+}
