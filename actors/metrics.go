@@ -56,9 +56,10 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 }
 
 // newRefused is the one metric of a Remote.
-func newRefused(r prometheus.Registerer) prometheus.Counter {
-	return promauto.With(r).NewCounter(prometheus.CounterOpts{
+func newRefused(r prometheus.Registerer) func(int) {
+	n := promauto.With(r).NewCounter(prometheus.CounterOpts{
 		Namespace: "parley", Subsystem: "actors", Name: "messages_refused_total",
 		Help: "Messages of other nodes that this program doesn't know, or that nodes may not send.",
 	})
+	return func(more int) { n.Add(float64(more)) }
 }

@@ -59,7 +59,7 @@ type Remote struct {
 	host    string
 	port    int
 	system  *actor.ActorSystem
-	refused prometheus.Counter
+	refused func(int)     // counts what was left out
 	up      chan struct{} // closed when it listens
 
 	mu    sync.Mutex
@@ -227,7 +227,7 @@ func (g *guarded) RecvMsg(m any) error {
 		return err
 	}
 	if m, ok := m.(*remote.RemoteMessage); ok {
-		g.remote.refused.Add(float64(sift(m, g.remote.cfg.Advertise)))
+		g.remote.refused(sift(m, g.remote.cfg.Advertise))
 	}
 	return nil
 }

@@ -16,7 +16,6 @@ var errOutage = errors.New("the store is away")
 type outage struct {
 	town *town
 	name string
-	away atomic.Bool
 
 	tryAnswerLost atomic.Bool             // the next Try notes rows, and its answer is lost
 	acquits       atomic.Int32            // that fail, of those to come
