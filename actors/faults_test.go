@@ -87,6 +87,47 @@ func gauge(t *testing.T, from prometheus.Gatherer, name string) float64 {
 	return 0
 }
 
+// A turn is as late as its row was old, not as the turn was slow.
+func TestTurnDelay(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	r := newRig(t, func(c *actors.Config) { c.SweepEvery, c.Registerer = 400*time.Millisecond, registry })
+	r.message(talk(1), "hi", false) // nobody hears of it but the sweeper
+	r.until(talk(1), "effect", state(1))
+	r.message(talk(2), "hi", true)
+	r.until(talk(2), "effect", state(1))
+	var late, all uint64
+	eventually(t, "both turns are counted", func() bool {
+		late, all = delays(t, registry, 0.3)
+		return all == 2
+	})
+	if late < 1 {
+		t.Error("the turn that was swept counts as one of less than 300 ms")
+	}
+}
+
+// delays are how many turns were counted, and how many as later than a bound.
+func delays(t *testing.T, from prometheus.Gatherer, bound float64) (late, all uint64) {
+	t.Helper()
+	families, err := from.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "parley_actors_turn_delay_seconds" {
+			continue
+		}
+		h := f.GetMetric()[0].GetHistogram()
+		for _, b := range h.GetBucket() {
+			if b.GetUpperBound() == bound {
+				return h.GetSampleCount() - b.GetCumulativeCount(), h.GetSampleCount()
+			}
+		}
+	}
+	t.Fatalf("no turn delays with a bound at %v", bound)
+	return 0, 0
+}
+
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
