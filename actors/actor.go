@@ -205,7 +205,7 @@ func (a *conversation) think(ctx actor.Context) {
 		ctx.Stop(ctx.Self())
 		return
 	}
-	a.host.submit(work{pid: ctx.Self(), commit: commit, acquit: a.machine.Acquitted()})
+	a.host.submit(work{pid: ctx.Self(), commit: commit, stored: rows[0].Received, acquit: a.machine.Acquitted()})
 }
 
 func (a *conversation) pauseIf(ctx actor.Context, paused bool) {

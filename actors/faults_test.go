@@ -87,6 +87,57 @@ func gauge(t *testing.T, from prometheus.Gatherer, name string) float64 {
 	return 0
 }
 
+// slowly commits.
+type slowly struct{ actors.Store }
+
+const slowCommit = 400 * time.Millisecond
+
+func (s slowly) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
+	time.Sleep(slowCommit)
+	return s.Store.Commit(ctx, commits)
+}
+
+// A turn's delay is told from its row to the end of its commit.
+func TestTurnDelay(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	r := newRig(t, func(c *actors.Config) { c.Store, c.Registerer = slowly{c.Store}, registry })
+	r.message(talk(1), "hi", true)
+	r.until(talk(1), "effect", state(1))
+	eventually(t, "the turn is counted", func() bool {
+		_, all := delays(t, registry, 0.3)
+		return all == 1
+	})
+	if late, _ := delays(t, registry, 0.3); late != 1 {
+		t.Errorf("a turn whose commit took %s counts as one of less than 300 ms", slowCommit)
+	}
+	if late, _ := delays(t, registry, 30); late != 0 {
+		t.Error("the turn counts as one of more than 30 s")
+	}
+}
+
+// delays are how many turns were counted, and how many as later than a bound.
+func delays(t *testing.T, from prometheus.Gatherer, bound float64) (late, all uint64) {
+	t.Helper()
+	families, err := from.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "parley_actors_turn_delay_seconds" {
+			continue
+		}
+		h := f.GetMetric()[0].GetHistogram()
+		for _, b := range h.GetBucket() {
+			if b.GetUpperBound() == bound {
+				return h.GetSampleCount() - b.GetCumulativeCount(), h.GetSampleCount()
+			}
+		}
+	}
+	t.Fatalf("no turn delays with a bound at %v", bound)
+	return 0, 0
+}
+
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {

@@ -12,7 +12,7 @@ type metrics struct {
 	forwarded, passedOn, handedOver, slept  prometheus.Counter
 	tried, unknown, unreadable              prometheus.Counter
 	openFailures                            prometheus.Counter
-	groups                                  prometheus.Histogram
+	groups, delay                           prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, h *Host) *metrics {
@@ -52,6 +52,11 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 			Namespace: "parley", Subsystem: "actors", Name: "commit_group_turns",
 			Help: "Turns that shared one transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 		}),
+		delay: f.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "parley", Subsystem: "actors", Name: "turn_delay_seconds",
+			Help:    "From when the first of a turn's rows was stored, by the store's clock, until the turn was committed, by this node's.",
+			Buckets: delayBuckets(),
+		}),
 	}
 }
 
@@ -62,4 +67,10 @@ func newRefused(r prometheus.Registerer) func(int) {
 		Help: "Messages of other nodes that this program doesn't know, or that nodes may not send.",
 	})
 	return func(more int) { n.Add(float64(more)) }
+}
+
+// delayBuckets have bounds where something is promised of delays: 300 ms while a node
+// drains, 1 s for what the sweeper finds.
+func delayBuckets() []float64 {
+	return []float64{.001, .002, .005, .01, .02, .05, .1, .2, .3, .5, 1, 2, 5, 10, 30}
 }

@@ -24,6 +24,7 @@ type request struct {
 type work struct {
 	pid    *actor.PID
 	commit parley.Commit
+	stored time.Time    // the first of its rows
 	acquit []parley.Row // that were run and didn't end the process
 }
 
@@ -129,6 +130,7 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 		h.log.ErrorContext(ctx, "commit turns", slog.Int("turns", len(group)), slog.Any("error", err))
 	}
 	h.metrics.groups.Observe(float64(len(group)))
+	now := time.Now() //nolint:forbidigo // measures, and decides nothing
 	told := map[parley.Channel]bool{}
 	for i := range group {
 		c := &group[i].commit
@@ -138,6 +140,7 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 		}
 		if own == nil {
 			h.turns.settled(c.Saw)
+			h.metrics.delay.Observe(max(0, now.Sub(group[i].stored).Seconds())) // two clocks may disagree
 			if ch := c.Conversation.Channel; len(c.Outbox) > 0 && !told[ch] {
 				told[ch] = true
 				h.Notify(ch)

@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,6 +155,59 @@ func TestLarge(t *testing.T) {
 	}
 }
 
+// TestCluster measures three nodes, in little. That no message was lost, doubled or
+// reordered by the kill and the drain is an error of its own; the figures are there
+// to be seen, and those that don't depend on the machine are held to what they must
+// be.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	needsPostgres(t)
+	where := folder(t)
+	results, err := main.SmallCluster(t.Context(), where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	promised, values := map[string]float64{}, map[string]float64{}
+	for _, r := range results {
+		name := r.Scenario + ": " + r.Figure
+		if values[name] = r.Median; r.AtMost > 0 {
+			promised[name] = r.AtMost
+		}
+	}
+	want := map[string]float64{
+		"turn at 100/s, 3 nodes: CPU of the nodes": 1.2, "recovery: until the next reply, p99": 3, "drain: until it runs no shard": 15,
+		"drain: turn delay meanwhile, p99.9": 300, "join: shards moved": 27, "idle cluster: CPU of the busiest node": 1,
+	}
+	if diff := cmp.Diff(want, promised); diff != "" {
+		t.Errorf("promised (-want +got):\n%s", diff)
+	}
+	if moved, by := values["join: shards moved"], values["join: by the views"]; moved != by || moved < 10 {
+		t.Errorf("%v %% of the shards moved, %v %% by the views", moved, by)
+	}
+	if n := values["drain: handed over"]; n < 300 {
+		t.Errorf("%v conversations were handed over, want 300 and whoever wrote", n)
+	}
+	for _, name := range []string{"recovery: until the next turn, p99", "turn at 100/s, 1 node: CPU of the nodes", "idle cluster: CPU of PostgreSQL"} {
+		if v, ok := values[name]; !ok || v < 0 {
+			t.Errorf("%s is %v, %t", name, v, ok)
+		}
+	}
+	if left, err := os.ReadDir(where); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// TestNewDelays tells what a histogram has counted meanwhile.
+func TestNewDelays(t *testing.T) {
+	t.Parallel()
+	inf := math.Inf(1)
+	from := map[float64]float64{0.1: 5, 0.3: 7, 10: 7, inf: 8}
+	to := map[float64]float64{0.1: 6, 0.3: 10, 10: 10, inf: 13}
+	if diff := cmp.Diff([]float64{100, 300, 300, 20_000, 20_000}, main.NewDelays(from, to)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestSoak takes some samples of a node on PostgreSQL.
 func TestSoak(t *testing.T) {
 	t.Parallel()
@@ -246,6 +300,9 @@ func TestRefuses(t *testing.T) {
 		"a soak":                     {func(s *main.Settings) { s.Soak = 90 * time.Second }, true},
 		"a soak of less than thirds": {func(s *main.Settings) { s.Soak = 80 * time.Second }, false},
 		"a soak and a large one":     {func(s *main.Settings) { s.Soak, s.Large = time.Hour, 600 }, false},
+		"a cluster":                  {func(s *main.Settings) { s.Cluster = true }, true},
+		"a cluster and a soak":       {func(s *main.Settings) { s.Cluster, s.Soak = true, time.Hour }, false},
+		"a cluster that is embedded": {func(s *main.Settings) { s.Cluster, s.Store = true, "embedded" }, false},
 	} {
 		s := good
 		c.change(&s)

@@ -46,12 +46,13 @@ type Settings struct {
 	Store                string
 	Large                int
 	Soak                 time.Duration
+	Cluster              bool
 }
 
 // Check is the check of a configuration with such settings.
 func Check(s Settings) error {
 	c := small("")
-	c.rate, c.users, c.conversations, c.store, c.large, c.soak = s.Rate, s.Users, s.Conversations, s.Store, s.Large, s.Soak
+	c.rate, c.users, c.conversations, c.store, c.large, c.soak, c.cluster = s.Rate, s.Users, s.Conversations, s.Store, s.Large, s.Soak, s.Cluster
 	return c.check()
 }
 
@@ -79,3 +80,18 @@ func Soak(ctx context.Context, folder string, out io.Writer, samples int) (judge
 	}
 	return judged, err
 }
+
+// SmallCluster measures the scenarios of a cluster once, in little time.
+func SmallCluster(ctx context.Context, folder string) (results []rounds.Result, err error) {
+	c := small(folder)
+	c.cluster, c.profiles = true, ""
+	c.server = &server{folder: folder, further: [][2]string{timestamps()}}
+	defer func() { err = errors.Join(err, c.server.stop(ctx)) }()
+	t := newTogether(c)
+	t.rates, t.every, t.recoveryRate, t.drainRate, t.live, t.stored = []float64{100}, 1, 100, 100, 300, 100
+	t.lull, t.idleFor, t.doubtful = time.Second, time.Second, 4*time.Second
+	return rounds.Run(ctx, t.scenarios(), 1, func(int, string, []rounds.Figure) {})
+}
+
+// NewDelays are those in ms that a histogram has counted between two looks.
+func NewDelays(from, to map[float64]float64) []float64 { return newDelays(from, to) }

@@ -21,8 +21,9 @@ const (
 
 // lodging is where one measurement keeps what it stores.
 type lodging struct {
-	folder string    // of the measurement; with the embedded store it is the store's
-	base   *database // nil with the embedded store
+	folder   string        // of the measurement; with the embedded store it is the store's
+	base     *database     // nil with the embedded store
+	doubtful time.Duration // of the nodes on it: their wait for messages that may have been sent; 0 for the default
 }
 
 // lodge makes one. What it returns removes it again.

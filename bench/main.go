@@ -24,8 +24,10 @@ import (
 // runMax bounds the whole run; make bench promises ten minutes.
 const runMax = 10 * time.Minute
 
-// usersDefault is how many users write in turn.
-const usersDefault = 5000
+const (
+	roundsDefault = 3
+	usersDefault  = 5000 // who write in turn
+)
 
 // The first argument makes this program one of the processes that it measures.
 const (
@@ -52,6 +54,7 @@ type config struct {
 	json          bool
 	large         int           // conversations of the larger store to compare; 0 for the scenarios
 	soak          time.Duration // length of a soak; 0 for the scenarios
+	cluster       bool          // the scenarios of nodes that work together
 	server        *server
 }
 
@@ -60,12 +63,12 @@ func main() {
 		child(os.Args[1], os.Args[2:])
 	}
 	var c config
-	flag.IntVar(&c.rounds, "rounds", 3, "how many times each scenario is measured")
+	flag.IntVar(&c.rounds, "rounds", 0, fmt.Sprintf("how many times each scenario is measured; default %d, with -cluster %d", roundsDefault, clusterRounds))
 	flag.Float64Var(&c.rate, "rate", 2000, "requests per second offered")
 	flag.DurationVar(&c.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&c.warmup, "warmup", time.Second, "time before it that isn't measured")
 	flag.IntVar(&c.users, "users", 0, fmt.Sprintf("users who write in turn; default %d, with -large %d", usersDefault, fewStored))
-	flag.IntVar(&c.conversations, "conversations", 100_000, "idle conversations to hold in memory")
+	flag.IntVar(&c.conversations, "conversations", 100_000, "idle conversations to hold in memory; with -cluster, in that of the node that drains")
 	flag.IntVar(&c.messages, "messages", 2, "messages that each idle conversation has had")
 	flag.StringVar(&c.folder, "folder", os.TempDir(), "where stores are made; its file system is part of the result")
 	flag.StringVar(&c.profiles, "profiles", "", "folder for profiles: of the node's CPU, which the figures of the turn then include, and of the idle heap")
@@ -73,17 +76,29 @@ func main() {
 	flag.StringVar(&c.store, "store", "", "measure only the scenarios of this store, embedded or postgres")
 	flag.IntVar(&c.large, "large", 0, "instead of the scenarios, hold the turn among so many stored conversations to that among few")
 	flag.DurationVar(&c.soak, "soak", 0, "instead of the scenarios, run so long and see that the store stops growing")
+	flag.BoolVar(&c.cluster, "cluster", false, "instead of the scenarios, those of nodes that work together on PostgreSQL")
 	flag.BoolVar(&c.json, "json", false, "print the report as JSON")
 	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	exit(c.resolve().run(ctx))
+}
+
+// resolve fills in the defaults that depend on what is measured.
+func (c config) resolve() config {
 	if c.users == 0 {
 		c.users = usersDefault
 		if c.large > 0 {
 			c.users = fewStored
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	exit(c.run(ctx))
+	if c.rounds == 0 {
+		c.rounds = roundsDefault
+		if c.cluster {
+			c.rounds = clusterRounds
+		}
+	}
+	return c
 }
 
 // child is one of the measured processes if its name is known; then it doesn't
@@ -110,8 +125,10 @@ func (c config) check() error {
 		return fmt.Errorf("%d users, %d messages: want at least 1", c.users, c.messages)
 	case c.conversations < idleUnrest || c.conversations%idleUnrest != 0:
 		return fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleUnrest)
-	case c.large > 0 && c.soak > 0:
-		return errors.New("-large and -soak: want one of them")
+	case c.large > 0 && c.soak > 0 || c.cluster && (c.large > 0 || c.soak > 0):
+		return errors.New("-large, -soak and -cluster: want one of them")
+	case c.cluster && c.store == storeEmbedded:
+		return fmt.Errorf("-cluster, -store %s: only nodes on PostgreSQL work together", storeEmbedded)
 	case c.large > 0:
 		return c.checkLarge()
 	case c.soak > 0:
@@ -144,10 +161,15 @@ func (c config) run(ctx context.Context) (err error) {
 		limit = largeMax
 	case c.soak > 0:
 		limit = c.soak + soakSpare
+	case c.cluster:
+		limit = time.Duration(c.rounds) * clusterMax
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c.server = &server{folder: c.folder}
+	if c.cluster {
+		c.server.further = append(c.server.further, timestamps())
+	}
 	defer func() { err = errors.Join(err, c.server.stop(ctx)) }()
 	if c.soak > 0 {
 		return soak(ctx, c)
@@ -155,12 +177,16 @@ func (c config) run(ctx context.Context) (err error) {
 	return c.measure(ctx)
 }
 
-// measure takes the rounds, of the scenarios or of two sizes of a store.
+// measure takes the rounds, of the scenarios, of those of a cluster, or of two sizes
+// of a store.
 func (c config) measure(ctx context.Context) (err error) {
 	report := rounds.Report{Before: rounds.ReadConditions(c.folder), Rounds: c.rounds}
-	if c.large > 0 {
+	switch {
+	case c.large > 0:
 		report.Results, report.Notes, err = compare(ctx, c)
-	} else {
+	case c.cluster:
+		report.Results, err = rounds.Run(ctx, newTogether(c).scenarios(), c.rounds, progress)
+	default:
 		report.Results, err = rounds.Run(ctx, scenarios(c), c.rounds, progress)
 	}
 	if err != nil {

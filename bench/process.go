@@ -31,42 +31,61 @@ type process struct {
 	folder   string
 	webhooks string // host:port
 	admin    string
+	gossip   string // empty if it is alone
+	messages string
 	cmd      *exec.Cmd
+	ended    bool
 }
 
 // startNode starts a node for the simulator's channels and waits until it is ready.
 // Its store is where l says, and its channels are those of a brand.
 func startNode(ctx context.Context, l *lodging, brand parley.Brand, simulator *metatest.Simulator) (*process, error) {
 	p := &process{folder: l.folder}
-	for _, addr := range []*string{&p.webhooks, &p.admin} {
-		free, err := freeAddress(ctx)
-		if err != nil {
-			return nil, err
-		}
-		*addr = free
+	if err := p.listenAt(ctx, &p.webhooks, &p.admin); err != nil {
+		return nil, err
 	}
 	if err := p.configure(l, brand, simulator); err != nil {
 		return nil, err
 	}
+	if err := p.start(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// listenAt finds addresses that are free.
+func (p *process) listenAt(ctx context.Context, addrs ...*string) error {
+	for _, addr := range addrs {
+		free, err := freeAddress(ctx)
+		if err != nil {
+			return err
+		}
+		*addr = free
+	}
+	return nil
+}
+
+// start starts the node, which is configured, and waits until it is ready.
+func (p *process) start(ctx context.Context) error {
 	cmd, err := self(ctx, nodeArgument, "--config", filepath.Join(p.folder, "parley.yaml"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	log, err := os.OpenFile(filepath.Join(p.folder, "node.log"), os.O_CREATE|os.O_WRONLY, ownMode)
 	if err != nil {
-		return nil, fmt.Errorf("open the node's log: %w", err)
+		return fmt.Errorf("open the node's log: %w", err)
 	}
 	defer func() { _ = log.Close() }() // the child has its own descriptor
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, drainMax
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the node: %w", err)
+		return fmt.Errorf("start the node: %w", err)
 	}
 	p.cmd = cmd
 	if err := p.await(ctx); err != nil {
-		return nil, errors.Join(err, p.stop())
+		return errors.Join(err, p.stop())
 	}
-	return p, nil
+	return nil
 }
 
 func freeAddress(ctx context.Context) (string, error) {
@@ -78,8 +97,9 @@ func freeAddress(ctx context.Context) (string, error) {
 	return ln.Addr().String(), ln.Close()
 }
 
-// configure writes the node's configuration and its secrets.
-func (p *process) configure(l *lodging, brand parley.Brand, simulator *metatest.Simulator) error {
+// configure writes the node's configuration, with sections of others', and its
+// secrets.
+func (p *process) configure(l *lodging, brand parley.Brand, simulator *metatest.Simulator, sections ...string) error {
 	cfg := simulator.Config()
 	files := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken}
 	var text strings.Builder
@@ -88,13 +108,16 @@ func (p *process) configure(l *lodging, brand parley.Brand, simulator *metatest.
 		files["database"] = l.base.url
 		text.WriteString("store: postgres\ndatabase: {url: \"file:database\"}\n")
 	}
+	if l.doubtful > 0 {
+		fmt.Fprintf(&text, "doubtful_wait: %s\n", l.doubtful)
+	}
 	fmt.Fprintf(&text, "apps:\n- name: %q\n  meta_app_id: %q\n  secrets: [\"file:secret\"]\n  verify_tokens: [\"file:verify\"]\n  channels:\n", cfg.App, cfg.AppID)
 	for _, ch := range simulator.Channels() {
 		token := "token-" + ch.ID
 		files[token] = ch.Token
 		fmt.Fprintf(&text, "  - {brand: %q, kind: %q, id: %q, token: %q, bot: tally}\n", brand, ch.Platform, ch.ID, "file:"+token)
 	}
-	files["parley.yaml"] = text.String()
+	files["parley.yaml"] = text.String() + strings.Join(sections, "")
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(p.folder, name), []byte(content), ownMode); err != nil {
 			return fmt.Errorf("configure the node: %w", err)
@@ -169,10 +192,32 @@ func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended; then Wait tells
 	killed := time.AfterFunc(drainMax, func() { _ = p.cmd.Process.Kill() })
 	defer killed.Stop()
-	if err := p.cmd.Wait(); err != nil {
+	return p.wait()
+}
+
+// wait waits for the node's end, which is an error if it isn't that of a drain.
+func (p *process) wait() error {
+	err := p.cmd.Wait()
+	p.ended = true
+	if err != nil {
 		return fmt.Errorf("node: %w\n%s", err, p.log())
 	}
 	return nil
+}
+
+// kill ends the node as a power cut would, and says when. That it has ended in
+// another way before is an error.
+func (p *process) kill() (at time.Time, err error) {
+	_ = p.cmd.Process.Kill() // it may have ended; then its state tells
+	at = time.Now()
+	err = p.wait()
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
+		return at, nil
+	}
+	if err == nil {
+		err = fmt.Errorf("node: it has ended by itself\n%s", p.log())
+	}
+	return at, err
 }
 
 // log is the end of what the node wrote.

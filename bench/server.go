@@ -29,14 +29,18 @@ func serverSettings() [][2]string {
 	return [][2]string{{"shared_buffers", "256MB"}, {"max_wal_size", "4GB"}}
 }
 
+// timestamps has the server note when each transaction was committed.
+func timestamps() [2]string { return [2]string{"track_commit_timestamp", "on"} }
+
 // server is the private PostgreSQL of a run. It starts when the first scenario
 // needs it, and lives as long as the run: a server that has just been made writes
 // its log into files that it must make first, and the settled one is what costs
 // day by day. Each measurement has a database of its own, so that none inherits
 // another's dead rows or pages that wait to be written.
 type server struct {
-	folder  string // where it may make its own
-	own     string // that one
+	folder  string      // where it may make its own
+	further [][2]string // settings
+	own     string      // that one
 	running *pgserver.Server
 	version string
 	made    int
@@ -56,7 +60,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		return fmt.Errorf("folder for PostgreSQL: %w", err)
 	}
 	settings := map[string]string{}
-	for _, set := range serverSettings() {
+	for _, set := range append(serverSettings(), s.further...) {
 		settings[set[0]] = set[1]
 	}
 	running, err := pgserver.Start(ctx, pgserver.Config{Dir: filepath.Join(s.own, "data"), Durable: true, Settings: settings})
@@ -89,7 +93,7 @@ func (s *server) conditions() []string {
 		return nil
 	}
 	said := []string{"PostgreSQL " + s.version + " on the same machine", "fsync on"}
-	for _, set := range serverSettings() {
+	for _, set := range append(serverSettings(), s.further...) {
 		said = append(said, set[0]+" "+set[1])
 	}
 	return []string{strings.Join(said, ", ") + "; its processes' CPU is part of every figure"}

@@ -79,14 +79,12 @@ func (c config) soakOn(ctx context.Context, out io.Writer, rate float64, every t
 	}
 	defer func() { err = errors.Join(err, node.stop()) }()
 	simulator.SetTarget("http://" + node.webhooks)
-	samples, err = (&soaking{stage: stage{l: l, node: node, simulator: simulator}, out: out, length: c.soak, every: every}).run(ctx)
+	samples, err = (&soaking{stage: stage{l: l, nodes: fleet{node}, simulator: simulator}, out: out, length: c.soak, every: every}).run(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if verdict := simulator.Verdict(); !verdict.Clean() || verdict.Effects != verdict.Offered {
-		return nil, fmt.Errorf("of %d messages offered %d took effect: %s", verdict.Offered, verdict.Effects, strings.Join(verdict.Problems(), "; "))
-	}
-	return samples, nil
+	_, err = stage{simulator: simulator}.verdict()
+	return samples, err
 }
 
 // soaking is a soak under way.
@@ -132,7 +130,7 @@ func (s *soaking) look(ctx context.Context, at time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("after %s: %w", at.Round(time.Second), err)
 	}
-	node, err := s.node.cpu()
+	node, err := s.nodes.cpu()
 	if err != nil {
 		return err
 	}
@@ -141,7 +139,7 @@ func (s *soaking) look(ctx context.Context, at time.Duration) error {
 		return err
 	}
 	effects := s.simulator.Progress().Effects
-	x.turns, x.rss = effects-s.effects, residentBytes(s.node.cmd.Process.Pid)
+	x.turns, x.rss = effects-s.effects, residentBytes(s.nodes[0].cmd.Process.Pid)
 	x.turn = micros(node+server-s.cpu) / float64(max(1, x.turns))
 	s.cpu, s.effects = node+server, effects
 	s.samples = append(s.samples, x)
@@ -152,13 +150,13 @@ func (s *soaking) look(ctx context.Context, at time.Duration) error {
 func (s *soaking) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, soakAnswer)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.node.admin+"/livez", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.nodes[0].admin+"/livez", http.NoBody)
 	if err != nil {
 		return fmt.Errorf("ask the node: %w", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("the node doesn't answer: %w\n%s", err, s.node.log())
+		return fmt.Errorf("the node doesn't answer: %w\n%s", err, s.nodes[0].log())
 	}
 	return response.Body.Close()
 }

@@ -79,38 +79,39 @@ type play struct {
 	brand      parley.Brand
 	simulation metatest.Config
 	first      time.Duration // of the simulation, before the measurement
+	nodes      int           // more than one work together
 }
 
-// playOn runs a node on l for the play, and measures it.
+// playOn runs the nodes on l for the play, and measures them.
 func (c config) playOn(ctx context.Context, l *lodging, p play) (figures []rounds.Figure, err error) {
 	simulator, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: p.simulation, Grace: owedMax}) //nolint:contextcheck // its Run has the context
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, simulator.Close()) }()
-	node, err := startNode(ctx, l, p.brand, simulator)
+	nodes, err := startFleet(ctx, l, p.brand, simulator, max(1, p.nodes))
+	defer func() { err = errors.Join(err, nodes.stop()) }()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, node.stop()) }()
-	simulator.SetTarget("http://" + node.webhooks)
+	simulator.SetTarget(nodes.urls()...)
 	if file := c.profileOf(p.name); file != "" {
-		profiled := node.profile(ctx, file, p.first, p.simulation.Duration-p.first)
+		profiled := nodes[0].profile(ctx, file, p.first, p.simulation.Duration-p.first)
 		defer func() { err = errors.Join(err, <-profiled) }()
 	}
-	return stage{l: l, node: node, simulator: simulator}.play(ctx, p.first)
+	return stage{l: l, nodes: nodes, simulator: simulator}.play(ctx, p.first)
 }
 
 // stage is who takes part in a play.
 type stage struct {
 	l         *lodging
-	node      *process
+	nodes     fleet
 	simulator *metatest.Simulator
 }
 
 // moment is what had been used, and done, at one.
 type moment struct {
-	node    time.Duration
+	nodes   time.Duration
 	server  reading
 	effects int
 }
@@ -121,14 +122,14 @@ func (s stage) begin(ctx context.Context) (m moment, err error) {
 		return m, err
 	}
 	m.effects = s.simulator.Progress().Effects
-	m.node, err = s.node.cpu()
+	m.nodes, err = s.nodes.cpu()
 	return m, err
 }
 
 // end reads what a part has ended with, before the server's upkeep.
 func (s stage) end(ctx context.Context) (m moment, err error) {
 	m.effects = s.simulator.Progress().Effects
-	if m.node, err = s.node.cpu(); err != nil {
+	if m.nodes, err = s.nodes.cpu(); err != nil {
 		return m, err
 	}
 	m.server, err = s.l.read(ctx)
@@ -160,9 +161,9 @@ func (s stage) play(ctx context.Context, first time.Duration) ([]rounds.Figure, 
 	if err := errors.Join(warmed.err, err); err != nil {
 		return nil, err
 	}
-	verdict := s.simulator.Verdict()
-	if !verdict.Clean() || verdict.Effects != verdict.Offered || verdict.Offered == 0 {
-		return nil, fmt.Errorf("of %d messages offered %d took effect: %s", verdict.Offered, verdict.Effects, strings.Join(verdict.Problems(), "; "))
+	verdict, err := s.verdict()
+	if err != nil {
+		return nil, err
 	}
 	if ended.effects <= warmed.effects {
 		return nil, errors.New("all was over before the measurement began: the store's upkeep took too long")
@@ -172,6 +173,15 @@ func (s stage) play(ctx context.Context, first time.Duration) ([]rounds.Figure, 
 		rounds.Figure{Name: "ack p99", Unit: "ms", Value: verdict.AckMS.P99},
 		rounds.Figure{Name: "lag", Unit: "ms", Value: verdict.LagMaxMS},
 	), nil
+}
+
+// verdict is the simulator's, if it is clean and every message has had its effect.
+func (s stage) verdict() (metatest.Verdict, error) {
+	verdict := s.simulator.Verdict()
+	if !verdict.Clean() || verdict.Effects != verdict.Offered || verdict.Offered == 0 {
+		return verdict, fmt.Errorf("of %d messages offered %d took effect: %s", verdict.Offered, verdict.Effects, strings.Join(verdict.Problems(), "; "))
+	}
+	return verdict, nil
 }
 
 // costs tells what a turn cost in the measured part, and in the first.
@@ -186,7 +196,7 @@ func (s stage) costs(started, warmed, ended moment) []rounds.Figure {
 // between is what a turn cost between two moments.
 func between(from, to moment) (u usage) {
 	n := max(1, to.effects-from.effects)
-	u.own = (to.node - from.node) / time.Duration(n)
+	u.own = (to.nodes - from.nodes) / time.Duration(n)
 	u.server, u.upkeep = spent(n, from.server, to.server)
 	return u
 }

@@ -45,7 +45,7 @@ func (r Report) Text(w io.Writer) error {
 		text.WriteString(note + "\n")
 	}
 	fmt.Fprintf(&text, "%d rounds, the scenarios in turn; ratios by round\n\n", r.Rounds)
-	text.WriteString("scenario\tfigure\tmedian\tmin..max\tratio\tpromised\n")
+	text.WriteString("scenario\tfigure\tmedian\tmin..max\tratio, or of all rounds\tpromised\n")
 	for _, result := range r.Results {
 		text.WriteString(result.row() + "\n")
 	}
@@ -60,6 +60,9 @@ func (r Result) row() string {
 	ratio, promised := "", ""
 	if r.Base != "" {
 		ratio = fmt.Sprintf("%.2f × %s", r.Ratio, r.Base)
+	}
+	if r.Observations > 0 {
+		ratio = fmt.Sprintf("%.4g %s of all %d", r.Overall, r.Unit, r.Observations)
 	}
 	if r.AtMost > 0 {
 		promised = fmt.Sprintf("≤ %g", r.AtMost)

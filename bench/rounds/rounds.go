@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -24,6 +25,21 @@ type Figure struct {
 	Name  string  // "CPU"
 	Unit  string  // "µs/request"
 	Value float64 // must be the smaller the better
+
+	// Held says that a figure which isn't the first is held to the base's figure of
+	// the same name too, though nothing may be promised of the ratio.
+	Held bool
+
+	// AtMost is promised of a figure which isn't the first, as Scenario.AtMost is of
+	// that one. 0 promises nothing.
+	AtMost float64
+
+	// Of are the observations, in order, of which Value is the quantile Quantile. A
+	// few rounds' quantiles of few observations each say little of the rare ones: so
+	// what is promised of such a figure, which has no base, is the quantile of all
+	// rounds' observations together.
+	Of       []float64
+	Quantile float64
 }
 
 // Scenario is one thing to measure.
@@ -53,9 +69,13 @@ type Result struct {
 	Min      float64   `json:"min"`
 	Max      float64   `json:"max"`
 
+	// Overall is the quantile of the observations of all rounds, if there are any.
+	Observations int     `json:"observations,omitempty"`
+	Overall      float64 `json:"overall,omitempty"`
+
 	Base   string  `json:"base,omitempty"`
 	Ratio  float64 `json:"ratio,omitempty"`   // median of the rounds' ratios to the base
-	AtMost float64 `json:"at_most,omitempty"` // what is promised of Ratio, or of Median without a base
+	AtMost float64 `json:"at_most,omitempty"` // what is promised of Ratio, or without a base of Overall, if there is one, or of Median
 	Broken bool    `json:"broken,omitempty"`  // the promise
 }
 
@@ -114,30 +134,58 @@ func alike(earlier [][]Figure, figures []Figure) error {
 func results(scenarios []Scenario, taken [][][]Figure) []Result {
 	var all []Result
 	for i, s := range scenarios {
+		base := slices.IndexFunc(scenarios, func(b Scenario) bool { return b.Name == s.Base })
 		for f, figure := range taken[i][0] {
-			r := Result{Scenario: s.Name, Figure: figure.Name, Unit: figure.Unit, Values: series(taken[i], f)}
+			r := Result{Scenario: s.Name, Figure: figure.Name, Unit: figure.Unit, Values: series(taken[i], f), AtMost: figure.AtMost}
 			r.Median, r.Min, r.Max = Median(r.Values), slices.Min(r.Values), slices.Max(r.Values)
+			r.pool(taken[i], f)
 			if f == 0 {
-				base := slices.IndexFunc(scenarios, func(b Scenario) bool { return b.Name == s.Base })
-				r.promise(s, base, taken)
+				r.AtMost = s.AtMost
 			}
+			if base >= 0 && (f == 0 || figure.Held) {
+				r.hold(s.Base, taken[base], f)
+			}
+			r.judge()
 			all = append(all, r)
 		}
 	}
 	return all
 }
 
-// promise holds the first figure of s to its base, scenario number base or -1.
-func (r *Result) promise(s Scenario, base int, taken [][][]Figure) {
-	r.AtMost = s.AtMost
+// pool takes the quantile of a figure's observations, if it has any.
+func (r *Result) pool(rounds [][]Figure, figure int) {
+	var together []float64
+	for i := range rounds {
+		together = append(together, rounds[i][figure].Of...)
+	}
+	if len(together) == 0 {
+		return
+	}
+	slices.Sort(together)
+	r.Observations, r.Overall = len(together), Quantile(together, rounds[0][figure].Quantile)
+}
+
+// hold holds a figure to the same of the base, whose name may be another if it is
+// the first.
+func (r *Result) hold(name string, base [][]Figure, figure int) {
+	if figure > 0 && (figure >= len(base[0]) || base[0][figure].Name != r.Figure) {
+		return
+	}
+	ratios := series(base, figure)
+	for round, of := range ratios {
+		ratios[round] = r.Values[round] / of
+	}
+	r.Base, r.Ratio = name, Median(ratios)
+}
+
+// judge holds what counts to the promise.
+func (r *Result) judge() {
 	held := r.Median
-	if base >= 0 {
-		ratios := series(taken[base], 0)
-		for round, of := range ratios {
-			ratios[round] = r.Values[round] / of
-		}
-		r.Base, r.Ratio = s.Base, Median(ratios)
+	switch {
+	case r.Base != "":
 		held = r.Ratio
+	case r.Observations > 0:
+		held = r.Overall
 	}
 	r.Broken = r.AtMost > 0 && !(held <= r.AtMost) // not a number breaks it too
 }
@@ -158,4 +206,10 @@ func Median(values []float64) float64 {
 		return sorted[half]
 	}
 	return (sorted[half-1] + sorted[half]) / 2
+}
+
+// Quantile is the least of sorted values that so large a share of them doesn't
+// exceed.
+func Quantile(sorted []float64, share float64) float64 {
+	return sorted[max(0, min(len(sorted), int(math.Ceil(share*float64(len(sorted)))))-1)]
 }

@@ -77,6 +77,59 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// counts is a scenario of a first figure and two more, in each round.
+func counts(name, base string, figures ...rounds.Figure) rounds.Scenario {
+	return rounds.Scenario{Name: name, Base: base, Measure: func(context.Context) ([]rounds.Figure, error) { return figures, nil }}
+}
+
+func TestRunOfSeveralFigures(t *testing.T) {
+	t.Parallel()
+	round := 0
+	tail := rounds.Scenario{Name: "tail", AtMost: 3, Measure: func(context.Context) ([]rounds.Figure, error) {
+		round++
+		of := [][]float64{{1, 2, 3}, {1, 1, 9}, {1, 1, 9}}[round-1]
+		return []rounds.Figure{{Name: "p70", Value: rounds.Quantile(of, 0.7), Of: of, Quantile: 0.7}}, nil
+	}}
+	got, err := rounds.Run(t.Context(), []rounds.Scenario{
+		counts("one", "", rounds.Figure{Name: "own", Value: 10}, rounds.Figure{Name: "whole", Value: 20}, rounds.Figure{Name: "x", Value: 1}),
+		counts("three", "one", rounds.Figure{Name: "own", Value: 11}, rounds.Figure{Name: "whole", Value: 40, Held: true},
+			rounds.Figure{Name: "y", Value: 5, Held: true}, rounds.Figure{Name: "z", Value: 5, AtMost: 4}),
+		tail,
+	}, 3, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type brief struct {
+		Name           string
+		Ratio, Overall float64
+		Broken         bool
+	}
+	var briefly []brief
+	for _, r := range got[3:] {
+		briefly = append(briefly, brief{r.Figure, r.Ratio, r.Overall, r.Broken})
+	}
+	want := []brief{{"own", 1.1, 0, false}, {"whole", 2, 0, false}, {"y", 0, 0, false}, {"z", 0, 0, true}, {"p70", 0, 3, false}}
+	if diff := cmp.Diff(want, briefly); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if last := got[len(got)-1]; last.Median != 9 || last.Max != 9 || last.Observations != 9 {
+		t.Errorf("the tail: %+v", last)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	values := make([]float64, 1000)
+	for i := range values {
+		values[i] = float64(i + 1)
+	}
+	for share, want := range map[float64]float64{0: 1, 0.5: 500, 0.999: 999, 0.9991: 1000, 1: 1000} {
+		if got := rounds.Quantile(values, share); got != want {
+			t.Errorf("the share %v: %v, want %v", share, got, want)
+		}
+	}
+}
+
 func ignore(int, string, []rounds.Figure) {}
 
 func TestRunRefuses(t *testing.T) {
@@ -118,13 +171,14 @@ func TestReport(t *testing.T) {
 		Results: []rounds.Result{
 			{Scenario: "unit", Figure: "CPU", Unit: "µs", Values: []float64{10, 12, 14}, Median: 12, Min: 10, Max: 14},
 			{Scenario: "ack", Figure: "CPU", Unit: "µs", Median: 48, Min: 40, Max: 60, Base: "unit", Ratio: 4, AtMost: 3, Broken: true},
+			{Scenario: "recovery", Figure: "p99", Unit: "s", Median: 2, Min: 1, Max: 9, Observations: 321, Overall: 2.5, AtMost: 3},
 		},
 	}
 	var text, object strings.Builder
 	if err := errors.Join(report.Text(&text), report.JSON(&object)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"go1.26", "Fast", "2 cores", "load 0.1 0.2 0.3 before, 4 3 2 after", "store (ext4)", "12 µs", "10..14", "4.00 × unit", "≤ 3 BROKEN"} {
+	for _, want := range []string{"go1.26", "Fast", "2 cores", "load 0.1 0.2 0.3 before, 4 3 2 after", "store (ext4)", "12 µs", "10..14", "4.00 × unit", "≤ 3 BROKEN", "2.5 s of all 321"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, text.String())
 		}
