@@ -108,6 +108,7 @@ type town struct {
 	ran    sync.Map // conversation -> name of the host that took the last turn
 	woken  sync.Map // name of a host that was told to send -> channel
 	n      atomic.Int64
+	gate   atomic.Pointer[chan struct{}] // commits wait until it is closed
 }
 
 const slow = 5 * time.Second
@@ -140,6 +141,9 @@ type witness struct {
 }
 
 func (s witness) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
+	if gate := s.town.gate.Load(); gate != nil {
+		<-*gate
+	}
 	errs, err := s.Store.Commit(ctx, commits)
 	for i := range commits {
 		if err == nil && errs[i] == nil {
@@ -364,6 +368,45 @@ func TestTakeOverOfMuch(t *testing.T) {
 	w.place(plan{owners: []string{"a"}, nodes: []string{"a"}})
 	w.held(map[string]int{"a": parley.Shards})
 	w.counts(talk(1), 1)
+}
+
+// A shard changes hands when the commits under way in it have ended, and not before.
+func TestLeavingWaitsForTheCommit(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	nodes := []string{"a", "b"}
+	w.place(plan{owners: []string{"a"}, nodes: nodes})
+	w.held(map[string]int{"a": parley.Shards})
+	gate := make(chan struct{})
+	w.gate.Store(&gate)
+	w.say("a", talk(1), "hi")
+	w.until("a turn is taken", func() bool { return w.hosts["a"].Live() == 1 })
+	time.Sleep(50 * time.Millisecond) // its commit is under way by then
+	w.place(plan{owners: []string{"b"}, nodes: nodes})
+	w.held(map[string]int{"a": 1, "b": parley.Shards - 1}) // long before b would wait no more
+	w.gate.Store(nil)
+	close(gate)
+	w.held(map[string]int{"a": 0, "b": parley.Shards})
+	w.counts(talk(1), 1)
+	w.ranOn(talk(1), "a")
+}
+
+// Who has lost a shard by its own view goes on until it is asked: its next owner may
+// not have heard of it yet.
+func TestStaleViewKeepsServing(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	nodes := []string{"a", "b"}
+	w.place(plan{owners: []string{"a"}, nodes: nodes})
+	w.held(map[string]int{"a": parley.Shards})
+	w.hosts["a"].Place(plan{owners: []string{"b"}, nodes: nodes})
+	for i := range 20 {
+		w.say("a", talk(i), "hi")
+	}
+	for i := range 20 {
+		w.counts(talk(i), 1)
+		w.ranOn(talk(i), "a")
+	}
 }
 
 // A hint that was sent to a node which doesn't run the shard is passed on.

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
 )
 
@@ -254,4 +253,40 @@ func (r *region) check(when string, c chart) {
 	}
 }
 
-var _ = parley.Shards
+// ledger notes what a territory wants.
+type ledger struct{ said []string }
+
+func (l *ledger) Hold(uint16)                           {}
+func (l *ledger) LetGo(uint16)                          {}
+func (l *ledger) Answer(string, uint64, []uint16)       {}
+func (l *ledger) Ask(node string, _ uint64, _ []uint16) { l.said = append(l.said, "ask "+node) }
+func (l *ledger) Open(uint64, []uint16)                 { l.said = append(l.said, "open") }
+
+// Everybody who may run a shard is asked for it, and all but the late are waited for.
+func TestTerritoryAsksAll(t *testing.T) {
+	t.Parallel()
+	l := &ledger{}
+	land := actors.NewTerritory("c", l)
+	c := divide([]string{"c"}, []string{"a", "b", "c"})
+	var all []uint16
+	for shard := range uint16(inPlay) {
+		all = append(all, shard)
+	}
+	land.Place(c, 0)
+	land.Released("a", 1, all, 10*time.Millisecond)
+	land.Tick(500 * time.Millisecond)
+	if want := []string{"ask a", "ask b"}; !slices.Equal(l.said, want) {
+		t.Fatalf("%q, want %q", l.said, want)
+	}
+	land.Released("b", 1, all, 600*time.Millisecond)
+	if want := []string{"ask a", "ask b", "open"}; !slices.Equal(l.said, want) {
+		t.Fatalf("%q, want %q", l.said, want)
+	}
+	late := actors.NewTerritory("c", l)
+	l.said = nil
+	late.Place(c, 0)
+	late.Tick(2 * time.Second)
+	if want := []string{"ask a", "ask b", "open"}; !slices.Equal(l.said, want) {
+		t.Errorf("%q, want %q", l.said, want)
+	}
+}
