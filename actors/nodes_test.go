@@ -328,11 +328,11 @@ func TestTwoOwners(t *testing.T) {
 	w.hosts["b"].Place(plan{owners: []string{"b"}, nodes: nodes})
 	w.held(map[string]int{"b": parley.Shards})
 	const talks, rounds = 20, 10
-	for range rounds {
+	for round := range rounds {
 		for i := range talks {
-			w.say([]string{"a", "b"}[w.n.Load()%2], talk(i), "hi")
+			w.say(nodes[(i+round)%2], talk(i), "hi") // each of them hears of every other
 		}
-		time.Sleep(5 * time.Millisecond) // so that both have turns under way
+		time.Sleep(time.Duration(round%3) * 10 * time.Millisecond) // with and without a turn under way
 	}
 	for i := range talks {
 		// Both may have consumed all that they know: then each has the rest in its inbox.
