@@ -26,16 +26,15 @@ import (
 )
 
 const (
-	desk           = "parley"                    // the one actor of a node that others can reach
-	parcelType     = "parley.actors.v1.Parcel"   // the one message
-	linkBatch      = 8                           // parcels in one message of the library's
-	linkMessage    = 2 * linkBatch * parcelBytes // what is received at most in one
-	linkQueue      = 64                          // slots for a peer's parcels to begin with; peerRows bounds them
-	linkPing       = 10 * time.Second            // to find that a peer is frozen without having gone
-	linkPong       = 3 * time.Second
-	linkPingLeast  = 5 * time.Second // pings that come faster are abuse
-	linkRetries    = 1               // more leak connections, and keep what is sent waiting
-	linkStopWithin = time.Second
+	desk          = "parley"                    // the one actor of a node that others can reach
+	parcelType    = "parley.actors.v1.Parcel"   // the one message
+	linkBatch     = 8                           // parcels in one message of the library's
+	linkMessage   = 2 * linkBatch * parcelBytes // what is received at most in one
+	linkQueue     = 64                          // slots for a peer's parcels to begin with; peerRows bounds them
+	linkPing      = 10 * time.Second            // to find that a peer is frozen without having gone
+	linkPong      = 3 * time.Second
+	linkPingLeast = 5 * time.Second // pings that come faster are abuse
+	linkRetries   = 1               // more leak connections, and keep what is sent waiting
 )
 
 // RemoteConfig is what a Remote is made of.
@@ -65,6 +64,7 @@ type Remote struct {
 	mu    sync.Mutex
 	open  bool
 	wires *remote.Remote
+	peers map[string]struct{} // addresses to which there may be a connection
 }
 
 // NewRemote checks a configuration. Nothing listens before Run.
@@ -88,7 +88,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	}
 	quiet := slog.New(slog.DiscardHandler) // it logs whole messages
 	return &Remote{
-		cfg: cfg, host: host, port: int(port), up: make(chan struct{}),
+		cfg: cfg, host: host, port: int(port), up: make(chan struct{}), peers: map[string]struct{}{},
 		system: actor.NewActorSystem(
 			actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }),
 			actor.WithDeadLetterRequestLogging(false),
@@ -159,23 +159,17 @@ func (r *Remote) start() (err error) {
 // it, since whoever tries too early rests for seconds.
 func (r *Remote) Up() <-chan struct{} { return r.up }
 
-// stop hangs up. A peer that is frozen is not waited for.
+// stop hangs up. The library's own graceful way takes away what its connections
+// still use, and may wait for a frozen peer for ten seconds.
 func (r *Remote) stop() {
 	r.mu.Lock()
 	r.open = false
-	r.mu.Unlock()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		r.wires.Shutdown(true)
-		r.system.Shutdown()
-	}()
-	limit := time.NewTimer(linkStopWithin) //nolint:forbidigo // once, at the end
-	defer limit.Stop()
-	select {
-	case <-ended:
-	case <-limit.C:
+	for address := range r.peers {
+		r.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
 	}
+	r.mu.Unlock()
+	r.wires.Shutdown(false)
+	r.system.Shutdown()
 }
 
 // Send passes a parcel on, or loses it.
@@ -183,6 +177,7 @@ func (r *Remote) Send(address string, p *wire.Parcel) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.open {
+		r.peers[address] = struct{}{}
 		r.system.Root.Send(actor.NewPID(address, desk), p)
 	}
 }
@@ -192,6 +187,7 @@ func (r *Remote) Forget(address string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.open {
+		delete(r.peers, address)
 		r.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
 	}
 }

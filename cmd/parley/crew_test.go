@@ -334,7 +334,9 @@ func memberFrozen(c *crew) {
 func allRestarted(c *crew) {
 	for range pick(1, 4) {
 		c.during(func() {
-			c.all(c.killed)
+			for i := range crewSize {
+				c.killed(i)
+			}
 			c.all(c.begin)
 		})
 		c.rest(2 * time.Second)
