@@ -22,13 +22,10 @@ func TestFatalEventAmongNodes(t *testing.T) {
 	}
 }
 
-func fatalEvent(t *testing.T, away time.Duration) {
+// threeNodes starts nodes with a fateful bot that see each other.
+func threeNodes(t *testing.T, g *graph, adjust func(i int, c configuration) configuration) (houses [crewSize]house, configs [crewSize]configuration, nodes [crewSize]*instance) {
 	t.Helper()
 	url := cluster.Database(t)
-	g := newGraph(t)
-	var houses [crewSize]house
-	var configs [crewSize]configuration
-	var nodes [crewSize]*instance
 	at := func(int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))) }
 	for i := range crewSize {
 		houses[i] = newHouse(t)
@@ -36,7 +33,7 @@ func fatalEvent(t *testing.T, away time.Duration) {
 			t.Fatal(err)
 		}
 		houses[i].copy(t, houses[0], clustertest.AuthorityFile, clustertest.CertificateFile, clustertest.KeyFile, clustertest.GossipKeyFile)
-		configs[i] = configured(g.URL, channel("messenger", pageID, "fateful")).on(t, houses[i], url).among(i, at)
+		configs[i] = adjust(i, configured(g.URL, channel("messenger", pageID, "fateful")).on(t, houses[i], url).among(i, at))
 		configs[i] = configs[i].joining(configs[0])
 		nodes[i] = houses[i].start(t, asFateful, configs[i])
 	}
@@ -47,6 +44,13 @@ func fatalEvent(t *testing.T, away time.Duration) {
 		}
 		return shards == 4096 && nodes[0].metric(t, "parley_cluster_members") == crewSize
 	})
+	return houses, configs, nodes
+}
+
+func fatalEvent(t *testing.T, away time.Duration) {
+	t.Helper()
+	g := newGraph(t)
+	houses, configs, nodes := threeNodes(t, g, func(_ int, c configuration) configuration { return c })
 	nodes[0].tell(t, "u1", "1", "say a")
 	g.heard(t, "u1", "said a #1")
 	nodes[0].tell(t, "u1", "2", "fall")
