@@ -2,6 +2,7 @@ package egress_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,13 @@ func TestManagerGivesBackThoughTheStoreFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in(t, func(f *floor) {
+				var failures atomic.Int32
+				f.store.fault = func(step string, after bool) error {
+					if step == "yield" && !after && failures.Add(-1) >= 0 {
+						return errStore
+					}
+					return nil
+				}
 				one := f.manager("one", func(c *egress.Config) { c.Channels = pages })
 				stopOne := f.start(one)
 				defer stopOne()
@@ -32,14 +40,7 @@ func TestManagerGivesBackThoughTheStoreFails(t *testing.T) {
 					one.Wake(page)
 				}
 				time.Sleep(10 * time.Millisecond)
-				failures := 2
-				f.store.fault = func(step string, after bool) error {
-					if step == "yield" && !after && failures > 0 {
-						failures--
-						return errStore
-					}
-					return nil
-				}
+				failures.Store(2)
 				if !under {
 					time.Sleep(egress.Linger + 100*time.Millisecond)
 				}
