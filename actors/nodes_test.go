@@ -532,6 +532,37 @@ func TestSuspectsAreRunOnceMore(t *testing.T) {
 	}
 }
 
+// That a process may have died of what waits is not forgotten when the shard changes
+// hands once more before anybody has looked.
+func TestDoubtIsPassedOn(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	nodes := []string{"a", "b"}
+	w.place(plan{owners: []string{"x", "a"}, nodes: append(nodes, "x")})
+	w.held(map[string]int{"a": parley.Shards / 2})
+	guilty := parity(0, 1)
+	w.say("", guilty, "fatal")
+	l, err := w.store.Load(t.Context(), guilty, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.Try(t.Context(), []parley.Row{l.Pending[0].Row}); err != nil { // by x, which has died of it
+		t.Fatal(err)
+	}
+	w.fabric.lose(func(from, _ string, p *wire.Parcel) bool { return from == "b" && len(p.GetReleased()) > 0 })
+	w.place(plan{owners: []string{"a"}, nodes: nodes})
+	w.until("a asks for what was x's", func() bool {
+		soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond) // b's answers are lost
+		defer cancel()
+		return w.hosts["a"].Inquire(soon)["a"].Claiming == parley.Shards/2
+	})
+	w.place(plan{owners: []string{"b", "a"}, nodes: nodes})
+	w.until("a dead letter", func() bool {
+		dead, err := w.store.DeadLetters(t.Context(), "b", parley.ID{}, 10)
+		return err == nil && len(dead) == 1 && dead[0].Conversation == guilty
+	})
+}
+
 // Nodes tell each other how they stand.
 func TestInquire(t *testing.T) {
 	t.Parallel()

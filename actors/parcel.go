@@ -50,7 +50,9 @@ func rowsToWire(rows []routed) (out []*wire.Row, wakes []*wire.Wake, err error) 
 
 var errParcel = errors.New("a parcel that can't be read")
 
-// rowsFromWire decodes rows up to the first that can't be.
+// rowsFromWire decodes rows up to the first that makes no sense. Those whose input
+// this program doesn't know are left out: they may be of a later one's. The error is
+// of the last of them.
 func rowsFromWire(in []*wire.Row) (rows []routed, err error) {
 	rows = make([]routed, 0, len(in))
 	var ch parley.Channel
@@ -66,12 +68,15 @@ func rowsFromWire(in []*wire.Row) (rows []routed, err error) {
 			return rows, errParcel
 		}
 		copy(r.Key[:], w.GetKey())
-		if r.Input, err = parley.DecodeInput(r.Data); err != nil {
-			return rows, fmt.Errorf("row %d: %w", r.Seq, err)
+		input, unknown := parley.DecodeInput(r.Data)
+		if unknown != nil {
+			err = fmt.Errorf("row %d: %w", r.Seq, unknown)
+			continue
 		}
+		r.Input = input
 		rows = append(rows, r)
 	}
-	return rows, nil
+	return rows, err
 }
 
 func wakeToWire(w wake) *wire.Wake {

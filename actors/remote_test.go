@@ -280,6 +280,18 @@ func TestLaterParcelsAreTaken(t *testing.T) {
 	}
 }
 
+// A row of a later program's keeps none of the others from their conversations.
+func TestRowsAroundAnUnknownOne(t *testing.T) {
+	t.Parallel()
+	rows := ageless().GetRows()
+	later := proto.CloneOf(rows[1])
+	later.Data = []byte(`{"kind":"telepathy","input":{}}`)
+	got, err := actors.RowsFromWire([]*wire.Row{rows[0], later, rows[1]})
+	if err == nil || len(got) != 2 || got[1].Conversation.Contact != "user:2\xff" {
+		t.Errorf("%d rows, %v", len(got), err)
+	}
+}
+
 // FuzzParcel: whatever comes is read without harm, and what is read can be written.
 func FuzzParcel(f *testing.F) {
 	b, err := proto.Marshal(ageless())

@@ -14,9 +14,8 @@ var errOutage = errors.New("the store is away")
 
 // outage is a store that goes away at some moment for a moment.
 type outage struct {
-	town *town
-	name string
-
+	town          *town
+	name          string
 	tryAnswerLost atomic.Bool             // the next Try notes rows, and its answer is lost
 	acquits       atomic.Int32            // that fail, of those to come
 	commits       atomic.Int32            // as above

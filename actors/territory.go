@@ -40,6 +40,9 @@ const (
 	// nobody has asked for it, or without one that is: long enough for all to have
 	// heard of the same members.
 	strayFor = 2 * time.Second
+	// doubtFor is how long a shard that was taken over in doubt passes that on when it
+	// changes hands again: by then what waited in it has been tried.
+	doubtFor = 10 * time.Second
 )
 
 // ground is what territory decides about: the shard actors and the other nodes.
@@ -61,6 +64,10 @@ type ground interface {
 // had releaseWait. Whoever is asked lets the turns under way commit, ends the
 // actors, and answers shard by shard.
 //
+// Whose last node may have died of what waits in it is in doubt, and must stay so
+// until that has been tried, whoever does it. So whoever took a shard over in doubt
+// doesn't answer when it's asked for it soon after: silence means doubt.
+//
 // Both an owner that isn't asked and one that was asked in error would leave a
 // shard stray; after strayFor they act by their own view.
 //
@@ -75,6 +82,7 @@ type territory struct {
 	shards [parley.Shards]plot
 	claims map[uint64]*claim
 	last   uint64 // id of the last claim
+	now    time.Duration
 
 	holdings [parley.Shards]atomic.Uint32 // what is read without the lock
 	count    [releasing + 1]atomic.Int32
@@ -85,7 +93,8 @@ type plot struct {
 	since time.Duration // of the stray state
 	stray bool
 	claim uint64
-	asked []asked // who waits for it to be let go of
+	asked []asked       // who waits for it to be let go of
+	doubt time.Duration // until then it is in doubt
 }
 
 type asked struct {
@@ -132,7 +141,7 @@ func (t *territory) place(p Placement, now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before := t.placed
-	t.placed = p
+	t.placed, t.now = p, now
 	alive := map[string]bool{}
 	for _, node := range p.Holders() {
 		alive[node] = true
@@ -151,7 +160,7 @@ func (t *territory) place(p Placement, now time.Duration) {
 		switch plot, state := &t.shards[shard], t.state(shard); {
 		case mine && state == foreign:
 			gained.add(shard)
-			if was := ownerIn(before, shard); was != "" && was != t.self && !alive[was] {
+			if was := ownerIn(before, shard); was != "" && was != t.self && !alive[was] || plot.doubt > now {
 				doubted.add(shard)
 			}
 		case !mine && state == claiming:
@@ -214,8 +223,18 @@ func (t *territory) unclaim(shard uint16) {
 	plot := &t.shards[shard]
 	if c := t.claims[plot.claim]; c != nil {
 		c.shards.remove(shard)
+		if c.doubted.has(shard) {
+			plot.doubt = t.now + doubtFor
+		}
 	}
 	plot.claim = 0
+}
+
+// inDoubt reports whether whoever takes a shard over must doubt what waits in it.
+func (t *territory) inDoubt(shard uint16) bool {
+	plot := &t.shards[shard]
+	c := t.claims[plot.claim]
+	return plot.doubt > t.now || c != nil && c.doubted.has(shard)
 }
 
 // settle opens what nobody is waited for any more, and tries again what is stray.
@@ -233,7 +252,12 @@ func (t *territory) settle(now time.Duration) {
 		}
 		if !ready.empty() {
 			t.ground.open(id, ready, c.doubted)
-			ready.each(c.shards.remove)
+			ready.each(func(shard uint16) {
+				c.shards.remove(shard)
+				if c.doubted.has(shard) {
+					t.shards[shard].doubt = now + doubtFor
+				}
+			})
 		}
 		if c.shards.empty() {
 			delete(t.claims, id)
@@ -245,6 +269,7 @@ func (t *territory) settle(now time.Duration) {
 func (t *territory) tick(now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.now = now
 	if t.placed == nil {
 		return
 	}
@@ -310,7 +335,9 @@ func (t *territory) release(node string, id uint64, shards shardSet, now time.Du
 		plot := &t.shards[shard]
 		switch t.state(shard) {
 		case foreign, claiming:
-			free.add(shard)
+			if !t.inDoubt(shard) {
+				free.add(shard)
+			}
 		case held:
 			t.set(shard, releasing)
 			// If it should be here by this node's view, then the one that asks has seen
@@ -337,6 +364,9 @@ func (t *territory) gone(shard uint16) {
 	t.set(shard, foreign)
 	plot := &t.shards[shard]
 	for _, a := range plot.asked {
+		if t.inDoubt(shard) {
+			break
+		}
 		var one shardSet
 		one.add(shard)
 		t.ground.answer(a.node, a.claim, one)

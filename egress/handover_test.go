@@ -22,7 +22,7 @@ func TestManagerGivesBackThoughTheStoreFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in(t, func(f *floor) {
-				var failures atomic.Int32 // of Yield, to come
+				var failures atomic.Int32
 				f.store.fault = func(step string, after bool) error {
 					if step == "yield" && !after && failures.Add(-1) >= 0 {
 						return errStore
