@@ -2,6 +2,7 @@ package actors
 
 import (
 	"log/slog"
+	"time"
 	"unique"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -16,10 +17,9 @@ type (
 		passes uint32           // by nodes that don't run the shard
 	}
 	wake struct {
-		id      parley.Conversation
-		seek    bool // see Conversation.Seek
-		doubted bool // see Conversation.Doubt
-		passes  uint32
+		id     parley.Conversation
+		seek   bool // see Conversation.Seek
+		passes uint32
 	}
 
 	// A shard holds back what comes for it until it is served, and lets go of its
@@ -27,7 +27,7 @@ type (
 	hold  struct{}
 	serve struct {
 		waiting []parley.Conversation // that have pending rows
-		doubted bool
+		doubted time.Time             // rows received by then are doubted, see Conversation.Doubt; zero: none
 	}
 	letGo struct{}
 	// A conversation that is told to leave does so when no commit of it is under way
@@ -94,9 +94,6 @@ func (a *conversation) Receive(ctx actor.Context) {
 		a.load.add(-len(m.rows))
 	case *wake:
 		a.hints++
-		if m.doubted {
-			a.machine.Doubt()
-		}
 		if m.seek {
 			a.machine.Seek()
 		} else {
@@ -233,6 +230,7 @@ type shard struct {
 	back    []any          // hints and wakes held back, in order; the rows among them are counted
 	leaving map[name]child // that were told to leave
 	opened  *serve         // to be done when they have
+	doubted time.Time      // rows received by then are doubted; zero: none
 }
 
 // maxBack is how many messages a shard holds back; beyond, rows wait in the inbox.
@@ -343,9 +341,9 @@ func (s *shard) open(ctx actor.Context) {
 		return
 	}
 	m := s.opened
-	s.opened, s.state = nil, held
+	s.opened, s.state, s.doubted = nil, held, m.doubted
 	for _, id := range m.waiting {
-		s.tell(ctx, id, &wake{id: id, doubted: m.doubted})
+		s.tell(ctx, id, &wake{id: id})
 	}
 	s.release(ctx)
 }
@@ -444,6 +442,9 @@ func (s *shard) child(ctx actor.Context, id parley.Conversation) child {
 	c, ok := s.children[n]
 	if !ok {
 		s.newborn = &conversation{host: s.host, machine: NewConversation(id), load: load{of: s.host.crowd.brand(id.Channel.Brand)}}
+		if !s.doubted.IsZero() {
+			s.newborn.machine.Doubt(s.doubted)
+		}
 		c.load = &s.newborn.load
 		c.pid = ctx.Spawn(s.props)
 		s.newborn = nil

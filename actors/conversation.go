@@ -25,17 +25,12 @@ type Conversation struct {
 	inFlight int32
 	failures int32
 	stage    stage
-	fresh    bool // the snapshot is the stored one, as far as is known here
-	more     bool // the inbox holds rows beyond the queue
-	sought   bool // the inbox holds rows that nobody may hint, see Seek
-	rested   bool // a Pause has ended since the last failure
-	forward  bool // it was merged, and whoever asked is to be passed on
-
-	doubted bool         // rows of the next load are doubted
-	asked   bool         // the head of the queue has been tried
-	doubtTo parley.Seq   // rows up to this one are doubted
-	tried   []parley.Row // of the head: what must not be run
-	noted   []parley.Row // by this machine, or so it must be feared, and not acquitted
+	fresh    bool   // the snapshot is the stored one, as far as is known here
+	more     bool   // the inbox holds rows beyond the queue
+	sought   bool   // the inbox holds rows that nobody may hint, see Seek
+	rested   bool   // a Pause has ended since the last failure
+	forward  bool   // it was merged, and whoever asked is to be passed on
+	doubt    *doubt // what the process may have died of that ran this before; usually nothing
 }
 
 type stage uint8
@@ -160,7 +155,7 @@ func (c *Conversation) Next() Action {
 	case c.mustAsk():
 		c.stage = asking
 		return Ask
-	case c.queue[0].Seq <= c.doubtTo && !c.asked:
+	case c.doubt.of(c.queue[0].Seq):
 		c.stage = trying
 		return Try
 	}
@@ -190,13 +185,10 @@ func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
 	hinted := c.queue
 	c.snapshot, c.queue, c.more, c.fresh = l.Snapshot, l.Pending, l.More, true
 	c.forward = l.Snapshot.MergedInto != ""
-	c.asked, c.tried = false, nil
+	c.doubt.loaded(&l)
 	last := parley.Seq(0)
 	if n := len(c.queue); n > 0 {
 		last = c.queue[n-1].Seq
-	}
-	if c.doubted {
-		c.doubtTo, c.doubted = last, l.More // what lies beyond is loaded later
 	}
 	for _, p := range hinted {
 		if p.Seq > last && !c.more {
@@ -268,68 +260,6 @@ func (c *Conversation) Older(keys []parley.EventKey, found map[parley.EventKey]b
 	return false
 }
 
-// Doubt tells that the process which ran this conversation before may have died of
-// a row that is pending now. Such rows are tried before they are run.
-func (c *Conversation) Doubt() { c.doubted = true }
-
-// Reconsider makes the machine want to Try the Turn that it asked for.
-func (c *Conversation) Reconsider() {
-	c.stage, c.doubtTo = idle, max(c.doubtTo, c.queue[c.inFlight-1].Seq)
-	c.inFlight = 0
-}
-
-// Asked reports whether the head of the queue has been tried.
-func (c *Conversation) Asked() bool { return c.asked }
-
-// Trying are the rows to be tried: those of the next turn.
-func (c *Conversation) Trying() []parley.Row {
-	head := c.head()
-	rows := make([]parley.Row, len(head))
-	for i := range head {
-		rows[i] = head[i].Row
-	}
-	return rows
-}
-
-// Tried reports which of Trying were tried before and never acquitted. What this
-// machine itself has noted doesn't count: it's still there. After an error it may
-// have noted all of them. Taking that for so lets an event that somebody else has
-// died of run once more; the opposite would condemn what nobody has died of each
-// time the store goes away at the wrong moment.
-func (c *Conversation) Tried(rows []parley.Row, err error) (paused bool) {
-	c.stage = idle
-	tried := slices.DeleteFunc(slices.Clone(rows), func(r parley.Row) bool { return slices.Contains(c.noted, r) })
-	for _, r := range c.Trying() {
-		if !slices.Contains(tried, r) && !slices.Contains(c.noted, r) {
-			c.noted = append(c.noted, r)
-		}
-	}
-	if err != nil {
-		return c.failed()
-	}
-	c.asked, c.tried = true, tried
-	return false
-}
-
-// Noted are the rows that this machine has noted and not run: it must acquit them
-// if it won't run them, and then call Forgo.
-func (c *Conversation) Noted() []parley.Row { return c.noted }
-
-// Forgo forgets what was Noted.
-func (c *Conversation) Forgo() { c.noted = nil }
-
-// Condemned are the rows of the Turn that must not be run.
-func (c *Conversation) Condemned() []parley.Row { return c.tried }
-
-// Acquitted are the rows of the Turn that was taken, if they had been tried: they
-// were run, and the process is still there.
-func (c *Conversation) Acquitted() []parley.Row {
-	if !c.asked {
-		return nil
-	}
-	return c.Trying()
-}
-
 // Settling reports whether something is awaited that must be known before another
 // machine goes on with the conversation: the end of a commit, or what was Noted.
 func (c *Conversation) Settling() bool { return c.stage == committing || c.stage == trying }
@@ -343,12 +273,10 @@ func (c *Conversation) Turn() (parley.Snapshot, []parley.Pending, map[parley.Eve
 // open whether it took hold, or a conflict, the store is asked.
 func (c *Conversation) Committed(next parley.Snapshot, err error) (paused bool) {
 	c.stage = idle
-	c.asked, c.tried = false, nil
+	c.doubt.forgetHead()
 	if err == nil {
 		c.snapshot, c.failures = next, 0
-		c.noted = slices.DeleteFunc(c.noted, func(r parley.Row) bool {
-			return slices.ContainsFunc(c.queue[:c.inFlight], func(p parley.Pending) bool { return p.Row == r })
-		})
+		c.acquitted(c.queue[:c.inFlight])
 		c.queue = slices.Clone(c.queue[c.inFlight:]) // let go of what was handled
 		if len(c.queue) == 0 {
 			c.queue = nil

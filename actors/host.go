@@ -57,7 +57,11 @@ type Config struct {
 	Stands func(*Standing)
 	// Notes is the path of the file that notes what is being run. It belongs
 	// beside the store of this process. Empty: a fatal turn is not recognised.
-	Notes      string
+	Notes string
+	// Clock is the time since some fixed moment, by which this process finds that it
+	// hasn't run for a while; it should run while the computer sleeps. Default: the
+	// process's own, which doesn't.
+	Clock      func() time.Duration
 	Logger     *slog.Logger          // default: discards
 	Registerer prometheus.Registerer // default: one of its own
 	Random     func() [16]byte       // default: crypto/rand
@@ -130,7 +134,7 @@ type Host struct {
 	placement atomic.Pointer[Placement] // the one that rows are routed by
 	opening   queue[opening]
 	inquiries inquiries
-	born      time.Time
+	clock     func() time.Duration
 	awake     atomic.Int64 // when this process was last seen to run, by clock
 
 	crowd    crowd        // rows with actors
@@ -184,7 +188,10 @@ func (h *Host) connect() {
 	h.replaced = make(chan struct{}, 1)
 	h.opening.news = make(chan struct{}, 1)
 	h.inquiries.by = map[uint64]*inquiry{}
-	h.born = time.Now() //nolint:forbidigo // the zero of this host's clock
+	born := time.Now() //nolint:forbidigo // the zero of this host's clock
+	if h.clock = h.cfg.Clock; h.clock == nil {
+		h.clock = func() time.Duration { return time.Since(born) } //nolint:forbidigo // the host's one clock
+	}
 	if h.cfg.Link == nil {
 		h.territory = newTerritory(h.cfg.Address, nil)
 		return
@@ -192,9 +199,6 @@ func (h *Host) connect() {
 	h.territory = newTerritory(h.cfg.Address, local{h})
 	h.peers = newPeers(h.cfg.Address, runID(h.cfg.Random), h.cfg.Link, h.clock, h.metrics)
 }
-
-// clock is the time since the host was made.
-func (h *Host) clock() time.Duration { return time.Since(h.born) } //nolint:forbidigo // the host's one clock
 
 // Deliver passes durable rows to the actors of their conversations, here or on
 // another node. It doesn't block; rows beyond MaxHinted, or beyond what another

@@ -101,14 +101,15 @@ func (p plan) Nodes() map[string]string {
 // was hinted, or found when a shard was taken over.
 type town struct {
 	*testing.T
-	fabric *fabric
-	store  *memory.Store
-	hosts  map[string]*actors.Host
-	ends   map[string]func()
-	ran    sync.Map // conversation -> name of the host that took the last turn
-	woken  sync.Map // name of a host that was told to send -> channel
-	n      atomic.Int64
-	gate   atomic.Pointer[chan struct{}] // commits wait until it is closed
+	fabric  *fabric
+	store   *memory.Store
+	hosts   map[string]*actors.Host
+	ends    map[string]func()
+	ran     sync.Map // conversation -> name of the host that took the last turn
+	woken   sync.Map // name of a host that was told to send -> channel
+	n       atomic.Int64
+	gate    atomic.Pointer[chan struct{}] // commits wait until it is closed, once they have said so
+	arrives atomic.Pointer[chan struct{}]
 }
 
 const slow = 5 * time.Second
@@ -142,6 +143,10 @@ type witness struct {
 
 func (s witness) Commit(ctx context.Context, commits []parley.Commit) ([]error, error) {
 	if gate := s.town.gate.Load(); gate != nil {
+		select {
+		case *s.town.arrives.Load() <- struct{}{}:
+		default:
+		}
 		<-*gate
 	}
 	errs, err := s.Store.Commit(ctx, commits)
@@ -370,7 +375,8 @@ func TestTakeOverOfMuch(t *testing.T) {
 	w.counts(talk(1), 1)
 }
 
-// A shard changes hands when the commits under way in it have ended, and not before.
+// A node says that it has let go of a shard when the commits under way in it have
+// ended, and not before.
 func TestLeavingWaitsForTheCommit(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, "a", "b")
@@ -378,15 +384,33 @@ func TestLeavingWaitsForTheCommit(t *testing.T) {
 	w.place(plan{owners: []string{"a"}, nodes: nodes})
 	w.held(map[string]int{"a": parley.Shards})
 	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open)
 	w.gate.Store(&gate)
+	committing := make(chan struct{}, 1)
+	w.arrives.Store(&committing)
 	w.say("a", talk(1), "hi")
-	w.until("a turn is taken", func() bool { return w.hosts["a"].Live() == 1 })
-	time.Sleep(50 * time.Millisecond) // its commit is under way by then
+	<-committing
+
+	shard := talk(1).Shard()
+	var others, this atomic.Bool
+	w.fabric.lose(func(from, _ string, p *wire.Parcel) bool {
+		for _, r := range p.GetReleased() {
+			has := r.GetShards()[shard/8]&(1<<(shard%8)) != 0
+			this.Store(this.Load() || from == "a" && has)
+			others.Store(others.Load() || from == "a" && !has)
+		}
+		return false
+	})
 	w.place(plan{owners: []string{"b"}, nodes: nodes})
-	w.held(map[string]int{"a": 1, "b": parley.Shards - 1}) // long before b would wait no more
+	w.until("others are let go of", others.Load)
+	time.Sleep(100 * time.Millisecond) // those that have nothing to wait for are all told by then
+	if this.Load() {
+		t.Error("the shard is let go of while a commit in it is under way")
+	}
 	w.gate.Store(nil)
-	close(gate)
-	w.held(map[string]int{"a": 0, "b": parley.Shards})
+	open()
+	w.until("it is let go of", this.Load)
 	w.counts(talk(1), 1)
 	w.ranOn(talk(1), "a")
 }

@@ -23,6 +23,7 @@ type Link interface {
 }
 
 const (
+	peerBytes   = 64 << 20               // as peerRows, of the events of these
 	peerRows    = 8192                   // rows and wakes on their way to one node, or waiting to be; beyond, they wait in the inbox
 	parcelRows  = 512                    // of them in a parcel
 	parcelBytes = 1 << 20                // of events in a parcel, one more apart
@@ -69,6 +70,7 @@ type peer struct {
 	number uint64   // of the last parcel sent
 	open   []posted // parcels that weren't taken yet, oldest first
 	sent   int      // rows in them
+	bytes  int      // of events, waiting or sent
 
 	heardRun, heard uint64 // the last parcel received
 	untold          int    // rows received since that was told
@@ -81,6 +83,7 @@ type peer struct {
 type posted struct {
 	number   uint64
 	rows     int
+	bytes    int
 	channels []parley.Channel
 	at       time.Duration
 }
@@ -179,6 +182,7 @@ func (p *peer) giveUp(now time.Duration) {
 		return
 	}
 	for i := range p.open {
+		p.bytes -= p.open[i].bytes
 		for _, ch := range p.open[i].channels {
 			p.channels[ch] = struct{}{}
 		}
@@ -189,7 +193,7 @@ func (p *peer) giveUp(now time.Duration) {
 // full reports whether so much is on its way that more has to wait in the inbox.
 func (p *peer) full(now time.Duration) bool {
 	p.giveUp(now)
-	return len(p.rows)+len(p.wakes)+p.sent >= peerRows
+	return len(p.rows)+len(p.wakes)+p.sent >= peerRows || p.bytes >= peerBytes
 }
 
 // hint adds rows, and returns how many have to wait in the inbox.
@@ -201,6 +205,7 @@ func (p *peer) hint(rows []parley.Pending, passes uint32, now time.Duration) (dr
 	}
 	for i := range rows {
 		p.rows = append(p.rows, routed{rows[i], passes})
+		p.bytes += len(rows[i].Data)
 	}
 	p.signal()
 	return 0
@@ -256,7 +261,11 @@ func (ps *peers) pack(p *peer) *wire.Parcel {
 	parcel := &wire.Parcel{From: ps.self, Run: ps.run, Number: p.number, TakenRun: p.heardRun, Taken: p.heard}
 	p.untold, p.tell = 0, false
 	if n := len(rows) + len(wakes); n+len(p.channels) > 0 {
-		p.open = append(p.open, posted{number: p.number, rows: n, channels: slices.Collect(maps.Keys(p.channels)), at: ps.clock()})
+		bytes := 0
+		for i := range rows {
+			bytes += len(rows[i].Data)
+		}
+		p.open = append(p.open, posted{number: p.number, rows: n, bytes: bytes, channels: slices.Collect(maps.Keys(p.channels)), at: ps.clock()})
 		p.sent += n
 	}
 	p.seal(parcel)
@@ -326,6 +335,7 @@ func (p *peer) heardOf(parcel *wire.Parcel, run uint64) {
 	}
 	for len(p.open) > 0 && p.open[0].number <= parcel.GetTaken() {
 		p.sent -= p.open[0].rows
+		p.bytes -= p.open[0].bytes
 		p.open = p.open[1:]
 	}
 }

@@ -15,10 +15,12 @@ const (
 	// sleptFor is how long this process may not have run before it takes itself for
 	// lost by the others: about the time in which they notice.
 	sleptFor  = 1200 * time.Millisecond
-	maxPasses = 2                      // of a hint, by nodes that don't run its shard
-	openLeast = sweepMost              // conversations that are looked for in shards taken over, if they aren't more
-	openMost  = 64 * openLeast         // and at most; the sweeper finds the others
-	openAgain = 200 * time.Millisecond // after the store failed
+	maxPasses = 2         // of a hint, by nodes that don't run its shard
+	openMost  = sweepMost // conversations that are woken when shards are taken over
+	// clocksApart is how far this node's clock may be behind the store's: what was
+	// received later than that after a take-over had nothing to do with it.
+	clocksApart = 5 * time.Second
+	openAgain   = 200 * time.Millisecond // after the store failed
 )
 
 // Place tells of another placement. It doesn't block.
@@ -115,41 +117,37 @@ func (h *Host) openShards(ctx context.Context) {
 		if !ok {
 			return
 		}
+		doubted := time.Now().Add(clocksApart) //nolint:forbidigo // compared with the store's clock, roughly
 		for i := range all {
 			o := &all[i]
 			h.territory.opened(o.claim, o.shards, func(shard uint16) {
-				h.system.Root.Send(h.shard(shard), &serve{waiting: waiting[shard], doubted: o.doubted.has(shard)})
+				m := &serve{waiting: waiting[shard]}
+				if o.doubted.has(shard) {
+					m.doubted = doubted
+				}
+				h.system.Root.Send(h.shard(shard), m)
 			})
 		}
 		h.metrics.handedOver.Add(float64(shards.len()))
 	}
 }
 
-// waitingIn returns the conversations in shards that have pending rows. It asks
-// until the store answers; false if ctx ends. If only a look at few succeeds, those
-// are what it returns: the shards must not stay closed because much waits in them.
+// waitingIn returns the conversations in shards that have pending rows, up to
+// openMost: the sweeper finds the others, as fast as they can be taken. It asks until
+// the store answers; false if ctx ends.
 func (h *Host) waitingIn(ctx context.Context, shards shardSet) (map[uint16][]parley.Conversation, bool) {
-	var ids []parley.Conversation
-	for limit := openLeast; ; {
+	for {
 		limited, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
-		more, err := h.cfg.Agenda.Overdue(limited, shards.has, 0, limit)
+		ids, err := h.cfg.Agenda.Overdue(limited, shards.has, 0, openMost)
 		cancel()
 		switch {
 		case err == nil:
-			ids = more
-			if len(ids) >= limit && limit < openMost {
-				limit *= 8
-				continue
-			}
 			return byShard(ids), true
 		case ctx.Err() != nil:
 			return nil, false
 		}
-		h.log.ErrorContext(ctx, "look for what waits in shards that are taken over", slog.Int("limit", limit), slog.Any("error", err))
+		h.log.ErrorContext(ctx, "look for what waits in shards that are taken over", slog.Any("error", err))
 		h.metrics.openFailures.Inc()
-		if len(ids) > 0 {
-			return byShard(ids), true
-		}
 		pause(ctx, openAgain)
 	}
 }

@@ -156,7 +156,7 @@ func (m *Manager) poll(ctx context.Context) {
 }
 
 const (
-	looksAfterMove = 5
+	looksAfterMove = 3
 	lookAgain      = time.Second
 )
 

@@ -48,10 +48,11 @@ func (e *eyes) differ(agree bool, now time.Time) time.Duration {
 // run looks now and then, until ctx ends.
 func (e *eyes) run(ctx context.Context) {
 	for wait(ctx, lookEvery); ctx.Err() == nil; wait(ctx, lookEvery) {
-		s, err := operator{e.n}.Status(ctx)
-		if err != nil {
+		if !e.n.serves() {
 			continue
 		}
+		s := e.n.stand(ctx)
+		s.Backlog = &console.Backlog{} // to count it takes too much to do it all the time
 		e.worry(ctx, console.Warnings(&s), e.n.now())
 	}
 }

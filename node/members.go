@@ -93,7 +93,7 @@ func (n *Node) joinOthers(dir string) (err error) {
 // adjust makes a host work with the others.
 func (m *members) adjust(cfg *actors.Config) {
 	cfg.Link, cfg.Address, cfg.Suspects = m.link, m.n.cfg.Cluster.address(), m.n.store
-	cfg.Drain = m.n.drain
+	cfg.Drain, cfg.Clock = m.n.drain, egress.SinceBoot
 	cfg.Stands = func(s *actors.Standing) {
 		view := m.cluster.View()
 		s.View = digest(view)
@@ -179,25 +179,44 @@ func (m *members) follow(ctx context.Context) {
 const aloneFor = 3 * time.Second
 
 // feel looks whether the store is reached, and tells the others if it isn't: then
-// they do what was this node's, until it is.
+// they do what was this node's, until it is, and has been for a while.
 func (m *members) feel(ctx context.Context) {
-	reached := m.n.now()
+	reached, fit, good := m.n.now(), true, 0
 	for wait(ctx, feelEvery); ctx.Err() == nil; wait(ctx, feelEvery) {
 		limited, cancel := context.WithTimeout(ctx, feelEvery)
-		_, err := m.n.store.Registered(limited)
+		err := m.reach(limited)
 		cancel()
 		now := m.n.now()
-		if err == nil {
+		if good++; err != nil {
+			good = 0
+		} else {
 			reached = now
 		}
-		m.cluster.Fit(now.Sub(reached) < feelFor)
+		switch {
+		case now.Sub(reached) >= feelFor:
+			fit = false
+		case good >= feelGood:
+			fit = true
+		}
+		m.cluster.Fit(fit)
 	}
 }
 
 const (
 	feelEvery = time.Second
-	feelFor   = 2500 * time.Millisecond // without an answer
+	feelFor   = 2500 * time.Millisecond // without an answer, a node is unfit
+	feelGood  = 3                       // answers in a row, and it is fit again
 )
+
+// reach asks the store for nothing in particular, over the connections of the
+// entrance: those of the work behind may all be taken, which is no reason to give
+// the work to others.
+func (m *members) reach(ctx context.Context) error {
+	if s, ok := m.n.store.(interface{ Reach(context.Context) error }); ok {
+		return s.Reach(ctx)
+	}
+	return nil
+}
 
 // gone are the names, in leases, of who was there before and isn't any more, or can't
 // work any more while others can. When nobody can, everything stays where it is.

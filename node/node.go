@@ -306,6 +306,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.log.InfoContext(ctx, "draining")
 	if cause := context.Cause(stop); ctx.Err() != nil || errors.Is(cause, errDrained) {
 		n.giveUp(context.WithoutCancel(ctx))
+	} else if n.members != nil {
+		n.members.cluster.Drain() // something has failed: others should not wait for this to end
 	}
 	var errs []error
 	// The spool goes on draining while turns and sends come to their end.

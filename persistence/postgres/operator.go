@@ -113,3 +113,13 @@ func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
 	}
 	return out, nil
 }
+
+// Reach asks the database for nothing, over a connection of the entrance.
+func (s *Store) Reach(ctx context.Context) error {
+	b := s.begin()
+	b.row([]any{new(int32)}, `select 1 + 0 * $1::bigint::int`, s.now())
+	if err := s.send(ctx, s.entrance, b); err != nil {
+		return failure("reach the database", err)
+	}
+	return nil
+}

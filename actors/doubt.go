@@ -1,0 +1,145 @@
+package actors
+
+import (
+	"slices"
+	"time"
+
+	"github.com/parleychat/parley"
+)
+
+// doubt is what a machine has of rows that a process may have died of. Such rows
+// are tried before they are run: noted in the store, where a second one that finds
+// the note doesn't run them. A nil doubt is of nothing.
+type doubt struct {
+	before int64        // rows received by then, in ms since 1970, are doubted when they are loaded; 0: no more
+	to     parley.Seq   // rows up to this one are doubted
+	asked  bool         // the head of the queue has been tried
+	tried  []parley.Row // of the head: what must not be run
+	noted  []parley.Row // by this machine, or so it must be feared, and not acquitted
+}
+
+// of reports whether a turn that begins with a row is yet to be tried.
+func (d *doubt) of(first parley.Seq) bool { return d != nil && !d.asked && first <= d.to }
+
+// forgetHead forgets what was asked about the head of the queue.
+func (d *doubt) forgetHead() {
+	if d != nil {
+		d.asked, d.tried = false, nil
+	}
+}
+
+// loaded takes note of loaded rows. What lies beyond them is loaded later.
+func (d *doubt) loaded(l *parley.Loaded) {
+	if d == nil {
+		return
+	}
+	d.forgetHead()
+	for i := range l.Pending {
+		if l.Pending[i].Received.UnixMilli() <= d.before {
+			d.to = max(d.to, l.Pending[i].Seq)
+		}
+	}
+	if !l.More {
+		d.before = 0
+	}
+}
+
+// Doubt tells that the process which ran this conversation before may have died of
+// a row that was received by a time. Such rows are tried before they are run.
+func (c *Conversation) Doubt(before time.Time) { c.doubts().before = before.UnixMilli() }
+
+func (c *Conversation) doubts() *doubt {
+	if c.doubt == nil {
+		c.doubt = &doubt{}
+	}
+	return c.doubt
+}
+
+// Reconsider makes the machine want to Try the Turn that it asked for.
+func (c *Conversation) Reconsider() {
+	d := c.doubts()
+	c.stage, d.to = idle, max(d.to, c.queue[c.inFlight-1].Seq)
+	c.inFlight = 0
+}
+
+// Asked reports whether the head of the queue has been tried.
+func (c *Conversation) Asked() bool { return c.doubt != nil && c.doubt.asked }
+
+// Trying are the rows to be tried: those of the next turn.
+func (c *Conversation) Trying() []parley.Row {
+	head := c.head()
+	rows := make([]parley.Row, len(head))
+	for i := range head {
+		rows[i] = head[i].Row
+	}
+	return rows
+}
+
+// Tried reports which of Trying were tried before and never acquitted. What this
+// machine itself has noted doesn't count: it's still there. After an error it may
+// have noted all of them. Taking that for so lets an event that somebody else has
+// died of run once more; the opposite would condemn what nobody has died of each
+// time the store goes away at the wrong moment.
+func (c *Conversation) Tried(rows []parley.Row, err error) (paused bool) {
+	c.stage = idle
+	d := c.doubts()
+	tried := slices.DeleteFunc(slices.Clone(rows), func(r parley.Row) bool { return slices.Contains(d.noted, r) })
+	for _, r := range c.Trying() {
+		if !slices.Contains(tried, r) && !slices.Contains(d.noted, r) {
+			d.noted = append(d.noted, r)
+		}
+	}
+	if err != nil {
+		return c.failed()
+	}
+	d.asked, d.tried = true, tried
+	return false
+}
+
+// Noted are the rows that this machine has noted and not run: it must acquit them
+// if it won't run them, and then call Forgo.
+func (c *Conversation) Noted() []parley.Row {
+	if c.doubt == nil {
+		return nil
+	}
+	return c.doubt.noted
+}
+
+// Forgo forgets what was Noted.
+func (c *Conversation) Forgo() {
+	if c.doubt != nil {
+		c.doubt.noted = nil
+	}
+}
+
+// Condemned are the rows of the Turn that must not be run.
+func (c *Conversation) Condemned() []parley.Row {
+	if c.doubt == nil {
+		return nil
+	}
+	return c.doubt.tried
+}
+
+// Acquitted are the rows of the Turn that was taken, if they had been tried: they
+// were run, and the process is still there.
+func (c *Conversation) Acquitted() []parley.Row {
+	if !c.Asked() {
+		return nil
+	}
+	return c.Trying()
+}
+
+// acquitted forgets the doubts about rows that have taken effect, and with the last
+// of them that there ever were any.
+func (c *Conversation) acquitted(rows []parley.Pending) {
+	d := c.doubt
+	if d == nil {
+		return
+	}
+	d.noted = slices.DeleteFunc(d.noted, func(r parley.Row) bool {
+		return slices.ContainsFunc(rows, func(p parley.Pending) bool { return p.Row == r })
+	})
+	if len(d.noted) == 0 && d.before == 0 && (len(rows) == 0 || rows[len(rows)-1].Seq >= d.to) {
+		c.doubt = nil
+	}
+}
