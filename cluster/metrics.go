@@ -9,6 +9,8 @@ import (
 const (
 	namespace = "parley"
 	subsystem = "cluster"
+
+	joinedOK, joinedFailed = "ok", "failed"
 )
 
 type metrics struct {
@@ -20,6 +22,9 @@ func newMetrics(to prometheus.Registerer, c *Cluster) (*metrics, error) {
 	m := &metrics{joins: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "joins_total", Help: "Attempts to reach who should be a member, by result.",
 	}, []string{"result"})}
+	for _, result := range []string{joinedOK, joinedFailed} {
+		m.joins.WithLabelValues(result) // it is there before it is counted
+	}
 	all := []prometheus.Collector{m.joins}
 	counter := func(name, help string) prometheus.Counter {
 		n := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
@@ -49,9 +54,9 @@ func newMetrics(to prometheus.Registerer, c *Cluster) (*metrics, error) {
 }
 
 func (m *metrics) joined(err error) {
-	result := "ok"
+	result := joinedOK
 	if err != nil {
-		result = "failed"
+		result = joinedFailed
 	}
 	m.joins.WithLabelValues(result).Inc()
 }

@@ -1,11 +1,13 @@
 package main_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -74,7 +76,7 @@ func TestExampleDefaults(t *testing.T) {
 // Each key of the configuration is in the reference and in the example.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	t.Parallel()
-	doc, example := operations(t), read(t, "..", "..", "deployments", "parley.yaml")
+	doc, example := operations(t), read(t, "..", "..", "deployments", "parley.yaml")+read(t, "..", "..", "deployments", "cluster.yaml")
 	keys := keysOf(reflect.TypeFor[node.Config](), "")
 	if len(keys) < 20 {
 		t.Fatalf("only %d keys found: %q", len(keys), keys)
@@ -85,7 +87,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		}
 		last := key[strings.LastIndex(key, ".")+1:]
 		if !regexp.MustCompile(`(?m)(^|[\s{#-])` + last + `:`).MatchString(example) {
-			t.Errorf("deployments/parley.yaml doesn't show %s", key)
+			t.Errorf("neither deployments/parley.yaml nor cluster.yaml shows %s", key)
 		}
 	}
 }
@@ -101,7 +103,7 @@ func keysOf(typ reflect.Type, prefix string) []string {
 		case inner.Kind() == reflect.Pointer:
 			keys = append(keys, keysOf(inner.Elem(), name+".")...)
 		case inner.Kind() == reflect.Struct:
-			keys = append(keys, keysOf(inner, name+".")...)
+			keys = append(keys, keysOf(inner, prefix+name+".")...)
 		default:
 			keys = append(keys, prefix+name)
 		}
@@ -116,7 +118,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	url := cluster.Database(t)
 	named := names(operations(t), `\b(parley_[a-z]+_\w+)`)
 	var shown []string
-	for _, store := range []string{"embedded", "postgres"} {
+	for _, store := range []string{"embedded", "postgres", "postgres, in a cluster"} {
 		own := metricsOf(t, store, url)
 		if len(own) < 30 {
 			t.Fatalf("%s: only %d metrics: %q", store, len(own), own)
@@ -139,7 +141,13 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 func metricsOf(t *testing.T, store, url string) []string {
 	t.Helper()
 	g, h := newGraph(t), newHouse(t)
+	store, clustered := strings.CutSuffix(store, ", in a cluster")
 	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, url).with("store", store)
+	if clustered {
+		cfg = cfg.on(t, h, cluster.Database(t)) // where nobody has heard of these messages yet
+		at := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))) }
+		cfg = cfg.with("cluster", map[string]any{"bind": at(), "messages": at()})
+	}
 	n := h.start(t, asFateful, cfg)
 	n.tell(t, "u1", "1", "say a")
 	n.tell(t, "u1", "2", "panic")
