@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,9 +67,11 @@ func (d *departure) figures() []rounds.Figure {
 		const share = 0.999
 		return rounds.Figure{Name: name, Unit: "ms", Value: rounds.Quantile(of, share), Of: of, Quantile: share, AtMost: atMost}
 	}
+	onTime := sort.Search(len(d.during), func(i int) bool { return d.during[i] > drainDelayMSMax })
 	return []rounds.Figure{
 		{Name: "until it runs no shard", Unit: "s", Value: d.took.Seconds()},
 		delay("turn delay meanwhile, p99.9", d.during, drainDelayMSMax),
+		{Name: "turns delayed for longer", Unit: "turns", Value: float64(len(d.during) - onTime)},
 		delay("turn delay before, p99.9", d.calm, 0),
 		{Name: "handed over", Unit: "conversations", Value: d.live},
 	}

@@ -70,8 +70,12 @@ func startFleet(ctx context.Context, l *lodging, brand parley.Brand, simulator *
 func (f fleet) grow(ctx context.Context, l *lodging, brand parley.Brand, simulator *metatest.Simulator, by int) (fleet, error) {
 	var started []*process
 	for range by {
-		p := &process{folder: filepath.Join(l.folder, fmt.Sprint("node", len(f)+1))}
-		if err := errors.Join(os.Mkdir(p.folder, folderMode), p.listenAt(ctx, &p.webhooks, &p.admin, &p.gossip, &p.messages)); err != nil {
+		n := len(f) + 1
+		p := &process{folder: filepath.Join(l.folder, fmt.Sprint("node", n))}
+		// Each has a loopback address of its own: what others connect from is 127.0.0.1,
+		// and can't take a port meanwhile that a node has chosen and not yet opened.
+		host := fmt.Sprint("127.0.0.", n+1)
+		if err := errors.Join(os.Mkdir(p.folder, folderMode), listenAt(ctx, host, &p.webhooks, &p.admin, &p.gossip, &p.messages)); err != nil {
 			return f, err
 		}
 		f, started = append(f, p), append(started, p)

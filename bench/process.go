@@ -41,7 +41,7 @@ type process struct {
 // Its store is where l says, and its channels are those of a brand.
 func startNode(ctx context.Context, l *lodging, brand parley.Brand, simulator *metatest.Simulator) (*process, error) {
 	p := &process{folder: l.folder}
-	if err := p.listenAt(ctx, &p.webhooks, &p.admin); err != nil {
+	if err := listenAt(ctx, "127.0.0.1", &p.webhooks, &p.admin); err != nil {
 		return nil, err
 	}
 	if err := p.configure(l, brand, simulator); err != nil {
@@ -53,16 +53,24 @@ func startNode(ctx context.Context, l *lodging, brand parley.Brand, simulator *m
 	return p, nil
 }
 
-// listenAt finds addresses that are free.
-func (p *process) listenAt(ctx context.Context, addrs ...*string) error {
+// listenAt finds addresses of a host that are free. They are let go of only when all
+// are found, so that they differ.
+func listenAt(ctx context.Context, host string, addrs ...*string) error {
+	var listen net.ListenConfig
+	var held []net.Listener
+	var errs []error
 	for _, addr := range addrs {
-		free, err := freeAddress(ctx)
+		ln, err := listen.Listen(ctx, "tcp4", net.JoinHostPort(host, "0"))
 		if err != nil {
-			return err
+			errs = append(errs, fmt.Errorf("find a free port: %w", err))
+			break
 		}
-		*addr = free
+		held, *addr = append(held, ln), ln.Addr().String()
 	}
-	return nil
+	for _, ln := range held {
+		errs = append(errs, ln.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // start starts the node, which is configured, and waits until it is ready.
@@ -86,15 +94,6 @@ func (p *process) start(ctx context.Context) error {
 		return errors.Join(err, p.stop())
 	}
 	return nil
-}
-
-func freeAddress(ctx context.Context) (string, error) {
-	var listen net.ListenConfig
-	ln, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // configure writes the node's configuration, with sections of others', and its

@@ -95,11 +95,30 @@ func (c config) playOn(ctx context.Context, l *lodging, p play) (figures []round
 		return nil, err
 	}
 	simulator.SetTarget(nodes.urls()...)
-	if file := c.profileOf(p.name); file != "" {
-		profiled := nodes[0].profile(ctx, file, p.first, p.simulation.Duration-p.first)
-		defer func() { err = errors.Join(err, <-profiled) }()
-	}
+	profiled := c.profileAll(ctx, nodes, p)
+	defer func() { err = errors.Join(err, profiled()) }()
 	return stage{l: l, nodes: nodes, simulator: simulator}.play(ctx, p.first)
+}
+
+// profileAll takes a profile of each node in the measured part, if profiles are
+// wanted. What it returns waits until they are there.
+func (c config) profileAll(ctx context.Context, nodes fleet, p play) (wait func() error) {
+	var profiles []<-chan error
+	for i, node := range nodes {
+		name := p.name
+		if len(nodes) > 1 {
+			name += fmt.Sprint("-node", i+1)
+		}
+		if file := c.profileOf(name); file != "" {
+			profiles = append(profiles, node.profile(ctx, file, p.first, p.simulation.Duration-p.first))
+		}
+	}
+	return func() (err error) {
+		for _, done := range profiles {
+			err = errors.Join(err, <-done)
+		}
+		return err
+	}
 }
 
 // stage is who takes part in a play.
