@@ -248,7 +248,7 @@ func (c *demoCommand) watch(ctx context.Context, sim *metatest.Simulator, f *fle
 			f.count(ctx)
 			showProgress(w, time.Since(began), sim.Progress()) //nolint:forbidigo // as above
 		case <-half.C:
-			if err := f.children[0].move(ctx, w); err != nil {
+			if err := f.move(ctx, w); err != nil {
 				return err
 			}
 		}

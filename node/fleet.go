@@ -24,6 +24,7 @@ type fleet struct {
 	net      *clustertest.Namespaces // of nodes that have one each; nil: all are on loopback
 	whole    *cluster.View
 
+	doing sync.Mutex // one thing at a time is done to nodes
 	mu    sync.Mutex // over the counts of children
 	blows []blow
 }
@@ -210,8 +211,17 @@ func (f *fleet) total(of func(*child) int) (n int) {
 	return n
 }
 
+// move lets the one node move to PostgreSQL.
+func (f *fleet) move(ctx context.Context, w io.Writer) error {
+	f.doing.Lock()
+	defer f.doing.Unlock()
+	return f.children[0].move(ctx, w)
+}
+
 // strike does something to a node and undoes it.
 func (f *fleet) strike(ctx context.Context, d deed, sim *metatest.Simulator, w io.Writer) error {
+	f.doing.Lock()
+	defer f.doing.Unlock()
 	c := f.children[d.node]
 	f.mu.Lock()
 	c.count(ctx)
