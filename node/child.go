@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,24 +29,26 @@ const (
 	demoBrand  = "demo"
 	demoBot    = "tally" // the bot whose protocol the simulator knows
 	secretMode = 0o600
-	countLimit = 500 * time.Millisecond // for the node to tell its metrics
+	countLimit = 2 * time.Second // for the node to tell its metrics, while its database starts again
 )
 
 // child is the node under test: a process of this same program, started again
 // after each kill on the same store and the same port.
 type child struct {
-	dir          string
-	suffix       string // of its files, if there are several
-	cfg          Config
-	store        *demoStore
-	webhooks     string
-	admin        string
-	within       []string // the command that runs it in a network of its own, if it has one
-	cmd          *exec.Cmd
-	died         chan<- error // told of a death that nobody ordered
-	ordered      atomic.Bool
-	ended        chan struct{}
-	death        error // how the last process ended
+	dir      string
+	suffix   string // of its files, if there are several
+	cfg      Config
+	store    *demoStore
+	webhooks string
+	admin    string
+	within   []string // the command that runs it in a network of its own, if it has one
+	cmd      *exec.Cmd
+	died     chan<- error // told of a death that nobody ordered
+	ordered  atomic.Bool
+	ended    chan struct{}
+	death    error // how the last process ended
+
+	mu           sync.Mutex // over what follows
 	processes    int
 	cpu          time.Duration // of the processes that have ended
 	late         int           // events that were acknowledged from the spool, as last counted
@@ -143,8 +146,10 @@ func (c *child) start(ctx context.Context) error {
 	if err := c.cmd.Start(); err != nil {
 		return fmt.Errorf("start the node: %w", err)
 	}
+	c.mu.Lock()
 	c.processes++
 	c.lateBase, c.doubtfulBase = c.late, c.doubtful
+	c.mu.Unlock()
 	c.ended = make(chan struct{})
 	c.ordered.Store(false)
 	go c.wait(c.cmd, c.ended)
@@ -224,6 +229,7 @@ func (c *child) count(ctx context.Context) {
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
 		n, err := strconv.ParseFloat(value, 64)
+		c.mu.Lock()
 		switch {
 		case err != nil:
 		case name == lateMetric:
@@ -235,6 +241,7 @@ func (c *child) count(ctx context.Context) {
 		case name == doubtfulMetric:
 			c.doubtful = c.doubtfulBase + int(n)
 		}
+		c.mu.Unlock()
 	}
 	_ = resp.Body.Close() // what was read counts
 }
@@ -269,5 +276,7 @@ func (c *child) stop(ctx context.Context) error {
 // finished waits for the end of the process and counts its CPU.
 func (c *child) finished() {
 	<-c.ended
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.cpu += c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
 }

@@ -25,7 +25,7 @@ type fleet struct {
 	whole    *cluster.View
 
 	doing sync.Mutex // one thing at a time is done to nodes
-	mu    sync.Mutex // over the counts of children
+	mu    sync.Mutex // over what follows
 	blows []blow
 }
 
@@ -192,21 +192,17 @@ func (f *fleet) urls() (urls []string) {
 func (f *fleet) count(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, c := range f.children {
-		all.Go(func() {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			c.count(ctx)
-		})
+		all.Go(func() { c.count(ctx) })
 	}
 	all.Wait()
 }
 
 // total sums something over all nodes.
 func (f *fleet) total(of func(*child) int) (n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, c := range f.children {
+		c.mu.Lock()
 		n += of(c)
+		c.mu.Unlock()
 	}
 	return n
 }
@@ -223,9 +219,7 @@ func (f *fleet) strike(ctx context.Context, d deed, sim *metatest.Simulator, w i
 	f.doing.Lock()
 	defer f.doing.Unlock()
 	c := f.children[d.node]
-	f.mu.Lock()
 	c.count(ctx)
-	f.mu.Unlock()
 	_, _ = fmt.Fprintf(w, "  %s\n", d.describe(len(f.children)))
 	at := time.Now() //nolint:forbidigo // the demo watches real processes
 	switch d.kind {
