@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	sweepLeast   = 1024                   // conversations woken by one look, if they are not more
-	sweepMost    = 16 * sweepLeast        // and at most
-	sweepParts   = 16                     // of the shards, looked at in turn if there are even more
-	hurry        = 8                      // so many looks take the time of one, while there are more
-	timerLimit   = 1024                   // timers moved by one look
-	timerHorizon = 200 * time.Millisecond // longest wait between two looks for due timers
+	sweepLeast   = 1024            // conversations woken by one look, if they are not more
+	sweepMost    = 16 * sweepLeast // and at most
+	sweepParts   = 16              // of the shards, looked at in turn if there are even more
+	hurry        = 8               // so many looks take the time of one, while there are more
+	timerLimit   = 1024            // timers moved by one look
+	timerHorizon = time.Second     // longest wait between two looks for due timers
 )
 
 // sweep wakes the conversations whose rows were forgotten, and lets idle ones
@@ -96,6 +96,9 @@ func (h *Host) wakeOverdue(ctx context.Context, age time.Duration, s sweeper) in
 // passivate asks the idle conversations to leave: those that have been idle for
 // PassivateIn, or all that are if there are more than MaxLive.
 func (h *Host) passivate(now int64) {
+	if h.live.Load() == 0 {
+		return
+	}
 	after := int64(h.cfg.PassivateIn / h.cfg.SweepEvery)
 	crowded := h.live.Load() > int64(h.cfg.MaxLive)
 	if crowded {
@@ -110,17 +113,44 @@ func (h *Host) passivate(now int64) {
 	}
 }
 
-// timers moves due timers to their inboxes and hints them, until ctx ends.
+// timers moves due timers to their inboxes and hints them, until ctx ends. It looks
+// when the next one is due that it knows of: by the store's word, or since a turn here
+// has set it; and now and then, for what others have set.
 func (h *Host) timers(ctx context.Context) {
 	next := time.NewTimer(0) //nolint:forbidigo // the agenda's one clock
 	defer next.Stop()
+	at := time.Now() //nolint:forbidigo // as above
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-next.C:
-			next.Reset(h.fire(ctx))
+			wait := h.fire(ctx)
+			at = time.Now().Add(wait) //nolint:forbidigo // as above
+			next.Reset(wait)
+		case <-h.dueNews:
+			if due := time.UnixMilli(h.due.Swap(0)); due.UnixMilli() > 0 && due.Before(at) {
+				at = due
+				next.Reset(time.Until(due)) //nolint:forbidigo // as above
+			}
 		}
+	}
+}
+
+// dueAt makes the agenda be looked at by a time, in ms since 1970.
+func (h *Host) dueAt(ms int64) {
+	for {
+		due := h.due.Load()
+		if due != 0 && due <= ms {
+			return
+		}
+		if h.due.CompareAndSwap(due, ms) {
+			break
+		}
+	}
+	select {
+	case h.dueNews <- struct{}{}:
+	default:
 	}
 }
 

@@ -132,10 +132,14 @@ type Host struct {
 	placed    atomic.Pointer[Placement]
 	replaced  chan struct{}             // holds a word if placed is news
 	placement atomic.Pointer[Placement] // the one that rows are routed by
+	former    atomic.Pointer[Placement] // the one before
 	opening   queue[opening]
 	inquiries inquiries
 	clock     func() time.Duration
 	awake     atomic.Int64 // when this process was last seen to run, by clock
+
+	due     atomic.Int64  // when the agenda should be looked at, in ms since 1970; 0: as it is
+	dueNews chan struct{} // holds a word if that is news
 
 	crowd    crowd        // rows with actors
 	hinted   atomic.Int64 // rows on their way to shards
@@ -187,6 +191,7 @@ func New(cfg Config) (*Host, error) {
 func (h *Host) connect() {
 	h.replaced = make(chan struct{}, 1)
 	h.opening.news = make(chan struct{}, 1)
+	h.dueNews = make(chan struct{}, 1)
 	h.inquiries.by = map[uint64]*inquiry{}
 	born := time.Now() //nolint:forbidigo // the zero of this host's clock
 	if h.clock = h.cfg.Clock; h.clock == nil {

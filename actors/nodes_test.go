@@ -1,6 +1,7 @@
 package actors_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,6 +88,7 @@ type plan struct {
 }
 
 func (p plan) Owner(shard uint16) string  { return p.owners[int(shard)%len(p.owners)] }
+func (plan) Heir(uint16) string           { return "" }
 func (p plan) Sender(shard uint16) string { return p.Owner(shard) }
 func (p plan) Holders() []string          { return p.nodes }
 func (p plan) Nodes() map[string]string {
@@ -108,6 +110,7 @@ type town struct {
 	ran     sync.Map // conversation -> name of the host that took the last turn
 	woken   sync.Map // name of a host that was told to send -> channel
 	n       atomic.Int64
+	sweep   time.Duration                 // of the sweepers, if not slow
 	gate    atomic.Pointer[chan struct{}] // commits wait until it is closed, once they have said so
 	arrives atomic.Pointer[chan struct{}]
 }
@@ -172,7 +175,7 @@ func (w *town) settleWith(name string, store actors.Store, suspects actors.Suspe
 	w.Helper()
 	host, err := actors.New(actors.Config{
 		Store: store, Agenda: agenda, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
-		Link: w.fabric.link(name), Address: name, SweepEvery: slow,
+		Link: w.fabric.link(name), Address: name, SweepEvery: cmp.Or(w.sweep, slow),
 		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
 	})
 	if err != nil {
@@ -281,11 +284,15 @@ func TestEventsReachTheOwner(t *testing.T) {
 	}
 }
 
-// While shards change hands again and again, every event takes effect once, soon,
-// and on one node after the other.
+// While shards change hands again and again, faster than they can, every event takes
+// effect once, soon, and on one node after the other.
 func TestHandOver(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, "a", "b", "c")
+	w := newTown(t)
+	w.sweep = time.Second // for hints that met a shard on its way back to where it came from
+	for _, name := range []string{"a", "b", "c"} {
+		w.settle(name)
+	}
 	nodes := []string{"a", "b", "c"}
 	plans := []plan{{[]string{"a"}, nodes}, {[]string{"a", "b"}, nodes}, {[]string{"c", "b", "a"}, nodes}, {[]string{"b", "c"}, nodes}}
 	const talks, rounds = 30, 16
@@ -578,7 +585,7 @@ func TestDoubtIsPassedOn(t *testing.T) {
 	w.until("a asks for what was x's", func() bool {
 		soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond) // b's answers are lost
 		defer cancel()
-		return w.hosts["a"].Inquire(soon)["a"].Claiming == parley.Shards/2
+		return w.hosts["a"].Inquire(soon)["a"].Claiming > 0
 	})
 	w.place(plan{owners: []string{"b", "a"}, nodes: nodes})
 	w.until("a dead letter", func() bool {

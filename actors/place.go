@@ -49,6 +49,7 @@ func (h *Host) place(ctx context.Context) {
 			p := *h.placed.Load()
 			h.peers.keep(nodes, p.Nodes())
 			nodes = p.Nodes()
+			h.former.Store(h.placement.Load())
 			h.territory.place(p, h.clock())
 			h.placement.Store(&p)
 		case <-tick.C:
@@ -129,6 +130,7 @@ func (h *Host) openShards(ctx context.Context) {
 			})
 		}
 		h.metrics.handedOver.Add(float64(shards.len()))
+		h.dueAt(1) // at once: some timers may be due
 	}
 }
 
@@ -208,20 +210,42 @@ func (h *Host) pass(owner string, rows []parley.Pending, passes uint32) {
 	h.metrics.dropped.Add(float64(dropped))
 }
 
-// passOn passes rows on that came to a shard which isn't run here. By this node's
-// view it may even be: it was asked for by somebody with another view.
+// passOn passes rows on that came to a shard which isn't run here.
 func (h *Host) passOn(shard uint16, rows []parley.Pending, passes uint32) {
-	if passes >= maxPasses || h.owner(h.placement.Load(), shard) == h.cfg.Address {
+	to := h.next(shard)
+	if passes >= maxPasses || to == "" {
 		h.metrics.dropped.Add(float64(len(rows)))
 		return
 	}
 	h.metrics.passedOn.Add(float64(len(rows)))
-	h.route(rows, passes+1)
+	h.pass(to, rows, passes+1)
+}
+
+// next is where to pass on what came to a shard which isn't run here: to its owner, or,
+// if that is this node, which has yet to claim it, to who owned it before. Before a node
+// joined that was its heir.
+func (h *Host) next(shard uint16) string {
+	to := h.owner(h.placement.Load(), shard)
+	if to != h.cfg.Address {
+		return to
+	}
+	now, before := h.placement.Load(), h.former.Load()
+	if now == nil {
+		return ""
+	}
+	if before != nil {
+		to = (*before).Owner(shard)
+		if _, there := (*now).Nodes()[to]; there && to != h.cfg.Address {
+			return to
+		}
+	}
+	return (*now).Heir(shard)
 }
 
 // sendWake passes a wake to the node that runs its conversation.
-func (h *Host) sendWake(w wake) {
-	owner := h.owner(h.placement.Load(), w.id.Shard())
+func (h *Host) sendWake(w wake) { h.wakeAt(h.owner(h.placement.Load(), w.id.Shard()), w) }
+
+func (h *Host) wakeAt(owner string, w wake) {
 	if owner == h.cfg.Address {
 		h.system.Root.Send(h.shard(w.id.Shard()), &w)
 		return
@@ -236,9 +260,7 @@ func (h *Host) sendWake(w wake) {
 
 // passWake passes on a wake that came to a shard which isn't run here.
 func (h *Host) passWake(shard uint16, w wake) {
-	if h.owner(h.placement.Load(), shard) != h.cfg.Address {
-		h.sendWake(w)
-	}
+	h.wakeAt(h.next(shard), w)
 }
 
 // Notify tells whoever sends for a channel that there is something to send or to

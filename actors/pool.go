@@ -140,6 +140,9 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 		}
 		if own == nil {
 			h.turns.settled(c.Saw)
+			for t := range c.SetTimers {
+				h.dueAt(c.SetTimers[t].Due.UnixMilli())
+			}
 			h.metrics.delay.Observe(max(0, now.Sub(group[i].stored).Seconds())) // two clocks may disagree
 			if ch := c.Conversation.Channel; len(c.Outbox) > 0 && !told[ch] {
 				told[ch] = true

@@ -13,6 +13,8 @@ import (
 type Placement interface {
 	// Owner is the node that is to run a shard's conversations; empty if there is none.
 	Owner(shard uint16) string
+	// Heir is the node that would own a shard without this one; empty if there is none.
+	Heir(shard uint16) string
 	// Sender is the node that is to send for the channels of a shard; empty if there is none.
 	Sender(shard uint16) string
 	// Holders are all nodes that may be running shards: also those that are giving
@@ -40,6 +42,11 @@ const (
 	// nobody has asked for it, or without one that is: long enough for all to have
 	// heard of the same members.
 	strayFor = 2 * time.Second
+	// claimShards is how many shards are claimed together, and claimsAtOnce how many
+	// such claims others are waited for: the rest goes on where it is, so that ending
+	// a hundred thousand conversations holds up none of them for long.
+	claimShards  = 64
+	claimsAtOnce = 2
 	// doubtFor is how long a shard that was taken over in doubt passes that on when it
 	// changes hands again: by then what waited in it has been tried.
 	doubtFor = 10 * time.Second
@@ -62,7 +69,8 @@ type ground interface {
 // asks all nodes that may run them, for it can't know who does; holds back what
 // comes for them meanwhile; and begins once all have answered, are gone, or have
 // had releaseWait. Whoever is asked lets the turns under way commit, ends the
-// actors, and answers shard by shard.
+// actors, and answers shard by shard. It asks for a few shards at a time; what comes
+// for the others meanwhile is passed on to who ran them before.
 //
 // Whose last node may have died of what waits in it is in doubt, and must stay so
 // until that has been tried, whoever does it. So whoever took a shard over in doubt
@@ -83,6 +91,11 @@ type territory struct {
 	claims map[uint64]*claim
 	last   uint64 // id of the last claim
 	now    time.Duration
+
+	wanted, wantedInDoubt shardSet        // to be run here, and not claimed yet
+	asked                 time.Duration   // when somebody last asked for shards
+	silent                map[string]bool // nodes that didn't answer in time, and haven't since
+	strays                int             // plots that are stray, at most
 
 	holdings [parley.Shards]atomic.Uint32 // what is read without the lock
 	count    [releasing + 1]atomic.Int32
@@ -113,7 +126,7 @@ type claim struct {
 // newTerritory is of one node among others. Without others (ground is nil) it
 // holds every shard, for ever.
 func newTerritory(self string, g ground) *territory {
-	t := &territory{self: self, ground: g, claims: map[uint64]*claim{}}
+	t := &territory{self: self, ground: g, claims: map[uint64]*claim{}, silent: map[string]bool{}}
 	if g == nil {
 		for shard := range t.holdings {
 			t.holdings[shard].Store(uint32(held))
@@ -146,6 +159,11 @@ func (t *territory) place(p Placement, now time.Duration) {
 	for _, node := range p.Holders() {
 		alive[node] = true
 	}
+	for node := range t.silent {
+		if !alive[node] {
+			delete(t.silent, node)
+		}
+	}
 	for _, c := range t.claims {
 		for node, open := range c.waiting {
 			if !alive[node] {
@@ -154,13 +172,18 @@ func (t *territory) place(p Placement, now time.Duration) {
 			}
 		}
 	}
+	t.wantedInDoubt.each(func(shard uint16) { // somebody else may be about to take it
+		t.shards[shard].doubt = now + doubtFor
+	})
 	var gained, doubted shardSet
 	for shard := range uint16(parley.Shards) {
 		mine := p.Owner(shard) == t.self
 		switch plot, state := &t.shards[shard], t.state(shard); {
 		case mine && state == foreign:
 			gained.add(shard)
-			if was := ownerIn(before, shard); was != "" && was != t.self && !alive[was] || plot.doubt > now {
+			plot.stray = false
+			was := ownerIn(before, shard)
+			if was != "" && was != t.self && !alive[was] || plot.doubt > now {
 				doubted.add(shard)
 			}
 		case !mine && state == claiming:
@@ -171,7 +194,8 @@ func (t *territory) place(p Placement, now time.Duration) {
 			plot.judge(mine, state, now)
 		}
 	}
-	t.gain(gained, doubted, now)
+	t.wanted, t.wantedInDoubt = gained, doubted
+	t.strays = parley.Shards // it may be any of them
 	t.settle(now)
 }
 
@@ -196,11 +220,31 @@ func ownerIn(p Placement, shard uint16) string {
 	return p.Owner(shard)
 }
 
-// gain begins to claim shards.
-func (t *territory) gain(shards, doubted shardSet, now time.Duration) {
-	if shards.empty() {
-		return
+// gain claims some of the wanted shards, as long as that may be.
+func (t *territory) gain(now time.Duration) {
+	for len(t.claims) < claimsAtOnce && !t.wanted.empty() {
+		var shards, doubted shardSet
+		n := 0
+		t.wanted.each(func(shard uint16) {
+			if n < claimShards {
+				n++
+				shards.add(shard)
+			}
+		})
+		shards.each(func(shard uint16) {
+			t.wanted.remove(shard)
+			if t.wantedInDoubt.has(shard) {
+				t.wantedInDoubt.remove(shard)
+				doubted.add(shard)
+			}
+		})
+		t.claim(shards, doubted, now)
+		t.openReady(now)
 	}
+}
+
+// claim begins to claim shards.
+func (t *territory) claim(shards, doubted shardSet, now time.Duration) {
 	t.last++
 	c := &claim{began: now, shards: shards, doubted: doubted, waiting: map[string]*shardSet{}}
 	t.claims[t.last] = c
@@ -210,11 +254,16 @@ func (t *territory) gain(shards, doubted shardSet, now time.Duration) {
 		t.ground.hold(shard)
 	})
 	for _, node := range t.placed.Holders() {
-		if node != t.self {
-			open := shards
-			c.waiting[node] = &open
-			t.ground.ask(node, t.last, shards)
+		if node == t.self {
+			continue
 		}
+		t.ground.ask(node, t.last, shards)
+		if t.silent[node] { // it was waited for already, and nobody should be a second time
+			shards.each(c.doubted.add)
+			continue
+		}
+		open := shards
+		c.waiting[node] = &open
 	}
 }
 
@@ -234,15 +283,22 @@ func (t *territory) unclaim(shard uint16) {
 func (t *territory) inDoubt(shard uint16) bool {
 	plot := &t.shards[shard]
 	c := t.claims[plot.claim]
-	return plot.doubt > t.now || c != nil && c.doubted.has(shard)
+	return plot.doubt > t.now || t.wantedInDoubt.has(shard) || c != nil && c.doubted.has(shard)
 }
 
-// settle opens what nobody is waited for any more, and tries again what is stray.
+// settle opens what nobody is waited for any more, and claims more.
 func (t *territory) settle(now time.Duration) {
+	t.openReady(now)
+	t.gain(now)
+}
+
+// openReady opens what nobody is waited for any more.
+func (t *territory) openReady(now time.Duration) {
 	for id, c := range t.claims {
 		if now-c.began >= releaseWait {
-			for _, open := range c.waiting {
+			for node, open := range c.waiting {
 				open.each(c.doubted.add)
+				t.silent[node] = true
 			}
 			clear(c.waiting)
 		}
@@ -273,16 +329,31 @@ func (t *territory) tick(now time.Duration) {
 	if t.placed == nil {
 		return
 	}
+	if t.strays > 0 {
+		t.bringHome(now)
+	}
 	t.settle(now)
-	var gained shardSet
+}
+
+// bringHome does what is due with stray shards. Those that are asked for, a few at a
+// time, stay for as long as that goes on.
+func (t *territory) bringHome(now time.Duration) {
+	t.strays = 0
 	for shard := range uint16(parley.Shards) {
 		plot := &t.shards[shard]
-		if !plot.stray || now-plot.since < strayFor {
+		if !plot.stray {
+			continue
+		}
+		t.strays++
+		if state := t.state(shard); now-plot.since < strayFor || state == held && now-t.asked < strayFor {
 			continue
 		}
 		switch mine, state := t.placed.Owner(shard) == t.self, t.state(shard); {
 		case mine && state == foreign:
-			gained.add(shard)
+			// Whom it belonged to isn't known any more: it is doubted.
+			plot.stray = false
+			t.wanted.add(shard)
+			t.wantedInDoubt.add(shard)
 		case !mine && state == held:
 			plot.stray = false
 			t.set(shard, releasing)
@@ -291,14 +362,13 @@ func (t *territory) tick(now time.Duration) {
 			plot.stray = false
 		}
 	}
-	// Whom they belonged to isn't known any more: they are doubted.
-	t.gain(gained, gained, now)
 }
 
 // released takes note that a node doesn't run shards any more.
 func (t *territory) released(node string, id uint64, shards shardSet, now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	delete(t.silent, node)
 	c := t.claims[id]
 	if c == nil || c.waiting[node] == nil {
 		return
@@ -330,6 +400,7 @@ func (t *territory) opened(id uint64, shards shardSet, serve func(shard uint16))
 func (t *territory) release(node string, id uint64, shards shardSet, now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.asked = now
 	var free shardSet
 	shards.each(func(shard uint16) {
 		plot := &t.shards[shard]
@@ -343,6 +414,7 @@ func (t *territory) release(node string, id uint64, shards shardSet, now time.Du
 			// If it should be here by this node's view, then the one that asks has seen
 			// another. Should that not come true, it is taken back.
 			plot.stray, plot.since = ownerIn(t.placed, shard) == t.self, now
+			t.strays++
 			plot.asked = append(plot.asked, asked{node, id})
 			t.ground.letGo(shard)
 		case releasing:
@@ -390,6 +462,7 @@ func (t *territory) evict(now time.Duration) {
 		}
 		t.set(shard, releasing)
 		plot.stray, plot.since = true, now-strayFor
+		t.strays++
 		t.ground.letGo(shard)
 	}
 }

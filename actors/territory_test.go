@@ -150,6 +150,7 @@ func (c chart) Owner(shard uint16) string {
 	}
 	return ""
 }
+func (chart) Heir(uint16) string     { return "" }
 func (c chart) Sender(uint16) string { return "" }
 func (c chart) Holders() []string    { return c.holders }
 func (c chart) Nodes() map[string]string {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"math"
 	"os"
 	"path/filepath"
@@ -155,12 +156,17 @@ func TestLarge(t *testing.T) {
 	}
 }
 
+var clustered = flag.Bool("nodes", false, "measure three nodes, in little; wants the machine for itself")
+
 // TestCluster measures three nodes, in little. That no message was lost, doubled or
 // reordered by the kill and the drain is an error of its own; the figures are there
 // to be seen, and those that don't depend on the machine are held to what they must
 // be.
 func TestCluster(t *testing.T) {
 	t.Parallel()
+	if !*clustered {
+		t.Skip("make chaos-short, which make check does, measures three nodes")
+	}
 	needsPostgres(t)
 	where := folder(t)
 	results, err := main.SmallCluster(t.Context(), where)

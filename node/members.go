@@ -164,7 +164,7 @@ func (m *members) follow(ctx context.Context) {
 		// and take over what the others are at work on.
 		if !patient || len(v.Members()) > 1 {
 			patient = false
-			m.n.host.Place(placement{v})
+			m.n.host.Place(placementOf(v, m.n.cfg.Cluster.address()))
 			m.serveChannels()
 			for _, holder := range gone(before, v) {
 				losses.Go(func() { m.free(ctx, holder) })
@@ -319,7 +319,23 @@ func (m *members) serveChannels() {
 }
 
 // placement is a view in the actors' terms.
-type placement struct{ *cluster.View }
+type placement struct {
+	*cluster.View
+
+	without *cluster.View // the same without this node
+}
+
+// placementOf is the placement of a node at an address.
+func placementOf(v *cluster.View, self string) placement {
+	others := slices.DeleteFunc(v.Members(), func(m cluster.Member) bool { return m.Addr == self })
+	return placement{v, cluster.NewView(others)}
+}
+
+// Heir is who would run a shard's conversations without this node.
+func (p placement) Heir(shard uint16) string {
+	m, _ := p.without.Owner(cluster.Actors, shard)
+	return m.Addr
+}
 
 // Owner is who runs a shard's conversations.
 func (p placement) Owner(shard uint16) string {
