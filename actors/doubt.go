@@ -1,7 +1,11 @@
 package actors
 
 import (
+	"context"
+	"log/slog"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -141,5 +145,62 @@ func (c *Conversation) acquitted(rows []parley.Pending) {
 	})
 	if len(d.noted) == 0 && d.before == 0 && (len(rows) == 0 || rows[len(rows)-1].Seq >= d.to) {
 		c.doubt = nil
+	}
+}
+
+// notedRows are the rows that this process has noted, or may have, and not acquitted.
+type notedRows struct {
+	mu   sync.Mutex
+	rows map[parley.Row]struct{}
+}
+
+// add adds what was to be noted, except for what somebody else had noted before.
+func (n *notedRows) add(rows, tried []parley.Row) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.rows == nil {
+		n.rows = map[parley.Row]struct{}{}
+	}
+	for _, r := range rows {
+		if !slices.Contains(tried, r) {
+			n.rows[r] = struct{}{}
+		}
+	}
+}
+
+func (n *notedRows) remove(rows []parley.Row) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range rows {
+		delete(n.rows, r)
+	}
+}
+
+func (n *notedRows) all() []parley.Row {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.rows))
+}
+
+// acquit acquits rows in the store.
+func (h *Host) acquit(ctx context.Context, rows []parley.Row) error {
+	err := h.cfg.Suspects.Acquit(ctx, rows)
+	if err == nil {
+		h.noted.remove(rows)
+	}
+	return err
+}
+
+// acquitAll acquits what is left at the end: this process ends in peace, so nothing of
+// that is what it dies of.
+func (h *Host) acquitAll(ctx context.Context) {
+	rows := h.noted.all()
+	if len(rows) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)
+	defer cancel()
+	if err := h.acquit(ctx, rows); err != nil {
+		h.log.WarnContext(ctx, "acquit suspects at the end", slog.Int("rows", len(rows)), slog.Any("error", err))
 	}
 }

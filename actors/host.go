@@ -134,6 +134,7 @@ type Host struct {
 	placement atomic.Pointer[Placement] // the one that rows are routed by
 	former    atomic.Pointer[Placement] // the one before
 	opening   queue[opening]
+	noted     notedRows
 	inquiries inquiries
 	clock     func() time.Duration
 	awake     atomic.Int64 // when this process was last seen to run, by clock
@@ -319,6 +320,7 @@ func (h *Host) Run(ctx context.Context) error {
 	loops.Wait()
 	h.drain(pooled)
 	hang()
+	h.acquitAll(pooled)
 	stop()
 	pool.Wait()
 	close(h.done)

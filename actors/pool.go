@@ -71,10 +71,11 @@ func (h *Host) read(ctx context.Context, r request) any {
 	if len(r.try) > 0 {
 		rows, err := h.cfg.Suspects.Try(ctx, r.try)
 		h.metrics.tried.Add(float64(len(r.try)))
+		h.noted.add(r.try, rows)
 		return &tried{rows: rows, err: err}
 	}
 	if len(r.forgo) > 0 {
-		return &forgone{err: h.cfg.Suspects.Acquit(ctx, r.forgo)}
+		return &forgone{err: h.acquit(ctx, r.forgo)}
 	}
 	h.metrics.loads.Inc()
 	l, err := h.cfg.Store.Load(ctx, r.id, parley.MaxPendingPerTurn)
@@ -165,7 +166,7 @@ func (h *Host) commitAwake(ctx context.Context, group []work, commits []parley.C
 		acquit = append(acquit, group[i].acquit...)
 	}
 	if len(acquit) > 0 {
-		if err := h.cfg.Suspects.Acquit(ctx, acquit); err != nil {
+		if err := h.acquit(ctx, acquit); err != nil {
 			h.log.WarnContext(ctx, "acquit suspects", slog.Int("rows", len(acquit)), slog.Any("error", err))
 		}
 	}

@@ -136,3 +136,23 @@ func TestLettingGoCondemnsNobody(t *testing.T) {
 		t.Errorf("%d events were not run, of which nobody has died", n)
 	}
 }
+
+// A process that ends in peace before it has run what it noted takes the note back,
+// too.
+func TestEndingCondemnsNobody(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	o := w.unsteady("a")
+	noted := make(chan []parley.Row, 10)
+	o.tried = func(rows []parley.Row) {
+		o.commits.Store(1000) // nothing is committed any more
+		noted <- rows
+	}
+	o.acquits.Store(1) // nor acquitted at first
+	takeOver(w, "a")
+	rows := <-noted
+	w.ends["a"]()
+	if tried, err := w.store.Try(t.Context(), rows); err != nil || len(tried) > 0 {
+		t.Errorf("noted still: %v, %v", tried, err)
+	}
+}

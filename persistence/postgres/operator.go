@@ -117,7 +117,7 @@ func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
 // Reach asks the database for nothing, over a connection of the entrance.
 func (s *Store) Reach(ctx context.Context) error {
 	b := s.begin()
-	b.row([]any{new(int32)}, `select 1 + 0 * $1::bigint::int`, s.now())
+	b.row([]any{new(bool)}, `select $1::bigint is not null`, s.now())
 	if err := s.send(ctx, s.entrance, b); err != nil {
 		return failure("reach the database", err)
 	}
