@@ -63,9 +63,9 @@ vet: ## run go vet
 test: deps ## run the tests with -race
 	go test -race -timeout $(TESTTIMEOUT) ./...
 
-chaos-short: deps ## inflict each fault of PostgreSQL and of a cluster for a moment, under load, with -race (CHAOS='DiskFull|Slow' for two)
+chaos-short: deps ## inflict each fault of PostgreSQL, with -race, and of a cluster for a moment, under load (CHAOS='DiskFull|Slow' for two)
 	go test -race -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaos$$/($(CHAOS))' ./cmd/parley -chaos=short
-	go test -race -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaosOfCluster$$/($(CHAOS))' ./cmd/parley -chaos=short
+	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestChaosOfCluster$$/($(CHAOS))' ./cmd/parley -chaos=short
 	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestCluster$$' ./bench -nodes
 
 chaos-postgres: deps ## inflict each fault of PostgreSQL for long, and print a table: some 15 minutes (CHAOS='DiskFull|Slow' for two)

@@ -209,8 +209,13 @@ func (c *crew) play() result {
 	if c.Failed() {
 		c.left()
 	}
+	for _, n := range c.nodes { // all at once: none has anybody to hand over to
+		n.terminate(c.T)
+	}
 	for _, n := range c.nodes {
-		n.stop(c.T)
+		if code := n.left(c.T); code != 0 {
+			c.Errorf("drained with exit code %d", code)
+		}
 	}
 	return r
 }
