@@ -18,21 +18,27 @@ const (
 // sweep wakes the conversations whose rows were forgotten, and lets idle ones
 // leave memory, until ctx ends.
 func (h *Host) sweep(ctx context.Context) {
-	tick := time.NewTicker(h.cfg.SweepEvery / hurry) //nolint:forbidigo // the sweeper's one clock
-	defer tick.Stop()
+	rest := time.NewTimer(0) //nolint:forbidigo // the sweeper's one clock
+	defer rest.Stop()
 	s := sweeper{limit: sweepLeast}
 	s.looked(h.wakeOverdue(ctx, 0, s)) // at start everything that waits is overdue
-	for n := 1; ; n++ {
+	for n := 0; ; n %= hurry {
+		parts := hurry - n // of SweepEvery until the next look
+		if s.more {
+			parts = 1
+		}
+		rest.Reset(h.cfg.SweepEvery / hurry * time.Duration(parts))
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-rest.C:
 		}
+		n += parts
 		// In a hurry it wakes no more than can be loaded and kept.
-		if n%hurry == 0 || s.more && h.busy.Load() < sweepLeast && h.crowd.rows.Load() < h.crowd.most {
+		if n == hurry || s.more && h.busy.Load() < sweepLeast && h.crowd.rows.Load() < h.crowd.most {
 			s.looked(h.wakeOverdue(ctx, h.cfg.SweepEvery, s))
 		}
-		if n%hurry == 0 {
+		if n == hurry {
 			h.passivate(h.tick.Add(1))
 		}
 	}

@@ -75,9 +75,14 @@ type Config struct {
 	Loaders int
 
 	// Gather is the least time between the beginnings of two commits, so that
-	// turns share one also on a store that is faster than they come. A turn that
-	// comes alone waits for nobody. Default 5 ms; negative: none.
-	Gather       time.Duration
+	// turns share one also on a store that is faster than they come, and between two
+	// parcels to a node. What comes alone waits for nobody. Default 5 ms; negative:
+	// none.
+	Gather time.Duration
+	// Sharing is how many nodes share the store and the load; Gather is so many times
+	// as long. So the store has as many commits to make for many nodes as for one,
+	// and a commit is of as many turns. Default: one.
+	Sharing      func() int
 	SweepEvery   time.Duration // and the age at which a row counts as forgotten; default 1 s
 	PassivateIn  time.Duration // idle time after which a conversation leaves memory; default 10 min
 	MaxLive      int           // conversations in memory; beyond, idle ones leave after SweepEvery; default 200 000
@@ -103,6 +108,9 @@ func (cfg Config) withDefaults() Config {
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
 	cfg.Loaders = cmp.Or(cfg.Loaders, defaultLoaders)
 	cfg.Gather = cmp.Or(cfg.Gather, defaultGather)
+	if cfg.Sharing == nil {
+		cfg.Sharing = func() int { return 1 }
+	}
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
 	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)
 	cfg.MaxLive = cmp.Or(cfg.MaxLive, 200_000)
@@ -203,7 +211,7 @@ func (h *Host) connect() {
 		return
 	}
 	h.territory = newTerritory(h.cfg.Address, local{h})
-	h.peers = newPeers(h.cfg.Address, runID(h.cfg.Random), h.cfg.Link, h.clock, h.metrics)
+	h.peers = newPeers(h.cfg.Address, runID(h.cfg.Random), h.cfg.Link, h.clock, h.pace, h.metrics)
 }
 
 // Deliver passes durable rows to the actors of their conversations, here or on

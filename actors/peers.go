@@ -40,6 +40,7 @@ type peers struct {
 	run     uint64 // of this process, at random
 	link    Link
 	clock   func() time.Duration
+	pace    func() time.Duration // the least time between two parcels to one node
 	metrics *metrics
 	began   chan struct{} // closed when there is a link to send by
 
@@ -55,6 +56,7 @@ type peers struct {
 type peer struct {
 	address string
 	news    chan struct{} // holds a word if there is something to send
+	haste   chan struct{} // holds a word if somebody waits for it
 	gone    chan struct{} // closed when it is forgotten
 
 	mu        sync.Mutex
@@ -88,8 +90,8 @@ type posted struct {
 	at       time.Duration
 }
 
-func newPeers(self string, run uint64, link Link, clock func() time.Duration, m *metrics) *peers {
-	return &peers{self: self, run: run, link: link, clock: clock, metrics: m, by: map[string]*peer{}, began: make(chan struct{})}
+func newPeers(self string, run uint64, link Link, clock, pace func() time.Duration, m *metrics) *peers {
+	return &peers{self: self, run: run, link: link, clock: clock, pace: pace, metrics: m, by: map[string]*peer{}, began: make(chan struct{})}
 }
 
 // to is the peer at an address; nil if nothing is sent any more.
@@ -99,7 +101,7 @@ func (ps *peers) to(address string) *peer {
 	p := ps.by[address]
 	if p == nil && !ps.ended {
 		p = &peer{
-			address: address, news: make(chan struct{}, 1), gone: make(chan struct{}),
+			address: address, news: make(chan struct{}, 1), haste: make(chan struct{}, 1), gone: make(chan struct{}),
 			channels: map[parley.Channel]struct{}{}, released: map[uint64]*shardSet{},
 		}
 		ps.by[address] = p
@@ -123,7 +125,7 @@ func (ps *peers) keep(before, now map[string]string) {
 	}
 }
 
-// end stops sending.
+// end stops sending, once what there is has been sent.
 func (ps *peers) end() {
 	ps.mu.Lock()
 	ps.ended = true
@@ -135,29 +137,58 @@ func (ps *peers) end() {
 	ps.loops.Wait()
 }
 
-// post sends what there is for a peer, as soon as it is there: what comes while a
-// parcel is made goes together in the next.
+// post sends what there is for a peer. What comes alone is sent at once; what comes
+// sooner after that than pace shares a parcel, unless somebody waits for it.
 func (ps *peers) post(p *peer) {
 	select {
 	case <-ps.began:
 	case <-p.gone:
 		return
 	}
-	for {
-		select {
-		case <-p.gone:
-			return
-		case <-p.news:
-		}
-		for parcel := ps.pack(p); parcel != nil; parcel = ps.pack(p) {
-			ps.link.Send(p.address, parcel)
-		}
+	rest := time.NewTimer(0) //nolint:forbidigo // it paces, and nothing is decided by it
+	defer rest.Stop()
+	for p.due(rest.C) {
+		rest.Reset(ps.pace())
+		ps.send(p)
+	}
+	if ps.isEnded() { // and not the peer
+		ps.send(p)
 	}
 }
 
-func (p *peer) signal() {
+// due waits until a parcel ought to be sent; false if the peer is gone.
+func (p *peer) due(rested <-chan time.Time) bool {
 	select {
-	case p.news <- struct{}{}:
+	case <-p.gone:
+		return false
+	case <-p.haste:
+		return true
+	case <-p.news:
+	}
+	select {
+	case <-p.gone:
+		return false
+	case <-p.haste:
+	case <-rested:
+	}
+	return true
+}
+
+func (ps *peers) send(p *peer) {
+	for parcel := ps.pack(p); parcel != nil; parcel = ps.pack(p) {
+		ps.link.Send(p.address, parcel)
+	}
+}
+
+func (ps *peers) isEnded() bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.ended
+}
+
+func signal(to chan<- struct{}) {
+	select {
+	case to <- struct{}{}:
 	default:
 	}
 }
@@ -169,7 +200,7 @@ func (ps *peers) again(now time.Duration) {
 	for _, p := range ps.by {
 		p.mu.Lock()
 		if p.giveUp(now); len(p.channels) > 0 {
-			p.signal()
+			signal(p.news)
 		}
 		p.mu.Unlock()
 	}
@@ -207,7 +238,7 @@ func (p *peer) hint(rows []parley.Pending, passes uint32, now time.Duration) (dr
 		p.rows = append(p.rows, routed{rows[i], passes})
 		p.bytes += len(rows[i].Data)
 	}
-	p.signal()
+	signal(p.news)
 	return 0
 }
 
@@ -219,16 +250,16 @@ func (p *peer) wake(w wake, now time.Duration) bool {
 		return false
 	}
 	p.wakes = append(p.wakes, w)
-	p.signal()
+	signal(p.news)
 	return true
 }
 
-// add changes what is bounded by itself.
+// add changes what is bounded by itself, and is waited for.
 func (p *peer) add(change func(*peer)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
-	p.signal()
+	signal(p.haste)
 }
 
 func (p *peer) release(id uint64, shards shardSet) {
@@ -246,7 +277,10 @@ func (p *peer) answer(id uint64, shards shardSet) {
 }
 
 func (p *peer) notify(ch parley.Channel) {
-	p.add(func(p *peer) { p.channels[ch] = struct{}{} })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.channels[ch] = struct{}{}
+	signal(p.news)
 }
 
 // pack makes the next parcel; nil if there is nothing to send.
@@ -325,10 +359,10 @@ func (p *peer) heardOf(parcel *wire.Parcel, run uint64) {
 	switch {
 	case p.untold >= takenAfter:
 		p.tell = true
-		p.signal()
+		signal(p.news)
 	case p.untold > 0 && !p.tell:
 		p.tell = true
-		time.AfterFunc(takenWithin, p.signal)
+		time.AfterFunc(takenWithin, func() { signal(p.news) })
 	}
 	if parcel.GetTakenRun() != run {
 		return

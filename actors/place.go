@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	placeEvery = 100 * time.Millisecond // between two looks at what is due in the territory
+	placeEvery = 200 * time.Millisecond // between two looks at what is due in the territory
 	// sleptFor is how long this process may not have run before it takes itself for
 	// lost by the others: about the time in which they notice.
 	sleptFor  = 1200 * time.Millisecond

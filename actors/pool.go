@@ -84,7 +84,7 @@ func (h *Host) read(ctx context.Context, r request) any {
 
 // commit takes whatever commits have arrived and gives them to the store as one
 // group, until ctx ends. While one group becomes durable the next one gathers; it
-// begins no sooner than [Config].Gather after the one before.
+// begins no sooner than pace after the one before.
 func (h *Host) commit(ctx context.Context) {
 	group := make([]work, 0, commitGroup)
 	rest := time.NewTimer(0) //nolint:forbidigo // it paces, and nothing is decided by it
@@ -99,13 +99,16 @@ func (h *Host) commit(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			rest.Reset(h.cfg.Gather)
+			rest.Reset(h.pace())
 			group = h.gather(append(group[:0], w))
 			h.commitGroup(ctx, group)
 			clear(group)
 		}
 	}
 }
+
+// pace is the least time between two commits.
+func (h *Host) pace() time.Duration { return h.cfg.Gather * time.Duration(h.cfg.Sharing()) }
 
 func (h *Host) gather(group []work) []work {
 	for len(group) < commitGroup {

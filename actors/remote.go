@@ -29,6 +29,7 @@ const (
 	desk          = "parley"                    // the one actor of a node that others can reach
 	parcelType    = "parley.actors.v1.Parcel"   // the one message
 	linkBatch     = 8                           // parcels in one message of the library's
+	linkWindow    = 1 << 20                     // on their way at once; a fixed size spares a ping for each parcel, by which the library would measure it
 	linkMessage   = 2 * linkBatch * parcelBytes // what is received at most in one
 	linkQueue     = 64                          // slots for a peer's parcels to begin with; peerRows bounds them
 	linkPing      = 10 * time.Second            // to find that a peer is frozen without having gone
@@ -106,10 +107,12 @@ func (r *Remote) options() []remote.ConfigOption {
 		remote.WithAdvertisedHost(r.cfg.Advertise),
 		remote.WithDialOptions(
 			grpc.WithTransportCredentials(to),
+			grpc.WithInitialWindowSize(linkWindow), grpc.WithInitialConnWindowSize(linkWindow),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: linkPing, Timeout: linkPong, PermitWithoutStream: true}),
 		),
 		remote.WithServerOptions(
 			grpc.Creds(from),
+			grpc.InitialWindowSize(linkWindow), grpc.InitialConnWindowSize(linkWindow),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: linkPingLeast, PermitWithoutStream: true}),
 			grpc.MaxRecvMsgSize(linkMessage),
 			grpc.StreamInterceptor(r.guard),

@@ -56,9 +56,9 @@ type running struct {
 }
 
 const (
-	watchEvery   = 100 * time.Millisecond
-	circuitTicks = 10 // an abandoned turn keeps its bot from other turns for a second
-	maxAbandoned = 8  // turns at once without end, until the process is to be replaced
+	watchEvery   = 500 * time.Millisecond
+	circuitTicks = 2 // an abandoned turn keeps its bot from other turns for a second
+	maxAbandoned = 8 // turns at once without end, until the process is to be replaced
 )
 
 func newTurns(n *notes, cfg Config) *turns {

@@ -43,6 +43,7 @@ const (
 	probeInterval = 300 * time.Millisecond
 	probeTimeout  = 150 * time.Millisecond
 	suspicionMult = 3
+	gossipEvery   = 400 * time.Millisecond // what is news also travels with every probe
 
 	streamTimeout   = 2 * time.Second // of a connection for the exchange of full states
 	exchangeEvery   = 5 * time.Second
@@ -129,6 +130,7 @@ func (c *Cluster) gossip(ctx context.Context) (*memberlist.Config, error) {
 	m := memberlist.DefaultLANConfig()
 	m.Name = c.cfg.Self.Name
 	m.ProbeInterval, m.ProbeTimeout, m.SuspicionMult = probeInterval, probeTimeout, suspicionMult
+	m.GossipInterval = gossipEvery
 	m.TCPTimeout, m.PushPullInterval, m.GossipToTheDeadTime = streamTimeout, exchangeEvery, gossipToTheDead
 	m.Keyring = c.keyring
 	m.Delegate, m.Events, m.Conflict = c.roll, c.roll, c.roll

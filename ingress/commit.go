@@ -17,7 +17,7 @@ import (
 // then answers each: so the number of fsyncs or transactions adapts to the load
 // by itself, and a lone request waits for nobody. On a store whose append is a
 // matter of microseconds that would make as many transactions as requests; so
-// appends begin [Limits].Gather apart.
+// appends begin [Limits].Gather apart, times [Config].Sharing.
 //
 // A group is answered exactly once: by the goroutine when the append returned,
 // or, if the append outlives its deadline (an inbox may ignore its context, a
@@ -28,6 +28,7 @@ type committer struct {
 	inbox     Inbox
 	deliverer Deliverer
 	limits    Limits
+	sharing   func() int
 	now       func() time.Time
 	metrics   *metrics
 	log       *slog.Logger
@@ -63,7 +64,7 @@ func (c *committer) run(ctx context.Context, stop <-chan struct{}) {
 			}
 		}
 		<-rest.C
-		rest.Reset(c.limits.Gather)
+		rest.Reset(c.limits.Gather * time.Duration(c.sharing()))
 		var g *group
 		g, carried = c.gather(first)
 		c.commit(ctx, g)

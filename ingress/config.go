@@ -49,6 +49,11 @@ type Config struct {
 	Registerer prometheus.Registerer // default: metrics are kept, not registered
 	Now        func() time.Time      // default: the system's clock
 
+	// Sharing is how many nodes share the store and the load; Limits.Gather is so
+	// many times as long. So the store has as many appends to make for many nodes as
+	// for one, and each is of as many webhooks. Default: one.
+	Sharing func() int
+
 	Limits
 }
 
@@ -130,6 +135,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = time.Now //nolint:forbidigo // the default of the injected clock
+	}
+	if c.Sharing == nil {
+		c.Sharing = func() int { return 1 }
 	}
 	c.Limits = c.Limits.withDefaults()
 	return c

@@ -83,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 		gaugeStalled: func() float64 { return indicator(s.Stalled()) },
 	})
 	s.committer = &committer{
-		inbox: cfg.Inbox, deliverer: cfg.Deliverer, limits: cfg.Limits, now: cfg.Now,
+		inbox: cfg.Inbox, deliverer: cfg.Deliverer, limits: cfg.Limits, sharing: cfg.Sharing, now: cfg.Now,
 		metrics: s.metrics, log: cfg.Logger, warn: s.warn, queue: make(chan *request, cfg.MaxQueue),
 	}
 	s.strangers = s.metrics.forApp("")

@@ -26,6 +26,8 @@ const (
 	keyBytes  = 32
 	yieldFor  = egress.LeaseTTL // for which the leases of somebody lost are tried to be freed: then they are free
 	yieldWait = 200 * time.Millisecond
+	// mostSharing bounds by how much groups gather longer: to 20 ms by default.
+	mostSharing = 4
 )
 
 // members is the node's part in the cluster; without others, nothing.
@@ -94,6 +96,7 @@ func (n *Node) joinOthers(dir string) (err error) {
 func (m *members) adjust(cfg *actors.Config) {
 	cfg.Link, cfg.Address, cfg.Suspects = m.link, m.n.cfg.Cluster.address(), m.n.store
 	cfg.Drain, cfg.Clock = m.n.drain, egress.SinceBoot
+	cfg.Sharing = func() int { return m.sharing(cluster.Actors) }
 	cfg.Stands = func(s *actors.Standing) {
 		view := m.cluster.View()
 		s.View = digest(view)
@@ -106,6 +109,17 @@ func (m *members) adjust(cfg *actors.Config) {
 			s.Channels = m.n.egress.Active()
 		}
 	}
+}
+
+// sharing is how many nodes have a role, as far as that makes each of them wait
+// longer for what its commits and appends share: nobody is to notice the wait.
+func (m *members) sharing(role cluster.Role) (n int) {
+	for _, one := range m.cluster.View().Members() {
+		if one.Does(role) {
+			n++
+		}
+	}
+	return min(max(n, 1), mostSharing)
 }
 
 // gossipKeys reads the keys.

@@ -241,6 +241,9 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	if n.spool != nil {
 		cfg.Inbox, cfg.Quarantine = n.spool, n.spool
 	}
+	if n.members != nil {
+		cfg.Sharing = func() int { return n.members.sharing(cluster.Ingress) }
+	}
 	n.ingress, err = ingress.New(cfg)
 	return err
 }
