@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -274,16 +275,21 @@ func (Unknown) isInput()        {}
 func (TimerFired) isInput()     {}
 func (SendFailed) isInput()     {}
 
+const (
+	inputKind  = `{"kind":"`
+	inputValue = `","input":`
+)
+
 // EncodeInput is the stored form of an input: {"kind":…,"input":…}.
 func EncodeInput(in Input) ([]byte, error) {
 	b, err := json.Marshal(in)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", in.Kind(), err)
 	}
-	out := make([]byte, 0, len(b)+len(in.Kind())+20)
-	out = append(out, `{"kind":"`...)
+	out := make([]byte, 0, len(inputKind)+len(in.Kind())+len(inputValue)+len(b)+1)
+	out = append(out, inputKind...)
 	out = append(out, in.Kind()...)
-	out = append(out, `","input":`...)
+	out = append(out, inputValue...)
 	out = append(out, b...)
 	return append(out, '}'), nil
 }
@@ -291,6 +297,9 @@ func EncodeInput(in Input) ([]byte, error) {
 // DecodeInput reads what EncodeInput wrote. A kind that this program doesn't
 // know wraps ErrFormat: a newer version stored it.
 func DecodeInput(data []byte) (Input, error) {
+	if in, ok := decodePlain(data); ok {
+		return in, nil
+	}
 	var env struct {
 		Kind  string          `json:"kind"`
 		Input json.RawMessage `json:"input"`
@@ -307,6 +316,22 @@ func DecodeInput(data []byte) (Input, error) {
 		return nil, fmt.Errorf("decode %s: %w", env.Kind, err)
 	}
 	return in, nil
+}
+
+// decodePlain reads exactly what EncodeInput writes, without going through it twice.
+func decodePlain(data []byte) (Input, bool) {
+	rest, ok := bytes.CutPrefix(data, []byte(inputKind))
+	kind, rest, ok2 := bytes.Cut(rest, []byte(inputValue))
+	rest, ok3 := bytes.CutSuffix(rest, []byte{'}'})
+	if !ok || !ok2 || !ok3 {
+		return nil, false
+	}
+	decode := inputDecoder(string(kind))
+	if decode == nil {
+		return nil, false
+	}
+	in, err := decode(rest)
+	return in, err == nil
 }
 
 type decodeFunc func(json.RawMessage) (Input, error)

@@ -65,7 +65,7 @@ func main() {
 	}
 	var c config
 	flag.IntVar(&c.rounds, "rounds", 0, fmt.Sprintf("how many times each scenario is measured; default %d, with -cluster %d", roundsDefault, clusterRounds))
-	flag.Float64Var(&c.rate, "rate", 0, fmt.Sprintf("requests per second offered; default %g, with -cluster %g, and half of it", float64(rateDefault), float64(clusterRate)))
+	flag.Float64Var(&c.rate, "rate", 0, fmt.Sprintf("requests per second offered; default %g, with -cluster %g, and a third of it", float64(rateDefault), float64(clusterRate)))
 	flag.DurationVar(&c.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&c.warmup, "warmup", time.Second, "time before it that isn't measured")
 	flag.IntVar(&c.users, "users", 0, fmt.Sprintf("users who write in turn; default %d, with -large %d", usersDefault, fewStored))
