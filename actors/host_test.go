@@ -213,7 +213,9 @@ func hostCommitsBeginApart(t *testing.T) {
 	t.Helper()
 	const gather, turns = 20 * time.Millisecond, 12
 	began := make(chan time.Time, turns)
-	r := newRig(t, func(c *actors.Config) { c.Store, c.Gather = paced{c.Store, began}, gather })
+	r := newRig(t, func(c *actors.Config) {
+		c.Store, c.Gather, c.Sharing = paced{c.Store, began}, gather/4, func() int { return 4 }
+	})
 	start := time.Now()
 	for i := range turns {
 		r.message(talk(i), "hi", true)

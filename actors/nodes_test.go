@@ -111,6 +111,7 @@ type town struct {
 	woken   sync.Map // name of a host that was told to send -> channel
 	n       atomic.Int64
 	sweep   time.Duration                 // of the sweepers, if not slow
+	gather  time.Duration                 // of the hosts, if not the default
 	gate    atomic.Pointer[chan struct{}] // commits wait until it is closed, once they have said so
 	arrives atomic.Pointer[chan struct{}]
 }
@@ -175,7 +176,7 @@ func (w *town) settleWith(name string, store actors.Store, suspects actors.Suspe
 	w.Helper()
 	host, err := actors.New(actors.Config{
 		Store: store, Agenda: agenda, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
-		Link: w.fabric.link(name), Address: name, SweepEvery: cmp.Or(w.sweep, slow),
+		Link: w.fabric.link(name), Address: name, SweepEvery: cmp.Or(w.sweep, slow), Gather: w.gather,
 		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
 	})
 	if err != nil {
@@ -282,6 +283,47 @@ func TestEventsReachTheOwner(t *testing.T) {
 	if _, told := w.woken.Load([]string{"b", "a"}[ch.Shard()%2]); told {
 		t.Error("a node was told to send that doesn't")
 	}
+}
+
+// What one node has for another shares a parcel if it comes soon after the one
+// before, but nobody who waits for something waits for that; and a node that leaves
+// sends it at once.
+func TestParcelsAreSentApart(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	w.gather = time.Second
+	w.settle("a")
+	w.settle("b")
+	nodes := []string{"a", "b"}
+	w.place(plan{owners: []string{"b", "a"}, nodes: nodes})
+	w.held(map[string]int{"a": parley.Shards / 2, "b": parley.Shards / 2})
+	var parcels atomic.Int64
+	w.fabric.lose(func(from, _ string, p *wire.Parcel) bool {
+		if from == "a" && len(p.GetRows()) > 0 {
+			parcels.Add(1)
+		}
+		return false
+	})
+	const talks = 20
+	for i := range talks {
+		w.say("a", parity(0, i), "hi")
+	}
+	for i := range talks {
+		w.counts(parity(0, i), 1)
+	}
+	if n := parcels.Load(); n > 2 {
+		t.Errorf("%d rows in %d parcels, want at most 2", talks, n)
+	}
+	began := time.Now()
+	w.place(plan{owners: []string{"b"}, nodes: nodes}) // in portions that follow each other
+	w.held(map[string]int{"a": 0, "b": parley.Shards})
+	if took := time.Since(began); took > 3*w.gather/2 {
+		t.Errorf("shards changed hands within %v", took)
+	}
+	w.say("a", parity(0, 0), "one that is sent at once, or not")
+	w.say("a", parity(0, 1), "one that is yet to be sent")
+	w.ends["a"]()
+	w.counts(parity(0, 1), 2)
 }
 
 // While shards change hands again and again, faster than they can, every event takes
