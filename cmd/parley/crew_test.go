@@ -387,19 +387,6 @@ func build(t *testing.T, version string) string {
 	return path
 }
 
-// joined lets a node leave and come back, with a new folder, while many
-// conversations are in memory.
-func joined(c *crew) {
-	for range pick(1, 3) {
-		c.during(func() {
-			c.count(c.nodes[2])
-			c.nodes[2].stop(c.T)
-			c.rest(2 * time.Second)
-			c.begin(2)
-		})
-	}
-}
-
 // databaseLost cuts one node off from the database: webhooks that it has go to its
 // spool, and the others go on with its conversations.
 func databaseLost(c *crew) {
