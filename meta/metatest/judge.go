@@ -91,7 +91,7 @@ func (w *World) judgeSaid(i int32, n uint32, a answering) {
 }
 
 // lookWithin is how soon after a receipt was acknowledged a sender must know of it.
-const lookWithin = time.Second
+const lookWithin = 250 * time.Millisecond
 
 // repeated counts a send of a reply, or a ring, that was accepted before. told is when
 // a receipt of the first was acknowledged that names it; 0 = not at all.
