@@ -22,8 +22,11 @@ const (
 	MaxCards = 10
 	// MaxListRows is the most that any platform shows, over all sections of a list.
 	MaxListRows = 10
-	// MaxSendBytes is the size of one outgoing message in its stored form, with
-	// all that is in it. MaxTextBytes and the like bound the parts that are longest.
+	// MaxLineBytes is the size of a header or a footer, and of an id of Meta's that
+	// a send names. The platforms' headers have 60 characters.
+	MaxLineBytes = 1 << 10
+	// MaxSendBytes is the size of one outgoing message that is more than a text, in
+	// its stored form.
 	MaxSendBytes = 64 << 10
 	// MaxTimers is the number of live timers of one conversation.
 	MaxTimers = 64

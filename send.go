@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -217,24 +218,26 @@ func (s *Send) Contents() []string {
 // Validate says what is wrong with s, on whatever platform: no content or more
 // than one, a part that is missing, a limit of this package that is passed.
 func (s *Send) Validate() error {
-	names := s.Contents()
-	switch {
-	case len(names) > 1:
-		return fmt.Errorf("send has %s: want one content", strings.Join(names, " and "))
-	case len(s.Text) > MaxTextBytes:
+	if len(s.Text) > MaxTextBytes {
 		return fmt.Errorf("text of %d bytes: at most %d (MaxTextBytes)", len(s.Text), MaxTextBytes)
-	case len(names) == 0, s.Text == "" && s.wantsWords(names[0]):
-		return errors.New("empty text in send")
 	}
-	for _, err := range []error{s.checkReplies(), s.checkAround(names[0]), s.checkContent()} {
-		if err != nil {
-			return err
+	if s.onlyText() {
+		if s.Text == "" {
+			return errors.New("empty text in send")
 		}
+		return s.checkParts("text") // which bound the whole
 	}
-	if names[0] == "text" {
-		return nil // and its quick replies are bounded each
+	names := s.Contents()
+	if len(names) > 1 {
+		return fmt.Errorf("send has %s: want one content", strings.Join(names, " and "))
 	}
-	b, err := json.Marshal(s) // also: whether raw JSON is JSON, and numbers are numbers
+	if s.Text == "" && wantsWords(names[0]) {
+		return fmt.Errorf("empty text in send of %s", names[0])
+	}
+	if err := s.checkParts(names[0]); err != nil {
+		return err
+	}
+	b, err := json.Marshal(s) // also: whether raw JSON is JSON
 	if err != nil {
 		return fmt.Errorf("send has no stored form: %w", err)
 	}
@@ -244,7 +247,34 @@ func (s *Send) Validate() error {
 	return nil
 }
 
-func (s *Send) wantsWords(content string) bool {
+// onlyText is what Contents would say at some length of nearly every send.
+func (s *Send) onlyText() bool {
+	return len(s.Buttons) == 0 && s.List == nil && s.Flow == nil && !s.AskLocation && s.Media == nil && len(s.Cards) == 0 &&
+		s.Location == nil && s.Template == nil && s.Reaction == nil && s.Signal == nil
+}
+
+func (s *Send) checkParts(content string) error {
+	return cmp.Or(s.checkReplies(), s.checkIDs(), s.checkAround(content), s.checkContent())
+}
+
+// checkIDs bounds what is Meta's own, and the lines around a text.
+func (s *Send) checkIDs() error {
+	p := s.Private
+	if p == nil {
+		p = &PrivateReply{}
+	}
+	for _, part := range [...]string{s.Header, s.Footer, s.ReplyTo, p.Comment, p.Post} {
+		if len(part) > MaxLineBytes {
+			return fmt.Errorf("header, footer or id of %d bytes: at most %d (MaxLineBytes)", len(part), MaxLineBytes)
+		}
+	}
+	if s.Private != nil && (p.Comment == "") == (p.Post == "") {
+		return errors.New("private reply: want a comment or a post")
+	}
+	return nil
+}
+
+func wantsWords(content string) bool {
 	switch content {
 	case "buttons", "list", "flow", "ask_location":
 		return true
@@ -301,9 +331,6 @@ func (s *Send) checkAround(content string) error {
 	if lone := content == "reaction" || content == "signal"; lone && (s.ReplyTo != "" || s.Private != nil) {
 		return fmt.Errorf("%s as a reply", content)
 	}
-	if p := s.Private; p != nil && (p.Comment == "") == (p.Post == "") {
-		return errors.New("private reply: want a comment or a post")
-	}
 	return nil
 }
 
@@ -316,6 +343,8 @@ func (s *Send) checkContent() error {
 	case s.Flow != nil:
 		if f := s.Flow; f.ID == "" || f.Button == "" || f.Token == "" {
 			return errors.New("flow: want an id, a token and a button")
+		} else if f.Screen == "" && len(f.Data) > 0 {
+			return errors.New("flow: data without a screen")
 		}
 	case s.Media != nil:
 		return s.Media.validate()
@@ -353,6 +382,9 @@ func (l *List) validate() error {
 	for _, s := range l.Sections {
 		if s.Title == "" && len(l.Sections) > 1 {
 			return errors.New("section without a title, in a list of several")
+		}
+		if len(s.Rows) == 0 {
+			return errors.New("section without rows")
 		}
 		rows += len(s.Rows)
 		for _, r := range s.Rows {
