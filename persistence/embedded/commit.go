@@ -193,7 +193,7 @@ func (t *txn) take(ch *channel, line *inboxLine, c *parley.Commit, e encodedComm
 	for i := range c.Outbox {
 		t.key = outboxKey(t.key[:0], t.conv, c.Outbox[i].Ordinal, c.Outbox[i].ID)
 		t.set(t.key, e.outbox[i])
-		t.addUnsent(ch, c.Conversation.Contact, &c.Outbox[i])
+		t.addUnsent(ch, c.Conversation.Contact, &c.Outbox[i], e.outbox[i])
 	}
 	for i := range c.Dead {
 		t.bury(&c.Dead[i])
