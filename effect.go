@@ -102,9 +102,16 @@ func (End) isEffect()         {}
 
 // EncodeEffect is the stored form of an effect in the history.
 func EncodeEffect(e Effect) ([]byte, error) {
-	b, err := json.Marshal(e)
+	b, err := encodeValue(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", e.EffectKind(), err)
 	}
 	return fmt.Appendf(nil, `{"effect":%q,"value":%s}`, e.EffectKind(), b), nil
+}
+
+func encodeValue(e Effect) ([]byte, error) {
+	if s, ok := e.(Send); ok {
+		return EncodeSend(s)
+	}
+	return json.Marshal(e) //nolint:wrapcheck // the caller says what it was
 }

@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 
 	"github.com/parleychat/parley"
@@ -66,7 +65,7 @@ func encodeCommit(c *parley.Commit) (encodedCommit, error) {
 }
 
 func appendOutgoing(b []byte, o *parley.Outgoing) ([]byte, error) {
-	send, err := json.Marshal(o.Send)
+	send, err := parley.EncodeSend(o.Send)
 	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
@@ -84,7 +83,7 @@ func decodeOutgoing(o *parley.Outgoing, value []byte) error {
 	if err := r.end("message"); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(send, &o.Send); err != nil {
+	if o.Send, err = parley.DecodeSend(send); err != nil {
 		return fmt.Errorf("decode message: %w", err)
 	}
 	return nil
