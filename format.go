@@ -44,12 +44,15 @@ func (s *Send) format() int {
 // storedSend is the stored form of a message's content.
 type storedSend struct {
 	Format int `json:"format,omitempty"` // none: the first
-	Send
+	content
 }
+
+// content is a Send that isn't an effect.
+type content Send
 
 // EncodeSend is the stored form of a message's content.
 func EncodeSend(s Send) ([]byte, error) {
-	stored := storedSend{Send: s}
+	stored := storedSend{content: content(s)}
 	if f := s.format(); f > formatFirst {
 		stored.Format = f
 	}
@@ -70,5 +73,5 @@ func DecodeSend(b []byte) (Send, error) {
 	if stored.Format > Format {
 		return Send{}, fmt.Errorf("send of format %d: %w", stored.Format, ErrFormat)
 	}
-	return stored.Send, nil
+	return Send(stored.content), nil
 }

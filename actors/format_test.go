@@ -39,8 +39,11 @@ func TestNewFormsWaitUntilAllReadThem(t *testing.T) {
 	r.message(talk(1), "hi again", true)
 	r.message(talk(2), "hi", true)
 	r.until(talk(2), "another conversation's answer", state(1))
-	for before := asked.Load(); asked.Load() < before+4; { // it is tried again
-		time.Sleep(time.Millisecond)
+	deadline := time.Now().Add(15 * time.Second)
+	for before := asked.Load(); asked.Load() < before+4; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the turn isn't tried again")
+		}
 	}
 	if l, err := r.store.Load(t.Context(), talk(1), 10); err != nil || l.Snapshot.Version.Number != 1 || len(l.Pending) != 2 {
 		t.Fatalf("version %d with %d rows waiting, %v: want the first and two", l.Snapshot.Version.Number, len(l.Pending), err)
