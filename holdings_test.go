@@ -67,6 +67,8 @@ func fill(f reflect.Value, n int) {
 		f.SetInt(int64(n))
 	case reflect.Uint64:
 		f.SetUint(uint64(n))
+	case reflect.Pointer:
+		f.Set(reflect.New(f.Type().Elem()))
 	case reflect.Array:
 		f.Index(0).SetUint(uint64(n % 256))
 	default:
@@ -103,6 +105,9 @@ func TestTallySeesEveryField(t *testing.T) {
 		fill(f, 1001)
 		if f.Kind() == reflect.Bool {
 			f.SetBool(!was.Bool())
+		}
+		if f.Kind() == reflect.Pointer {
+			f.SetZero()
 		}
 		got := tally(h)
 		f.Set(was)

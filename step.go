@@ -83,7 +83,7 @@ func (w *work) row(p *Pending) {
 		w.history.add(p, repeated, nil)
 		return
 	}
-	w.next.Last = now
+	w.next.Last, w.next.Heard = now, w.next.Heard.hear(p, now)
 	w.next.Seen = append(w.next.Seen, SeenKey{Key: p.Key, At: now})
 	if p.Time.After(now.Add(ClockSkew)) && p.Time.After(w.next.Ahead) {
 		w.next.Ahead = ceil(p.Time.UTC()) // see NeedsOlder
@@ -190,8 +190,39 @@ func (w *work) apply(t *Turn) {
 		w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
 	}
 	for _, e := range t.effects {
+		if s, ok := e.(Send); ok && w.inVain(t.event, &s) {
+			w.dropSend(t, s)
+			continue
+		}
 		w.effect(e, t.now)
 	}
+}
+
+// inVain reports whether a turn that has just heard of a refusal sends what would
+// be refused for the same: a bot that answers whatever it hears would do so for
+// ever.
+func (w *work) inVain(p *Pending, s *Send) bool {
+	f, ok := p.Input.(SendFailed)
+	if !ok {
+		return false
+	}
+	switch f.failure() {
+	case WindowClosed:
+		return s.Template == nil && s.Private == nil
+	case OptedOut:
+		return s.Template != nil && s.Template.Category == Marketing
+	}
+	return false
+}
+
+// dropSend makes a dead letter of a message that isn't worth sending.
+func (w *work) dropSend(t *Turn, s Send) {
+	f, _ := t.event.Input.(SendFailed)
+	data, _ := EncodeEffect(s) // a turn's effects have a form
+	w.out.Dead = append(w.out.Dead, DeadLetter{
+		ID: w.newID(t.now), Conversation: w.next.Conversation, At: t.now,
+		Cause: "sent when told that such can't be sent: " + string(f.failure()), Data: data,
+	})
 }
 
 func (w *work) effect(e Effect, now time.Time) {
@@ -200,6 +231,7 @@ func (w *work) effect(e Effect, now time.Time) {
 		w.next.Ordinal++
 		w.out.Outbox = append(w.out.Outbox, Outgoing{
 			ID: w.newID(now), Conversation: w.next.Conversation, Ordinal: w.next.Ordinal, At: now, Send: e,
+			Heard: w.next.Heard,
 		})
 	case SetTimer:
 		w.cancel(e.Name)
