@@ -28,7 +28,7 @@ func (w *well) Recall(context.Context, parley.Lease, []parley.ID, time.Duration)
 	return 0, nil
 }
 
-func (w *well) Claim(_ context.Context, _ parley.Lease, limit int, _, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (w *well) Claim(_ context.Context, _ parley.Lease, limit, bulk int, _, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls++
@@ -59,8 +59,8 @@ func (w *well) Settle(_ context.Context, _ parley.Lease, outcomes []parley.Outco
 
 func (w *well) Yield(context.Context, string, []parley.Channel) error { return nil }
 
-func (w *well) Fold(context.Context, parley.Lease, int) (int, []parley.Pending, error) {
-	return 0, nil, nil
+func (w *well) Fold(context.Context, parley.Lease, int) (parley.Folded, error) {
+	return parley.Folded{}, nil
 }
 
 // BenchmarkManager is what a message costs between store and provider, both of
