@@ -18,9 +18,12 @@ type Outgoing struct {
 	Heard   Heard // as the turn knew it
 }
 
+// sendFields are those of a Send, and nothing else of it.
+type sendFields Send
+
 // content is the stored form of what an Outgoing says.
 type content struct {
-	Send
+	sendFields
 	Heard   int64 `json:"heard_ms,omitempty"`
 	Entry   int64 `json:"entry_ms,omitempty"`
 	Stopped int64 `json:"stopped_ms,omitempty"`
@@ -29,7 +32,7 @@ type content struct {
 // EncodeContent is the stored form of Send and Heard: Send's, with what is known
 // beside it. Programs that know less of it read the rest.
 func (o *Outgoing) EncodeContent() ([]byte, error) {
-	b, err := json.Marshal(content{o.Send, toMS(o.Heard.At), toMS(o.Heard.Entry), toMS(o.Heard.Stopped)})
+	b, err := json.Marshal(content{sendFields(o.Send), toMS(o.Heard.At), toMS(o.Heard.Entry), toMS(o.Heard.Stopped)})
 	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
@@ -42,7 +45,7 @@ func (o *Outgoing) DecodeContent(b []byte) error {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return fmt.Errorf("decode message: %w", err)
 	}
-	o.Send, o.Heard = c.Send, Heard{fromMS(c.Heard), fromMS(c.Entry), fromMS(c.Stopped)}
+	o.Send, o.Heard = Send(c.sendFields), Heard{fromMS(c.Heard), fromMS(c.Entry), fromMS(c.Stopped)}
 	return nil
 }
 
@@ -54,6 +57,12 @@ type Lease struct {
 	Holder  string
 	Epoch   uint64
 	TTL     time.Duration
+}
+
+// Places are how many messages may be claimed.
+type Places struct {
+	All  int
+	Bulk int // of All, those that are for bulk first
 }
 
 // Claimed is an outgoing message that the store has marked as attempted in the

@@ -133,7 +133,7 @@ func speaks(in Input) bool {
 // stops tells whether an input is about marketing, and whether it ends it.
 func stops(in Input) (stopped, told bool) {
 	const stop, resume, start = "stop", "resume", "start"
-	word := ""
+	var word string
 	switch in := in.(type) {
 	case Preference:
 		word = in.Value
@@ -141,6 +141,8 @@ func stops(in Input) (stopped, told bool) {
 		word = in.Status
 	case SendFailed:
 		return true, in.failure() == OptedOut
+	default:
+		return false, false
 	}
 	switch strings.ToLower(word) {
 	case stop:

@@ -45,7 +45,7 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 	case Claim:
 		var rows []parley.Claimed
 		var next time.Duration
-		rows, next, d.Err = c.Outbox.Claim(ctx, a.Lease, a.Limit, s.bulkOf(a.Limit), s.policy.DoubtfulWait, s.policy.Horizon)
+		rows, next, d.Err = c.Outbox.Claim(ctx, a.Lease, s.places(a.Limit), s.policy.DoubtfulWait, s.policy.Horizon)
 		d.At = c.Clock()
 		d.Handovers = s.Claimed(rows, next, d.Err, d.At)
 	case Settle:

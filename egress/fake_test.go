@@ -146,19 +146,19 @@ func (s *store) Recall(_ context.Context, l parley.Lease, open []parley.ID, _ ti
 	return n, err
 }
 
-func (s *store) Claim(_ context.Context, l parley.Lease, limit, bulk int, doubtfulWait, horizon time.Duration) (out []parley.Claimed, next time.Duration, err error) {
+func (s *store) Claim(_ context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) (out []parley.Claimed, next time.Duration, err error) {
 	err = s.step("claim", func() error {
 		s.claims++
 		now := s.now()
 		if g := s.leases[l.Channel]; g.lease.Epoch != l.Epoch || now >= g.expires {
 			return parley.ErrFenced
 		}
-		out, next = s.claim(l, limit, doubtfulWait, horizon)
+		out, next = s.claim(l, places.All, doubtfulWait, horizon)
 		return nil
 	})
 	if err != nil && out == nil {
 		// A store whose write failed may well have read what it meant to mark.
-		out = s.peek(l, limit)
+		out = s.peek(l, places.All)
 	}
 	return out, next, err
 }

@@ -13,9 +13,9 @@ type lanes struct {
 	owed float64 // places that bulk has earned and not had; at most one
 }
 
-// bulkOf is how many of the places of a claim are for bulk first.
-func (s *Sender) bulkOf(limit int) int {
-	return min(limit, int(s.lanes.owed+BulkShare*float64(limit)+roundedUp))
+// places divides the places of a claim.
+func (s *Sender) places(limit int) parley.Places {
+	return parley.Places{All: limit, Bulk: min(limit, int(s.lanes.owed+BulkShare*float64(limit)+roundedUp))}
 }
 
 // share notes what was claimed of either lane. A lane that had nothing to send

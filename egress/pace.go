@@ -126,9 +126,9 @@ func newLimits(p Pace) *limits {
 // count lets the bucket fill, and the rate rise, up to now.
 func (l *limits) count(now time.Duration) {
 	if l.rate < l.ceiling {
-		steps := max(now-l.changed, 0) / paceEvery
-		l.rate = min(l.ceiling, l.rate+float64(steps)*paceStep*l.ceiling)
-		l.changed += steps * paceEvery
+		quiet := max(now-l.changed, 0).Truncate(paceEvery)
+		l.rate = min(l.ceiling, l.rate+quiet.Seconds()/paceEvery.Seconds()*paceStep*l.ceiling)
+		l.changed += quiet
 	}
 	if l.at != 0 {
 		l.tokens = min(l.most(), l.tokens+l.rate*max(now-l.at, 0).Seconds())

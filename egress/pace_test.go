@@ -26,10 +26,10 @@ func (s *spring) Recall(context.Context, parley.Lease, []parley.ID, time.Duratio
 	return 0, nil
 }
 
-func (s *spring) Claim(_ context.Context, l parley.Lease, limit, bulk int, _, _ time.Duration) ([]parley.Claimed, time.Duration, error) {
-	rows := make([]parley.Claimed, limit)
+func (s *spring) Claim(_ context.Context, l parley.Lease, places parley.Places, _, _ time.Duration) ([]parley.Claimed, time.Duration, error) {
+	rows := make([]parley.Claimed, places.All)
 	for i := range rows {
-		rows[i].Send.Bulk = s.bulk && (i < bulk || !s.replies)
+		rows[i].Send.Bulk = s.bulk && (i < places.Bulk || !s.replies)
 		s.n++
 		rows[i].ID = parley.ID{1, byte(s.n), byte(s.n >> 8), byte(s.n >> 16)}
 		rows[i].Conversation = parley.Conversation{Channel: l.Channel, Contact: parley.Contact(fmt.Sprint("phone:", s.n))}

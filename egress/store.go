@@ -16,10 +16,11 @@ type Outbox interface {
 	// holder is the same name without the epoch in hand raises it. ErrFenced:
 	// another holds it. have is the lease in hand, zero if none.
 	Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error)
-	// Claim marks up to limit messages as attempted in the lease's epoch and
-	// returns them once the marks are durable. There are two lanes. Of limit, bulk
-	// places are for conversations that have only messages with Send.Bulk to send;
-	// the others go before those, and what one lane leaves the other takes. A
+	// Claim marks up to places.All messages as attempted in the lease's epoch and
+	// returns them once the marks are durable. There are two lanes. places.Bulk of
+	// them are for conversations that have only messages with Send.Bulk to send;
+	// the others go before the rest of those, and what one lane leaves the other
+	// takes. In each lane whoever became claimable first goes first. A
 	// message that isn't bulk behind one that is brings its conversation into the
 	// first lane, at the next claim at the latest. At most one message of each
 	// conversation is claimed, its oldest unsent, and none while an earlier claim
@@ -31,7 +32,7 @@ type Outbox interface {
 	// that attempt. The duration says how long until a waiting message becomes
 	// claimable, at most horizon; 0 if some are claimable now. ErrFenced: the
 	// epoch has moved, or the lease has expired.
-	Claim(ctx context.Context, l parley.Lease, limit, bulk int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
+	Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
 	// Recall looks for messages that the store holds for claimed in the lease's
 	// epoch and that aren't among open, which are all that the holder has claimed
 	// in it and not settled. There are some if the store has gone back in time (a

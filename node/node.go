@@ -336,8 +336,7 @@ func (n *Node) stages() (all []*stage) {
 	}
 	all = append(all, &stage{name: "actors", run: n.host.Run})
 	if n.egress != nil {
-		all = append(all, &stage{name: "egress", run: n.egress.Run})
-		all = append(all, &stage{name: "tokens", run: func(ctx context.Context) error {
+		all = append(all, &stage{name: "egress", run: n.egress.Run}, &stage{name: "tokens", run: func(ctx context.Context) error {
 			return n.served.tokens.watch(ctx, reloadEvery, n.log, n.egress.Release)
 		}})
 	}

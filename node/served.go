@@ -78,12 +78,7 @@ func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
 			if b, ok := byName[c.Bot]; ok {
 				s.bots[ch] = b
 			}
-			if c.Pace > 0 {
-				s.paces[ch] = c.Pace
-			}
-			if c.AwaitDelivered > 0 {
-				s.awaits[ch] = c.AwaitDelivered
-			}
+			s.limit(ch, c)
 			if c.Token == "" {
 				continue
 			}
@@ -93,6 +88,16 @@ func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
 		s.apps = append(s.apps, app)
 	}
 	return s, errors.Join(errs...)
+}
+
+// limit notes what of a channel's limits isn't the default.
+func (s *served) limit(ch parley.Channel, c ChannelConfig) {
+	if c.Pace > 0 {
+		s.paces[ch] = c.Pace
+	}
+	if c.AwaitDelivered > 0 {
+		s.awaits[ch] = c.AwaitDelivered
+	}
 }
 
 func (c ChannelConfig) graphURL(g Graph) string {

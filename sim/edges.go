@@ -219,10 +219,10 @@ func (f faultyOutbox) Recall(ctx context.Context, l parley.Lease, open []parley.
 }
 
 // Claim is the store's.
-func (f faultyOutbox) Claim(ctx context.Context, l parley.Lease, limit, bulk int, wait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (f faultyOutbox) Claim(ctx context.Context, l parley.Lease, places parley.Places, wait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	var next time.Duration
 	rows, err := troubled(f.line, func() (rows []parley.Claimed, err error) {
-		rows, next, err = f.store.Claim(ctx, l, limit, bulk, wait, horizon)
+		rows, next, err = f.store.Claim(ctx, l, places, wait, horizon)
 		return rows, err
 	})
 	return rows, next, err

@@ -191,7 +191,7 @@ func (l *lineBench) round(i int) {
 	}
 	for _, lease := range l.leases {
 		next(-1)
-		claimed, _, err := l.s.Claim(l.b.Context(), lease, 1024, 0, time.Minute, time.Minute)
+		claimed, _, err := l.s.Claim(l.b.Context(), lease, parley.Places{All: 1024}, time.Minute, time.Minute)
 		if err != nil {
 			l.b.Fatal(err)
 		}

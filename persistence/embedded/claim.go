@@ -73,7 +73,7 @@ func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, _ 
 }
 
 // Claim marks messages as attempted: see egress.Outbox.
-func (s *Store) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (s *Store) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	var claimed []parley.Claimed
 	var wait time.Duration
 	err := s.write(ctx, makesSpace, func(t *txn) (err error) {
@@ -83,7 +83,7 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doub
 		}
 		doubtfulMS := (doubtfulWait + time.Millisecond - 1).Milliseconds()
 		ch.wake(t.now, doubtfulMS)
-		if claimed, err = t.claim(ch, limit, bulk); err != nil {
+		if claimed, err = t.claim(ch, places); err != nil {
 			return err
 		}
 		if !ch.anyReady() {
@@ -97,8 +97,8 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doub
 	return claimed, max(wait, 0), nil
 }
 
-func (t *txn) claim(ch *channel, limit, bulk int) ([]parley.Claimed, error) {
-	lines, entries := ch.claimable(limit, bulk)
+func (t *txn) claim(ch *channel, places parley.Places) ([]parley.Claimed, error) {
+	lines, entries := ch.claimable(places.All, places.Bulk)
 	claimed := make([]parley.Claimed, len(lines))
 	for i, l := range lines {
 		o, err := t.content(ch, l)

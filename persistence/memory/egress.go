@@ -87,7 +87,7 @@ func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, _ 
 }
 
 // Claim is egress.Outbox's.
-func (s *Store) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (s *Store) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, 0, err
 	}
@@ -122,7 +122,7 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doub
 	for _, lane := range lanes { // whoever waits for longest
 		slices.SortStableFunc(lane, func(a, b *message) int { return a.due.Compare(b.due) })
 	}
-	ready, left := shares(lanes, max(limit, 0), bulk)
+	ready, left := shares(lanes, max(places.All, 0), places.Bulk)
 	for _, m := range ready {
 		m.doubtful = m.doubtful || m.epoch != 0
 		m.epoch, m.at = l.Epoch, now

@@ -115,11 +115,11 @@ func candidates(limit int) int { return 2*limit + 64 } // of each lane
 // Claim marks messages as attempted: see egress.Outbox. Each round is one
 // transaction under the lease's lock; there is another only if the candidates of
 // one were mostly behind others.
-func (s *Store) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (s *Store) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	var all []parley.Claimed
 	for {
 		r := claimRound{wait: horizon.Milliseconds()}
-		err := s.claim(ctx, l, limit-len(all), max(bulk-bulkAmong(all), 0), doubtfulWait, &r)
+		err := s.claim(ctx, l, parley.Places{All: places.All - len(all), Bulk: max(places.Bulk-bulkAmong(all), 0)}, doubtfulWait, &r)
 		if err == nil {
 			err = fenced(r.held)
 		}
@@ -127,7 +127,7 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doub
 			return nil, 0, failure("claim", err)
 		}
 		all = append(all, r.claimed...)
-		if len(all) >= limit || r.looked < candidates(limit-len(all)+len(r.claimed)) {
+		if len(all) >= places.All || r.looked < candidates(places.All-len(all)+len(r.claimed)) {
 			return all, time.Duration(r.wait) * time.Millisecond, nil
 		}
 	}
@@ -149,8 +149,8 @@ type claimRound struct {
 	wait    int64
 }
 
-func (s *Store) claim(ctx context.Context, l parley.Lease, limit, bulk int, doubtfulWait time.Duration, out *claimRound) error {
-	channel, now, limit := channelKey(l.Channel), s.now(), max(limit, 0)
+func (s *Store) claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait time.Duration, out *claimRound) error {
+	channel, now, limit := channelKey(l.Channel), s.now(), max(places.All, 0)
 	b := s.begin()
 	b.hold(now, l, false, &out.held)
 	b.exec(orphanSQL, channel, int64(l.Epoch), doubtfulWait.Milliseconds())
@@ -164,7 +164,7 @@ func (s *Store) claim(ctx context.Context, l parley.Lease, limit, bulk int, doub
 			out.claimed = append(out.claimed, c)
 		}
 		return err
-	}, claimSQL, now, channel, int64(l.Epoch), limit, candidates(limit), min(bulk, limit))
+	}, claimSQL, now, channel, int64(l.Epoch), limit, candidates(limit), min(places.Bulk, limit))
 	b.rows(func(r pgx.Rows) error {
 		var wait int64
 		err := r.Scan(&wait)

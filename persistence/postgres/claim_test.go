@@ -30,7 +30,7 @@ func TestClaimBesideAMessageThatCantBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // and again, when what nobody knows of has been recalled
-		rows, _, err := s.Claim(t.Context(), l, 10, 0, 0, time.Minute)
+		rows, _, err := s.Claim(t.Context(), l, parley.Places{All: 10}, 0, time.Minute)
 		if err != nil || len(rows) > 1 || len(rows) == 1 && rows[0].Conversation.Contact != "user:b" {
 			t.Fatalf("claimed %v: %v", rows, err)
 		}

@@ -170,7 +170,7 @@ func (f *furnisher) attempts(page parley.Channel) parley.Lease {
 	f.t.Helper()
 	lease, err := f.s.Lease(f.t.Context(), page, "sender", time.Minute, parley.Lease{})
 	f.must(lease, err)
-	claimed, _, err := f.s.Claim(f.t.Context(), lease, 12, 0, time.Minute, time.Minute)
+	claimed, _, err := f.s.Claim(f.t.Context(), lease, parley.Places{All: 12}, time.Minute, time.Minute)
 	f.must(claimed, err)
 	var outcomes []parley.Outcome
 	for i, c := range claimed[:9] {

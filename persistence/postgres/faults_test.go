@@ -469,7 +469,7 @@ func TestFailOverWithoutASettlement(t *testing.T) {
 	}
 	claims := func(l parley.Lease, want int) []parley.Claimed {
 		t.Helper()
-		claimed, _, err := s.Claim(t.Context(), l, 10, 0, time.Millisecond, time.Minute)
+		claimed, _, err := s.Claim(t.Context(), l, parley.Places{All: 10}, time.Millisecond, time.Minute)
 		if err != nil || len(claimed) != want {
 			t.Fatalf("%d messages were claimed, want %d: %v", len(claimed), want, err)
 		}

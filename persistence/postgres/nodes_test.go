@@ -88,8 +88,8 @@ func (n *nodes) Recall(ctx context.Context, l parley.Lease, open []parley.ID, do
 	return n.next().Recall(ctx, l, open, doubtfulWait)
 }
 
-func (n *nodes) Claim(ctx context.Context, l parley.Lease, limit, bulk int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
-	return n.next().Claim(ctx, l, limit, bulk, doubtfulWait, horizon)
+func (n *nodes) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+	return n.next().Claim(ctx, l, places, doubtfulWait, horizon)
 }
 
 func (n *nodes) Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error {

@@ -235,7 +235,7 @@ const doubtfulWait = 30 * time.Second
 
 func (d *desk) claim(l parley.Lease, limit int) ([]parley.Claimed, time.Duration) {
 	d.t.Helper()
-	claimed, wait, err := d.Claim(d.t.Context(), l, limit, 0, doubtfulWait, time.Hour)
+	claimed, wait, err := d.Claim(d.t.Context(), l, parley.Places{All: limit}, doubtfulWait, time.Hour)
 	if err != nil {
 		d.t.Fatalf("claim: %v", err)
 	}

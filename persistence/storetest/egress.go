@@ -64,7 +64,7 @@ func leaseRaisedWithoutTheEpochInHand(t *testing.T, d *desk) {
 	if second.Epoch <= first.Epoch {
 		t.Fatalf("epoch %d after %d", second.Epoch, first.Epoch)
 	}
-	_, _, err := d.Claim(t.Context(), first, 1, 0, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), first, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim by its earlier self", err)
 }
 
@@ -74,7 +74,7 @@ func leaseFencedAfterTakeover(t *testing.T, d *desk) {
 	d.claims(first, out[0])
 	d.clock.Add(leaseTTL)
 	second := d.lease("s2", parley.Lease{})
-	_, _, err := d.Claim(t.Context(), first, 1, 0, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), first, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim", err)
 	d.fenced("settle", d.Settle(t.Context(), first, []parley.Outcome{sent(out[0])}))
 	_, err = d.Fold(t.Context(), first, 10)
@@ -88,7 +88,7 @@ func leaseExpiredMayStillSettleNotClaim(t *testing.T, d *desk) {
 	l := d.lease("s1", parley.Lease{})
 	d.claims(l, out[0])
 	d.clock.Add(leaseTTL)
-	_, _, err := d.Claim(t.Context(), l, 1, 0, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), l, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim with an expired lease", err)
 	d.settle(l, sent(out[0]))
 	d.same("unsent", d.backlog().Unsent, 1)
@@ -117,7 +117,7 @@ func leaseByChannel(t *testing.T, d *desk) {
 
 func leaseNeverLeasedIsFenced(t *testing.T, d *desk) {
 	d.send(conv("a"), "x")
-	_, _, err := d.Claim(t.Context(), parley.Lease{Channel: page()}, 1, 0, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), parley.Lease{Channel: page()}, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim", err)
 }
 
@@ -251,7 +251,7 @@ func claimWaitsForNothingUpToTheHorizon(t *testing.T, d *desk) {
 // claimOf claims and expects how many are of either lane.
 func (d *desk) claimOf(l parley.Lease, limit, bulk, wantReplies, wantBulk int) []parley.Claimed {
 	d.t.Helper()
-	claimed, _, err := d.Claim(d.t.Context(), l, limit, bulk, doubtfulWait, time.Hour)
+	claimed, _, err := d.Claim(d.t.Context(), l, parley.Places{All: limit, Bulk: bulk}, doubtfulWait, time.Hour)
 	if err != nil {
 		d.t.Fatalf("claim: %v", err)
 	}
@@ -307,7 +307,7 @@ func claimAReplyLiftsItsConversation(t *testing.T, d *desk) {
 	l := d.lease("s", parley.Lease{})
 	var got []parley.ID
 	for range 4 { // the claim that comes upon the reply may be too late for the first
-		claimed, _, err := d.Claim(t.Context(), l, 1, 0, doubtfulWait, time.Hour)
+		claimed, _, err := d.Claim(t.Context(), l, parley.Places{All: 1}, doubtfulWait, time.Hour)
 		if err != nil || len(claimed) != 1 {
 			t.Fatalf("claimed %v: %v", claimed, err)
 		}
