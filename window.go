@@ -96,7 +96,7 @@ func (h Heard) Refuses(kind ChannelKind, s *Send, at time.Time) Failure {
 // any order: a time is never set back.
 func (h Heard) hear(p *Pending, received time.Time) Heard {
 	at := received
-	if !p.Time.IsZero() && p.Time.Before(at) {
+	if p.Time.Before(at) && p.Time.After(at.Add(-SeenFor)) { // nothing is delivered later: that is no time, but a broken clock
 		at = ceil(p.Time.UTC())
 	}
 	if speaks(p.Input) && at.After(h.At) {

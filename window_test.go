@@ -60,6 +60,24 @@ func TestHeard(t *testing.T) {
 	}
 }
 
+// Nobody's message comes later than Meta delivers it, whatever its time says.
+func TestHeardByABrokenClock(t *testing.T) {
+	t.Parallel()
+	bot := &parley.Bot{Name: "b", Behavior: parley.BehaviorFunc(func(*parley.Turn) error { return nil })}
+	received := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for sent, want := range map[time.Time]time.Time{
+		received.Add(-6 * 24 * time.Hour): received.Add(-6 * 24 * time.Hour),
+		received.AddDate(-3, 0, 0):        received,
+		received.Add(time.Hour):           received,
+		{}:                                received,
+	} {
+		row := parley.Pending{Row: parley.Row{Seq: 1}, Input: parley.Message{Text: "hi"}, Received: received, Time: sent}
+		if got := parley.Step(bot, parley.Snapshot{}, []parley.Pending{row}, parley.Circumstance{}).Next.Heard.At; !got.Equal(want) {
+			t.Errorf("sent %v: heard at %v, want %v", sent, got, want)
+		}
+	}
+}
+
 // A message carries what its turn knew, and so does a message of a timer's turn,
 // which no word of the contact is near.
 func TestOutgoingKnowsWhenItsContactWasHeard(t *testing.T) {
