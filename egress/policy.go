@@ -82,6 +82,9 @@ const (
 	foldShare = 4
 	// maxDoubtsKept bounds the messages whose lost answers are counted.
 	maxDoubtsKept = 4096
+	// maxSought bounds the doubtful messages that are put back to be looked for. There
+	// are as many in 20 ms (lookFirst) at most; beyond, some are looked for twice.
+	maxSought = 1 << 14
 )
 
 // Policy is what a Sender goes by. Zero fields take the constant of their name.

@@ -118,8 +118,8 @@ type Action struct {
 //
 // Before one is handed over again, the receipts are looked at: what the provider
 // told meanwhile may prove that it has it, and then it is gone from the outbox.
-// So it is put back, as well, if that wasn't done just now. If nothing is found
-// the policy decides.
+// So it is put back, as well, until that was done. If nothing is found the policy
+// decides.
 type Sender struct {
 	channel parley.Channel
 	holder  string
@@ -139,6 +139,7 @@ type Sender struct {
 	unsure   bool             // a Settle failed and may have taken hold
 	lost     int              // see Forgotten
 	doubts   map[parley.ID]int
+	sought   map[parley.ID]time.Duration // since when; see lookedFor
 
 	trouble trouble
 	limits  *limits
@@ -180,7 +181,7 @@ func NewSender(ch parley.Channel, holder string, p Policy) *Sender {
 	return &Sender{
 		channel: ch, holder: holder, policy: p,
 		open:   make(map[parley.ID]attempt),
-		doubts: make(map[parley.ID]int),
+		doubts: make(map[parley.ID]int), sought: make(map[parley.ID]time.Duration),
 		limits: newLimits(p.Pace), back: make(map[Limit]int), awaits: newAwaits(p.AwaitDelivered),
 		claimAt: never, foldAt: never, folded: -p.FoldEvery, looked: -p.FoldEvery,
 	}

@@ -62,7 +62,7 @@ func (s *Sender) resolve(r *parley.Claimed, now time.Duration) bool {
 	switch {
 	case !r.Doubtful || r.Send.Signal != nil:
 		return false
-	case now-s.looked > s.policy.FoldEvery:
+	case !s.lookedFor(r.ID, now):
 		s.foldAt = now - s.policy.FoldEvery // before the next claim
 		s.note(parley.Outcome{ID: r.ID, Kind: parley.Retry, Uncounted: true, Wait: lookFirst}, now)
 		return true
@@ -71,6 +71,24 @@ func (s *Sender) resolve(r *parley.Claimed, now time.Duration) bool {
 		s.note(parley.Outcome{ID: r.ID, Kind: parley.Returned, Why: why, Cause: barred(why)}, now)
 		delete(s.doubts, r.ID)
 		return true
+	}
+	return false
+}
+
+// lookedFor reports whether a look at the receipts began after a doubtful message
+// became due: one of before doesn't show what was told since. If not, the message is
+// one of those that are sought.
+func (s *Sender) lookedFor(id parley.ID, now time.Duration) bool {
+	since, sought := s.sought[id]
+	if sought && s.looked >= since {
+		delete(s.sought, id)
+		return true
+	}
+	if !sought {
+		if len(s.sought) >= maxSought { // most of them were found, and are never claimed again
+			clear(s.sought)
+		}
+		s.sought[id] = now
 	}
 	return false
 }
@@ -219,6 +237,7 @@ func (s *Sender) settle(now time.Duration) Action {
 func (s *Sender) forget() {
 	s.lost += s.unsettled()
 	clear(s.open)
+	clear(s.sought)
 	s.answered, s.settling, s.unsure = nil, nil, false
 	s.lease, s.spent = parley.Lease{}, false
 	s.claimAt = min(s.claimAt, s.began)
