@@ -182,6 +182,25 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// An error that may be of a person who has blocked the Page is tried a few times,
+// unless Meta says that it will pass.
+func TestTemporaryErrors(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		transient bool
+		tries     int
+	}{"WillPass": {true, 0}, "MayBeABlock": {false, 4}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGraph(t, says(500, fmt.Sprintf(`{"error":{"message":"(#2)","code":2,"is_transient":%t}}`, c.transient)))
+			_, err := client(t, meta.ClientConfig{BaseURL: g.URL}).Send(t.Context(), meta.Account{Token: "t"}, outgoing(t, parley.Messenger, "user:5", "x"))
+			if e := graphError(t, err); e.Class != meta.ClassRetry || e.Tries != c.tries {
+				t.Errorf("class %v, %d tries: want retry, %d", e.Class, e.Tries, c.tries)
+			}
+		})
+	}
+}
+
 // TestReportedButSent is the one error after which the messages were sent.
 func TestReportedButSent(t *testing.T) {
 	t.Parallel()

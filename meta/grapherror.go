@@ -154,6 +154,9 @@ func (a *answer) graphError(kind parley.ChannelKind, b *graphBody) *GraphError {
 		t = a.treatment(e.Transient)
 	}
 	e.Class, e.Scope, e.Tries = t.Class, t.Scope, t.Tries
+	if e.Transient && e.Class == ClassRetry {
+		e.Tries = 0 // Meta itself says that it will pass: a message isn't given up for that after a few seconds
+	}
 	e.RetryAfter = cmp.Or(a.asked(), t.Wait)
 	return e
 }
