@@ -211,7 +211,10 @@ func (h *Host) connect() {
 		return
 	}
 	h.territory = newTerritory(h.cfg.Address, local{h})
-	h.peers = newPeers(h.cfg.Address, runID(h.cfg.Random), h.cfg.Link, h.clock, h.pace, h.metrics)
+	h.peers = &peers{
+		self: h.cfg.Address, run: runID(h.cfg.Random), link: h.cfg.Link, clock: h.clock, pace: h.pace, metrics: h.metrics,
+		by: map[string]*peer{}, began: make(chan struct{}),
+	}
 }
 
 // Deliver passes durable rows to the actors of their conversations, here or on

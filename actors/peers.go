@@ -90,10 +90,6 @@ type posted struct {
 	at       time.Duration
 }
 
-func newPeers(self string, run uint64, link Link, clock, pace func() time.Duration, m *metrics) *peers {
-	return &peers{self: self, run: run, link: link, clock: clock, pace: pace, metrics: m, by: map[string]*peer{}, began: make(chan struct{})}
-}
-
 // to is the peer at an address; nil if nothing is sent any more.
 func (ps *peers) to(address string) *peer {
 	ps.mu.Lock()

@@ -64,7 +64,7 @@ const (
 func newTurns(n *notes, cfg Config) *turns {
 	t := &turns{
 		notes: n, free: make(chan *running, runningSlots), random: cfg.Random, alone: make(chan struct{}, 1),
-		deadline: int64(cfg.TurnDeadline / watchEvery),
+		deadline: int64((cfg.TurnDeadline + watchEvery - 1) / watchEvery), // never less: a turn may begin right before a tick
 		running:  map[*running]struct{}{}, circuits: map[string]int64{}, condemned: map[parley.Row]string{},
 	}
 	for i := range runningSlots {

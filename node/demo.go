@@ -26,6 +26,7 @@ type demoCommand struct {
 	Duration       time.Duration `default:"15s" help:"How long the users write."`
 	Duplicates     float64       `default:"0.1" help:"Fraction of posts that Meta delivers again (0 to 1)."`
 	Faults         float64       `default:"0.01" help:"Fraction of sends that the simulated Graph API refuses for a time, and of those whose answer it withholds."`
+	GraphFaults    string        `default:"" enum:",none,light,heavy" placeholder:"LEVEL" help:"Instead of --faults: none, light (2 % of sends go wrong) or heavy (20 %: 8 refused for a time, 8 accepted with the answer lost, 4 answered after 3 s)."`
 	Nodes          int           `default:"1" help:"Nodes that work together, with --store postgres."`
 	Kill           int           `help:"Kill a node with SIGKILL this many times, at random moments, and start it again."`
 	Stop           int           `help:"Freeze a node (SIGSTOP) this many times, for 1 to 6 s each."`
@@ -111,11 +112,19 @@ func (c *demoCommand) Run(ctx context.Context, sys *system) (err error) {
 	return nil
 }
 
-func (c *demoCommand) world() metatest.Config {
+func (c *demoCommand) world() (metatest.Config, error) {
 	cfg := metatest.Sized(c.Rate, c.Users)
 	cfg.Seed, cfg.Duration, cfg.Duplicates = c.Seed, c.Duration, c.Duplicates
-	cfg.Faults.Transient, cfg.Faults.Throttled, cfg.Faults.Withheld = c.Faults, 0, c.Faults
-	return cfg
+	cfg.Faults = metatest.Faults{Transient: c.Faults, Withheld: c.Faults}
+	if c.GraphFaults != "" {
+		var err error
+		if cfg.Faults, err = metatest.FaultsOf(c.GraphFaults); err != nil {
+			return cfg, err
+		}
+	}
+	// What the node takes for unanswered may come again.
+	_, cfg.Faults.Patience = sendTimes(c.DoubtfulWait)
+	return cfg, nil
 }
 
 func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) (r report, err error) {
@@ -128,7 +137,11 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 		defer func() { err = errors.Join(err, nets.Close(context.WithoutCancel(ctx))) }()
 		listen = net.JoinHostPort(nets.Here(), "0")
 	}
-	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: c.world(), Grace: c.Grace, Listen: listen}) //nolint:contextcheck // its socket outlives no call of ours
+	world, err := c.world()
+	if err != nil {
+		return report{}, err
+	}
+	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: world, Grace: c.Grace, Listen: listen}) //nolint:contextcheck // its socket outlives no call of ours
 	if err != nil {
 		return report{}, err
 	}
@@ -295,7 +308,8 @@ func (c *demoCommand) print(w io.Writer, r report) error {
 	if r.MovedItems > 0 {
 		line("moved", r.MovedItems, fmt.Sprintf("items from the embedded store to PostgreSQL, in %.1f s, and found equal", r.MovedSeconds))
 	}
-	line("sends", r.Sends, fmt.Sprintf("replies, %d of them repeated, each after a lost answer", r.SendsRepeated))
+	line("sends", r.Sends, fmt.Sprintf("replies; Meta refused %d for the time being, lost the answers of %d and was slow with %d", r.Faults.Transient+r.Faults.Throttled, r.Faults.Withheld, r.Faults.Slow))
+	line("repeated", r.SendsRepeated, fmt.Sprintf("replies sent again, each after a lost answer: Messenger %d, Instagram %d, WhatsApp %d; %d although an echo or a status had told", r.SendsRepeatedOn.Messenger, r.SendsRepeatedOn.Instagram, r.SendsRepeatedOn.WhatsApp, r.SendsRepeatedTold))
 	line("timers", r.TimersRung, fmt.Sprintf("of %d rang; late by %.0f ms (p50), %.0f ms (p99)", r.TimersSet, r.TimersLateMS.P50, r.TimersLateMS.P99))
 	line("ack", fmt.Sprintf("%.1f ms", r.AckMS.P50), fmt.Sprintf("p50; p99 %.1f ms, max %.1f ms, from when each post was due", r.AckMS.P99, r.AckMS.Max))
 	line("cpu per turn", fmt.Sprintf("%.0f µs", r.CPUPer), "of the node's processes alone, starts included")

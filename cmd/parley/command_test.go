@@ -21,6 +21,10 @@ func TestCommandLine(t *testing.T) {
 		"Help":           {[]string{"--help"}, 0, "decode", ""},
 		"HelpOfServe":    {[]string{"serve", "--help"}, 0, "Run a node", ""},
 		"HelpOfDemo":     {[]string{"demo", "--help"}, 0, "check every promise", ""},
+		"HelpOfSim":      {[]string{"sim", "meta", "--help"}, 0, "judge it from outside", ""},
+		"WrongTarget":    {[]string{"sim", "meta", "nowhere"}, 1, "", "http://host:port/path"},
+		"WrongFraction":  {[]string{"sim", "meta", "http://127.0.0.1:1/", "--duplicates", "2"}, 1, "", "--duplicates: want a fraction"},
+		"WrongCode":      {[]string{"sim", "meta", "http://127.0.0.1:1/", "--user-errors", "x"}, 1, "", "want CODE"},
 		"HelpOfDecode":   {[]string{"decode", "--help"}, 0, "standard input", ""},
 		"HelpOfMigrate":  {[]string{"migrate", "--help"}, 0, "never goes", ""},
 		"HelpOfBackup":   {[]string{"store", "backup", "--help"}, 0, "checkpoint", ""},
@@ -61,7 +65,7 @@ func TestCommandLine(t *testing.T) {
 // Every flag has words of help: beside it, or on the next line if it is long.
 func TestHelpIsWhole(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore", "store copy", "cluster members", "cluster status", "cluster where", "cluster drain", "deadletters list", "deadletters show", "deadletters retry", "deadletters drop"} {
+	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore", "store copy", "cluster members", "cluster status", "cluster where", "cluster drain", "deadletters list", "deadletters show", "deadletters retry", "deadletters drop", "sim meta"} {
 		lines := strings.Split(run(t, "", append(strings.Fields(name), "--help")...).out, "\n")
 		flags := 0
 		for i, line := range lines {

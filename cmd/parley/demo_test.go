@@ -13,9 +13,12 @@ import (
 type demoReport struct {
 	Offered, Acked, Effects, Lost, Reordered, Unanswered, Pending, Kills *int
 
-	EffectsDoubled           *int `json:"effects_doubled"`
-	SendsRepeated            *int `json:"sends_repeated"`
-	SendsRepeatedUnexplained *int `json:"sends_repeated_unexplained"`
+	EffectsDoubled           *int                                          `json:"effects_doubled"`
+	SendsRepeated            *int                                          `json:"sends_repeated"`
+	SendsRepeatedUnexplained *int                                          `json:"sends_repeated_unexplained"`
+	SendsRepeatedTold        *int                                          `json:"sends_repeated_told"`
+	SendsRepeatedOn          struct{ Messenger, Instagram, WhatsApp *int } `json:"sends_repeated_on"`
+	Faults                   struct{ Transient, Withheld, Slow int }
 
 	LagMS      *float64 `json:"lag_ms"`
 	CPUPerTurn *float64 `json:"cpu_us_per_turn"`
@@ -36,9 +39,10 @@ func TestDemo(t *testing.T) {
 		kills, outages  int
 		store, database string // at the end
 	}{
-		"Killed":     {args: []string{"--duration", "4s", "--rate", "150", "--kill", "2"}, kills: 2},
-		"Duplicates": {args: []string{"--duration", "3s", "--rate", "150", "--duplicates", "0.3"}},
-		"Postgres":   {args: []string{"--duration", "4s", "--rate", "150", "--kill", "1"}, kills: 1, store: "postgres"},
+		"Killed":      {args: []string{"--duration", "4s", "--rate", "150", "--kill", "2"}, kills: 2},
+		"Duplicates":  {args: []string{"--duration", "3s", "--rate", "150", "--duplicates", "0.3"}},
+		"FaultyGraph": {args: []string{"--duration", "4s", "--rate", "150", "--graph-faults", "heavy"}},
+		"Postgres":    {args: []string{"--duration", "4s", "--rate", "150", "--kill", "1"}, kills: 1, store: "postgres"},
 		"PostgresKilled": {
 			args: []string{"--duration", "5s", "--rate", "150", "--kill", "1", "--kill-postgres", "2", "--postgres-outage", "500ms"}, kills: 1, outages: 2, store: "postgres",
 		},
@@ -89,10 +93,24 @@ func TestDemo(t *testing.T) {
 			if r.Offered == nil || r.Acked == nil || r.Effects == nil || *r.Offered < 300 || *r.Acked != *r.Offered || *r.Effects != *r.Acked {
 				t.Errorf("want some hundred messages, all acknowledged, all with effect:\n%s", e.out)
 			}
+			r.checkFaults(t, slices.Contains(row.args, "heavy"))
 			if r.SendsRepeated == nil || r.LagMS == nil || r.CPUPerTurn == nil || r.Ack.P50 == nil || r.Ack.P99 == nil || r.Ack.Max == nil {
 				t.Errorf("a figure is missing:\n%s", e.out)
 			}
 		})
+	}
+}
+
+// checkFaults holds what is said of the Graph API's faults, and of what was sent again.
+func (r demoReport) checkFaults(t *testing.T, heavy bool) {
+	t.Helper()
+	on := r.SendsRepeatedOn
+	if r.SendsRepeated == nil || r.SendsRepeatedTold == nil || on.Messenger == nil || on.Instagram == nil || on.WhatsApp == nil ||
+		*on.Messenger+*on.Instagram+*on.WhatsApp != *r.SendsRepeated {
+		t.Errorf("want the repeated sends by platform: %+v", on)
+	}
+	if f := r.Faults; heavy && (f.Transient < 10 || f.Withheld < 10 || f.Slow < 5) {
+		t.Errorf("want a Graph API that fails every fifth time: %+v", f)
 	}
 }
 

@@ -39,6 +39,11 @@ func (s *Simulator) serveGraph(ctx *fasthttp.RequestCtx) {
 	s.mu.Lock()
 	answer := s.world.answer(&read, req.Opened, time.Now())
 	s.mu.Unlock()
+	writeAnswer(ctx, answer)
+}
+
+// writeAnswer does what an answer says.
+func writeAnswer(ctx *fasthttp.RequestCtx, answer GraphAnswer) {
 	if answer.Delay > 0 {
 		time.Sleep(answer.Delay)
 	}

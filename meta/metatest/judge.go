@@ -76,7 +76,7 @@ func (w *World) judgeSaid(i int32, n uint32, a answering) {
 	case !r.answered():
 		w.firstSaid(i, n)
 	case r.n == n || w.known[extraKey{i, n}]:
-		w.live.SendsRepeated++
+		w.repeated(i, r.told)
 		if !r.doubtful && !w.straggling() {
 			w.live.SendsRepeatedUnexplained++
 			w.live.problem("reply sent again without a reason: " + w.nameMessage(i))
@@ -90,12 +90,44 @@ func (w *World) judgeSaid(i int32, n uint32, a answering) {
 	r.written, r.doubtful = a.written, a.doubtful
 }
 
+// lookWithin is how soon after a receipt was acknowledged a sender must know of it.
+const lookWithin = 250 * time.Millisecond
+
+// repeated counts a send of a reply, or a ring, that was accepted before. told is when
+// a receipt of the first was acknowledged that names it; 0 = not at all.
+func (w *World) repeated(i int32, told int64) {
+	w.live.SendsRepeated++
+	w.live.SendsRepeatedOn.add(w.channels[w.people[w.userOf(i)].channel].index)
+	if told != 0 && w.now-told > int64(lookWithin) && !w.straggling() {
+		w.live.SendsRepeatedTold++
+	}
+}
+
+// tell takes note that a receipt was acknowledged by which a sender can know its
+// message although it has no answer: WhatsApp's statuses have its tag, of Messenger's
+// receipts the echo, of Instagram's none.
+func (w *World) tell(r *receipt, at int64) {
+	said, ok := parseReply(r.text)
+	i := w.recordOf(r.user, said.k)
+	index := w.channels[w.people[r.user].channel].index
+	if !ok || i < 0 || r.tag == "" || index == onInstagram || index == onMessenger && r.kind != echo {
+		return
+	}
+	m := &w.records[i]
+	switch {
+	case !said.ring && m.told == 0:
+		m.told = at
+	case said.ring && m.command == remind && w.timers[m.timer].told == 0:
+		w.timers[m.timer].told = at
+	}
+}
+
 func (w *World) firstSaid(i int32, n uint32) {
 	r, p := &w.records[i], &w.people[w.userOf(i)]
 	r.n, r.said, r.saidStep = n, w.now, w.step
 	w.answered++
 	if r.heard {
-		w.live.SendsRepeated++ // of what the store has lost
+		w.repeated(i, 0) // of what the store has lost
 	}
 	if n < p.lastN {
 		w.live.SendsOutOfOrder++
@@ -155,7 +187,7 @@ func (w *World) judgeRing(i int32, a answering) {
 	}
 	t := &w.timers[r.timer]
 	if t.hasRung() {
-		w.live.SendsRepeated++
+		w.repeated(i, t.told)
 		if !t.doubtful && !w.straggling() {
 			w.live.TimersDoubled++
 			w.live.problem("reminder rang twice: " + w.nameMessage(i))
@@ -170,7 +202,7 @@ func (w *World) firstRing(i int32, t *timer) {
 	t.rung, t.rungStep = w.now, w.step
 	w.live.TimersRung++
 	if t.heard {
-		w.live.SendsRepeated++ // as above
+		w.repeated(i, 0) // as above
 	}
 	w.shut(t)
 	if t.cancelled {

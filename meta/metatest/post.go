@@ -294,6 +294,7 @@ func (w *World) acknowledged(p *post, at int64) {
 	w.ack.record(time.Duration(at - p.due))
 	for _, u := range p.updates {
 		if u.receipt != nil {
+			w.tell(u.receipt, at)
 			continue
 		}
 		if r := &w.records[u.message]; !r.acked() {

@@ -13,6 +13,7 @@ const (
 	sent
 	delivered
 	read
+	undelivered // WhatsApp's "failed"
 )
 
 // receipt is what Meta reports about an accepted send: its echo, or one of its
@@ -23,7 +24,7 @@ type receipt struct {
 	at   int64  // when it happened
 	mid  string // id of the send
 	tag  string // metadata or biz_opaque_callback_data, as sent
-	text string // of an echo
+	text string // as sent; only an echo shows it
 }
 
 const (
@@ -48,13 +49,13 @@ func (w *World) report(user int32, mid string, s *send) {
 		return
 	}
 	if index == onWhatsApp {
-		w.announce(receipt{user: user, kind: sent, mid: mid, tag: s.tag})
+		w.announce(receipt{user: user, kind: sent, mid: mid, tag: s.tag, text: s.text})
 	}
 	if index != onInstagram && w.graph.Float64() < 0.9 {
-		w.announce(receipt{user: user, kind: delivered, mid: mid, tag: s.tag})
+		w.announce(receipt{user: user, kind: delivered, mid: mid, tag: s.tag, text: s.text})
 	}
 	if w.graph.Float64() < seen {
-		w.announce(receipt{user: user, kind: read, mid: mid, tag: s.tag})
+		w.announce(receipt{user: user, kind: read, mid: mid, tag: s.tag, text: s.text})
 	}
 }
 
@@ -113,7 +114,7 @@ func (w *World) appendStatus(b []byte, r *receipt) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, r.mid...)
 	b = append(b, `","status":"`...)
-	b = append(b, [...]string{sent: "sent", delivered: "delivered", read: "read"}[r.kind]...)
+	b = append(b, [...]string{sent: "sent", delivered: "delivered", read: "read", undelivered: "failed"}[r.kind]...)
 	b = append(b, `","timestamp":"`...)
 	b = strconv.AppendInt(b, w.unixMilli(r.at)/second, 10)
 	b = append(b, '"')
@@ -125,6 +126,9 @@ func (w *World) appendStatus(b []byte, r *receipt) []byte {
 	}
 	if r.tag != "" {
 		b = appendField(b, `,"biz_opaque_callback_data":`, r.tag)
+	}
+	if r.kind == undelivered {
+		b = append(b, `,"errors":[{"code":131026,"title":"Message undeliverable"}]`...)
 	}
 	if r.kind == sent {
 		b = append(b, `,"pricing":{"billable":false,"pricing_model":"PMP","category":"service","type":"free_customer_service"}`...)

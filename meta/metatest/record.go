@@ -28,6 +28,7 @@ type record struct {
 	ackedAt int64 // when it was first acknowledged
 	said    int64 // when its reply was first accepted
 	written int64 // when the answer to its last accepted reply was, or will be, written
+	told    int64 // when a receipt of its reply was first acknowledged; 0 = not yet
 
 	postedStep uint32 // 0 = not posted
 	ackedStep  uint32 // 0 = not acknowledged
@@ -55,6 +56,7 @@ type timer struct {
 	forgotten int32 // index of the record that cancels it; -1 = none
 	rung      int64 // when its ring was first accepted
 	written   int64 // as in record
+	told      int64 // as in record
 	rungStep  uint32
 	cancelled bool // the reply to forget was accepted, and its N is later
 	open      bool // a ring is owed

@@ -16,6 +16,17 @@ type FaultCounts struct {
 	Slow      int `json:"slow"`
 }
 
+// RepeatCounts are numbers of sends by platform.
+type RepeatCounts struct {
+	Messenger int `json:"messenger"`
+	Instagram int `json:"instagram"`
+	WhatsApp  int `json:"whatsapp"`
+}
+
+func (c *RepeatCounts) add(index int) {
+	*[platforms]*int{&c.Messenger, &c.Instagram, &c.WhatsApp}[index]++
+}
+
 // Verdict is what the simulator found, from its own record only. An
 // acknowledged message without a reply is counted once: as lost, unanswered or
 // pending. A reply is "first accepted" when the Graph API first took it.
@@ -38,10 +49,15 @@ type Verdict struct {
 	SendsRefused             int `json:"sends_refused"`              // wrong by Meta's rules: shape, token, limits, addressee
 	SendsRepeated            int `json:"sends_repeated"`             // same user, K and N, or same ring, accepted again
 	SendsRepeatedUnexplained int `json:"sends_repeated_unexplained"` // replies of these, whose last answer was neither withheld, nor slow, nor in flight at a kill; rings: timers_doubled
+	SendsRepeatedTold        int `json:"sends_repeated_told"`        // of the repeated: an echo or a status had told before that the first was sent; no breach, as it may lie in a spool
 	SendsOutOfOrder          int `json:"sends_out_of_order"`         // replies of one user first accepted in another order than their N
 	Strays                   int `json:"strays"`                     // sends that answer nothing, or are to nobody
 	Undelivered              int `json:"undelivered"`                // accepted, but never delivered: a BSUID in "to"
 	Notices                  int `json:"notices"`                    // typing and read notices
+
+	// SendsRepeatedOn are the repeated ones by platform. Instagram offers nothing by
+	// which a sender can find out.
+	SendsRepeatedOn RepeatCounts `json:"sends_repeated_on"`
 
 	// Reminders.
 	TimersSet         int    `json:"timers_set"`          // reminders that took effect

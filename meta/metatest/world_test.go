@@ -404,3 +404,49 @@ func TestStatesThatSplitOrGoBackAreSeen(t *testing.T) {
 		t.Errorf("breaches %v; want effects_doubled: 1", found)
 	}
 }
+
+// A repeated send is counted by its platform; and apart, if the sender had acknowledged
+// a receipt by which it could have known.
+func TestRepeatsThatAReceiptHadToldOf(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		mix    metatest.Shares
+		status int // of the answers to receipts
+		want   metatest.RepeatCounts
+		told   int
+	}{
+		"Messenger":     {metatest.Shares{Messenger: 1}, 200, metatest.RepeatCounts{Messenger: 1}, 1},
+		"Instagram":     {metatest.Shares{Instagram: 1}, 200, metatest.RepeatCounts{Instagram: 1}, 0},
+		"WhatsApp":      {metatest.Shares{WhatsApp: 1}, 200, metatest.RepeatCounts{WhatsApp: 1}, 1},
+		"NotYetArrived": {metatest.Shares{WhatsApp: 1}, 503, metatest.RepeatCounts{WhatsApp: 1}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := quiet()
+			cfg.Timers, cfg.AnswerMax, cfg.Mix, cfg.Users, cfg.Rate, cfg.Duration = 0, -1, row.mix, 1, 1, time.Second
+			cfg.Echoes, cfg.Statuses = true, true
+			w := metatest.NewWorld(cfg)
+			b := newBot(t, w, misbehaviour{})
+			now, answered := cfg.Start, false
+			for range 4000 {
+				for _, p := range w.Due(now) {
+					status := row.status
+					if !answered {
+						status = b.receive(p, now)
+						answered = len(b.convs) > 0
+					}
+					w.Posted(p.ID, status, now)
+				}
+				now = now.Add(time.Millisecond)
+			}
+			for _, c := range b.convs {
+				if a := w.Graph(b.request(c, "said 1 #1"), now); a.Status != 200 {
+					t.Fatalf("status %d", a.Status)
+				}
+			}
+			if v := w.Verdict(); v.SendsRepeated != 1 || v.SendsRepeatedOn != row.want || v.SendsRepeatedTold != row.told {
+				t.Errorf("%d repeated, %+v, %d told; want %+v, %d", v.SendsRepeated, v.SendsRepeatedOn, v.SendsRepeatedTold, row.want, row.told)
+			}
+		})
+	}
+}
