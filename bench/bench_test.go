@@ -181,7 +181,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	want := map[string]float64{
-		"turn at 100/s, 3 nodes: CPU with PostgreSQL": 1.2, "recovery: until the next reply, p99": 3, "drain: until it runs no shard": 15,
+		"turn at 100/s, 3 nodes: CPU of the nodes": 1.2, "recovery: until the next reply, p99": 3, "drain: until it runs no shard": 15,
 		"drain: turn delay meanwhile, p99.9": 300, "join: shards moved": 27, "idle cluster: CPU of the busiest node": 1,
 	}
 	if diff := cmp.Diff(want, promised); diff != "" {

@@ -21,6 +21,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/parleychat/parley/meta/metatest"
+	"github.com/parleychat/parley/persistence/pgserver"
 )
 
 const (
@@ -85,14 +86,10 @@ func (c *child) configure() error {
 
 func (c *child) config() string { return filepath.Join(c.dir, "parley"+c.suffix+".yaml") }
 
-// freeAddress finds a port that nobody uses.
+// freeAddress finds an address that nobody uses.
 func freeAddress(ctx context.Context) (string, error) {
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return ln.Addr().String(), ln.Close()
+	port, err := pgserver.FreePort(ctx)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
 func (c *child) app(sim *metatest.Simulator) AppConfig {

@@ -1,8 +1,6 @@
 package main_test
 
 import (
-	"net"
-	"strconv"
 	"testing"
 	"time"
 
@@ -26,7 +24,7 @@ func TestFatalEventAmongNodes(t *testing.T) {
 func threeNodes(t *testing.T, g *graph, adjust func(i int, c configuration) configuration) (houses [crewSize]house, configs [crewSize]configuration, nodes [crewSize]*instance) {
 	t.Helper()
 	url := cluster.Database(t)
-	at := func(int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))) }
+	at := func(int) string { return freeAddress(t) }
 	for i := range crewSize {
 		houses[i] = newHouse(t)
 		if err := clustertest.WriteCredentials(houses[i].dir, time.Now()); err != nil {

@@ -26,7 +26,7 @@ func joined(c *crew) {
 	}()
 	s.store, s.conn = store, c.connect(c.server)
 	s.write()
-	for range pick(1, 2) {
+	for range pick(1, 3) {
 		live := s.live()
 		if live < s.n {
 			c.Errorf("%d conversations are in memory, want %d", live, s.n)
@@ -84,15 +84,15 @@ func (s *strangers) write() {
 		if _, err := s.store.Append(s.Context(), parley.Arrivals{Events: group}); err != nil {
 			s.Fatal(err)
 		}
-		s.wait(0) // or the database has no time for what Meta brings
+		s.wait() // or the database has no time for what Meta brings
 	}
 }
 
-// wait waits until no more than so many of the things said wait.
-func (s *strangers) wait(most int) {
+// wait waits until all that was said was taken in.
+func (s *strangers) wait() {
 	s.Helper()
 	limit := time.Now().Add(strangersWithin)
-	for waiting := most + 1; waiting > most; s.rest(strangersLook) {
+	for waiting := 1; waiting > 0; s.rest(strangersLook) {
 		err := s.conn.QueryRow(s.Context(), `select count(*) from parley.inbox where convert_from(conv, 'utf8') like '%stranger%'`).Scan(&waiting)
 		if err != nil || time.Now().After(limit) {
 			s.Fatalf("%d things said wait after %s: %v", waiting, strangersWithin, err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/cluster/clustertest"
+	"github.com/parleychat/parley/persistence/pgserver"
 	"github.com/parleychat/parley/persistence/pgserver/faultproxy"
 )
 
@@ -295,12 +296,11 @@ func (c *crew) cutOff(i int, oneWay bool, d time.Duration) {
 // freePort is a port that nobody uses.
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := pgserver.FreePort(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ln.Close() }()    // it is only asked for
-	return ln.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert,errcheck // of a TCP listener
+	return port
 }
 
 // membersKilled kills a random node again and again. Every third time it stays away

@@ -1,13 +1,11 @@
 package main_test
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -145,7 +143,7 @@ func metricsOf(t *testing.T, store, url string) []string {
 	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, url).with("store", store)
 	if clustered {
 		cfg = cfg.on(t, h, cluster.Database(t)) // where nobody has heard of these messages yet
-		at := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))) }
+		at := func() string { return freeAddress(t) }
 		cfg = cfg.with("cluster", map[string]any{"bind": at(), "messages": at()})
 	}
 	n := h.start(t, asFateful, cfg)

@@ -1,17 +1,9 @@
 package main_test
 
 import (
-	"net"
-	"strconv"
 	"testing"
 	"time"
 )
-
-// freeLoopback is an address of this machine.
-func freeLoopback(t *testing.T) string {
-	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
-}
 
 // Nodes that are told to stop all at once don't wait for each other: there is nobody
 // to hand over to.
@@ -19,16 +11,16 @@ func TestAllStopAtOnce(t *testing.T) {
 	t.Parallel()
 	url := cluster.Database(t)
 	g := newGraph(t)
-	seed := freeLoopback(t)
+	seed := freeAddress(t)
 	var nodes [2]*instance
 	for i := range nodes {
 		h := newHouse(t)
 		bind := seed
 		if i > 0 {
-			bind = freeLoopback(t)
+			bind = freeAddress(t)
 		}
 		nodes[i] = h.launch(t, asFateful, configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, url).
-			with("cluster", map[string]any{"bind": bind, "messages": freeLoopback(t), "join": []string{seed}}))
+			with("cluster", map[string]any{"bind": bind, "messages": freeAddress(t), "join": []string{seed}}))
 	}
 	for _, n := range nodes {
 		n.serving(t, 1)

@@ -143,7 +143,7 @@ func (e *Examiner) setRunning(running bool) {
 
 // serve serves the sockets, until the function that it returns is called.
 func (e *Examiner) serve() (stop func(context.Context) error) {
-	servers := []*fasthttp.Server{e.graphServer()}
+	servers := []*fasthttp.Server{graphServer(e.serveGraph)}
 	listeners := []net.Listener{e.graph}
 	if e.page != nil {
 		servers, listeners = append(servers, e.pageServer()), append(listeners, e.page)
@@ -165,16 +165,6 @@ func (e *Examiner) serve() (stop func(context.Context) error) {
 			}
 		}
 		return errors.Join(errs...)
-	}
-}
-
-// graphServer is as that of [Simulator].
-func (e *Examiner) graphServer() *fasthttp.Server {
-	return &fasthttp.Server{
-		Handler: e.serveGraph, Name: "simulated-graph",
-		MaxRequestBodySize: graphBodyMax, IdleTimeout: graphIdle, ReadTimeout: graphReadTime,
-		DisablePreParseMultipartForm: true, CloseOnShutdown: true,
-		Logger: silence{}, NoDefaultServerHeader: true, NoDefaultDate: true,
 	}
 }
 
@@ -273,30 +263,17 @@ func (e *Examiner) nap(ctx context.Context) {
 	e.mu.Lock()
 	next, ok := e.trial.NextDue()
 	e.mu.Unlock()
-	wait := tick
-	if ok {
-		wait = min(max(time.Until(next), pause), tick)
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(wait):
-	}
+	nap(ctx, next, ok)
 }
 
 // deliver writes POSTs, one at a time, until there are no more.
 func (e *Examiner) deliver(ctx context.Context, work <-chan TrialPost) {
-	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(request)
-	defer fasthttp.ReleaseResponse(response)
-	for p := range work {
-		if ctx.Err() != nil {
-			continue // drain, so that nobody waits for room
-		}
+	deliver(ctx, work, func(request *fasthttp.Request, response *fasthttp.Response, p TrialPost) {
 		status := e.write(request, response, p)
 		e.mu.Lock()
+		defer e.mu.Unlock()
 		e.trial.Posted(p.ID, status, time.Now())
-		e.mu.Unlock()
-	}
+	})
 }
 
 func (e *Examiner) write(request *fasthttp.Request, response *fasthttp.Response, p TrialPost) int {

@@ -17,9 +17,9 @@ const (
 
 // graphServer serves the Graph API. What goes wrong on its sockets is the
 // simulator's doing more often than not, and judged elsewhere: it logs nothing.
-func (s *Simulator) graphServer() *fasthttp.Server {
+func graphServer(handle fasthttp.RequestHandler) *fasthttp.Server {
 	return &fasthttp.Server{
-		Handler: s.serveGraph, Name: "simulated-graph",
+		Handler: handle, Name: "simulated-graph",
 		MaxRequestBodySize: graphBodyMax, IdleTimeout: graphIdle, ReadTimeout: graphReadTime,
 		DisablePreParseMultipartForm: true, CloseOnShutdown: true,
 		Logger: silence{}, NoDefaultServerHeader: true, NoDefaultDate: true,

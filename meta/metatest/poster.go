@@ -12,6 +12,17 @@ import (
 
 // deliver writes posts, one at a time, until there are no more or ctx ends.
 func (s *Simulator) deliver(ctx context.Context, work <-chan Post) {
+	deliver(ctx, work, func(request *fasthttp.Request, response *fasthttp.Response, p Post) {
+		status := s.write(request, response, p)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.world.Posted(p.ID, status, time.Now())
+	})
+}
+
+// deliver hands on what there is to post, with a request and a response that are
+// used again and again, until there is no more or ctx ends.
+func deliver[P any](ctx context.Context, work <-chan P, post func(*fasthttp.Request, *fasthttp.Response, P)) {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
@@ -19,10 +30,7 @@ func (s *Simulator) deliver(ctx context.Context, work <-chan Post) {
 		if ctx.Err() != nil {
 			continue // drain, so that nobody waits for room
 		}
-		status := s.write(request, response, p)
-		s.mu.Lock()
-		s.world.Posted(p.ID, status, time.Now())
-		s.mu.Unlock()
+		post(request, response, p)
 	}
 }
 

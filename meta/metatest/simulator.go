@@ -209,7 +209,7 @@ func (s *Simulator) Verdict() Verdict {
 // most for the grace, and returns nil; the judgement is in [Simulator.Verdict].
 // It returns early with ctx's error when ctx ends. It may be called once.
 func (s *Simulator) Run(ctx context.Context) error {
-	server := s.graphServer()
+	server := graphServer(s.serveGraph)
 	serving := make(chan error, 1)
 	go func() { serving <- server.Serve(s.listener) }()
 	err := s.play(ctx)
@@ -266,6 +266,11 @@ func (s *Simulator) nap(ctx context.Context) {
 	s.mu.Lock()
 	next, ok := s.world.NextDue()
 	s.mu.Unlock()
+	nap(ctx, next, ok)
+}
+
+// nap sleeps until next, if there is one, and never for long.
+func nap(ctx context.Context, next time.Time, ok bool) {
 	wait := tick
 	if ok {
 		wait = min(max(time.Until(next), pause), tick)

@@ -119,7 +119,7 @@ func newServer(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if s.tcp {
-		if s.port, err = freePort(ctx); err != nil {
+		if s.port, err = FreePort(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -177,19 +177,6 @@ func (s *Server) own(folder string) error {
 		return fmt.Errorf("folder for the server: %w", err)
 	}
 	return s.account.give(folder)
-}
-
-func freePort(ctx context.Context) (int, error) {
-	var listen net.ListenConfig
-	ln, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	addr, ok := ln.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.Join(errors.New("find a free port: not a TCP address"), ln.Close())
-	}
-	return addr.Port, ln.Close()
 }
 
 // initialize makes a cluster, unless there is one.

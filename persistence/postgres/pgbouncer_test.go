@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/parleychat/parley/persistence/pgserver"
 	"github.com/parleychat/parley/persistence/postgres"
 	"github.com/parleychat/parley/persistence/storetest"
 )
@@ -93,16 +93,11 @@ func (b bouncer) start(t *testing.T, program, config string) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := pgserver.FreePort(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ln.Close() }()
-	addr, ok := ln.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatal(errors.New("not a TCP address"))
-	}
-	return addr.Port
+	return port
 }
 
 // address is the host and port of a connection string.
