@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -120,6 +121,7 @@ type Retried struct {
 // consumes no rows. A store takes it in the transaction that removes the letter, or
 // neither, so that there is always just one of the two. The conversation is the
 // letter's, or what that was merged into: ErrConflict if s has been merged meanwhile.
+// A letter that this program can't read whole is ErrFormat.
 //
 // The message comes behind all that the conversation has decided: it gets the next
 // ordinal. Its own is past: what was decided after it has perhaps been sent, or is
@@ -147,19 +149,24 @@ func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte) (Commi
 	return c, nil
 }
 
+// decodeSend reads a dead message. One that can't be read, or has fields that this
+// program doesn't know, is a newer program's: what goes into the outbox is written
+// anew, so that the fields would be lost, and a person read a part of it.
 func decodeSend(data []byte) (send Send, _ error) {
 	var stored struct {
 		Effect string          `json:"effect"`
 		Value  json.RawMessage `json:"value"`
 	}
 	if err := json.Unmarshal(data, &stored); err != nil {
-		return send, fmt.Errorf("decode dead message: %w", err)
+		return send, fmt.Errorf("decode dead message: %w: %w", ErrFormat, err)
 	}
 	if stored.Effect != send.EffectKind() {
 		return send, fmt.Errorf("dead message of kind %q: %w", stored.Effect, ErrFormat)
 	}
-	if err := json.Unmarshal(stored.Value, &send); err != nil {
-		return send, fmt.Errorf("decode dead message: %w", err)
+	value := json.NewDecoder(bytes.NewReader(stored.Value))
+	value.DisallowUnknownFields()
+	if err := value.Decode(&send); err != nil {
+		return send, fmt.Errorf("decode dead message: %w: %w", ErrFormat, err)
 	}
 	return send, nil
 }
@@ -172,11 +179,15 @@ func decodeSend(data []byte) (send Send, _ error) {
 // own, and has no time of the provider's, which the letter didn't keep. Its key is
 // the letter's: the event's own is among those seen, and stays there, so that a
 // repeat of Meta's goes on being recognized. Being another row than the one that
-// failed, it has no attempts against it (see [Circumstance.Condemned]).
+// failed, it has no attempts against it (see [Circumstance.Condemned]). A letter that
+// this program can't read is ErrFormat.
 func RetryEvent(d DeadLetter, into Conversation, token Token) (Pending, error) {
 	in, err := DecodeInput(d.Data)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrFormat):
 		return Pending{}, fmt.Errorf("dead event: %w", err)
+	case err != nil: // and so it is wherever the row is read
+		return Pending{}, fmt.Errorf("dead event: %w: %w", ErrFormat, err)
 	}
 	data := d.Data
 	if fired, ok := in.(TimerFired); ok && !fired.Retried {

@@ -59,16 +59,13 @@ func TestRetryMessageRefuses(t *testing.T) {
 	}
 	for name, data := range map[string]string{
 		"newer": `{"effect":"sing","value":{}}`, "event": `{"kind":"message","input":{}}`,
+		"newer field":         `{"effect":"send","value":{"text":"look","image":"https://a.example/b"}}`,
+		"newer field, inside": `{"effect":"send","value":{"text":"look","quick_replies":[{"title":"a","payload":"b","icon":"c"}]}}`,
+		"nothing":             "", "broken off": "{", "no message": `{"effect":"send","value":7}`, "no value": `{"effect":"send"}`,
 	} {
 		d.Data = []byte(data)
 		if _, err := parley.RetryMessage(s, d, s.Last, [16]byte{}); !errors.Is(err, parley.ErrFormat) {
 			t.Errorf("%s: %v", name, err)
-		}
-	}
-	for _, data := range []string{"", "{", `{"effect":"send","value":7}`} {
-		d.Data = []byte(data)
-		if _, err := parley.RetryMessage(s, d, s.Last, [16]byte{}); err == nil {
-			t.Errorf("%q was read", data)
 		}
 	}
 }
@@ -91,10 +88,10 @@ func TestRetryEvent(t *testing.T) {
 		Row: parley.Row{Token: 9}, Conversation: s.Conversation, Key: p.Key, Late: true,
 		Input: parley.Message{ID: "m1", Text: "hello"}, Data: d.Data,
 	}, p)
-	for _, data := range []string{"", "{", `{"kind":"thought","input":{}}`} {
+	for _, data := range []string{"", "{", `{"kind":"thought","input":{}}`, `{"kind":"message","input":7}`} {
 		d.Data = []byte(data)
-		if _, err := parley.RetryEvent(d, s.Conversation, 9); err == nil {
-			t.Errorf("%q was read", data)
+		if _, err := parley.RetryEvent(d, s.Conversation, 9); !errors.Is(err, parley.ErrFormat) {
+			t.Errorf("%q: %v", data, err)
 		}
 	}
 }

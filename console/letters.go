@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -213,10 +214,21 @@ func (l letterBox) retry(ctx context.Context, q *deedQuestion) (*retryAnswer, er
 	}
 	d, err := l.letters.Retry(ctx, id)
 	if err != nil {
-		return nil, problem(ctx, err)
+		return nil, problem(ctx, remedied(err))
 	}
 	l.log.InfoContext(ctx, "dead letter retried", marks(q.By, &d)...)
 	return &retryAnswer{letterOf(&d)}, nil
+}
+
+// remedied says what to do about a letter that can't be retried.
+func remedied(err error) error {
+	switch {
+	case errors.Is(err, parley.ErrFormat):
+		return fmt.Errorf("%w; the letter stays: retry it with a newer parley, or drop it", err)
+	case errors.Is(err, parley.ErrConflict):
+		return fmt.Errorf("%w; the letter stays: retry it in a moment", err)
+	}
+	return err
 }
 
 func (l letterBox) drop(ctx context.Context, q *deedQuestion) (*struct{}, error) {

@@ -36,6 +36,9 @@ type letterFilter struct {
 
 // query is the filter in the words of the API.
 func (f *letterFilter) query(now time.Time) (url.Values, error) {
+	if f.OlderThan < 0 { // it would mean all, also to whoever drops
+		return nil, fmt.Errorf("--older-than %v: want a time such as 48h, without a sign", f.OlderThan)
+	}
 	if f.Channel != "" {
 		if _, err := parley.ParseChannel(f.Channel); err != nil {
 			return nil, err // without asking anybody

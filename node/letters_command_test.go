@@ -150,6 +150,8 @@ func TestLettersInBulk(t *testing.T) {
 		"RetryGone":      {3, []string{"retry", deadID(7).String(), deadID(0).String()}, 1, left{2, 1, 0}, "", []string{deadID(7).String() + ": retry dead letter: no such dead letter", "1 of 2 letters were not retried"}},
 		"Drop":           {3, []string{"drop", "--cause", "(code 131026)"}, 0, left{2, 0, 0}, "", []string{"1 of 1 dropped"}},
 		"DropOld":        {3, []string{"drop", "--older-than", "876000h"}, 0, left{3, 0, 0}, "", []string{"0 of 0 dropped"}},
+		"DropNegative":   {3, []string{"drop", "--older-than=-1h"}, 1, left{3, 0, 0}, "", []string{"--older-than -1h"}},
+		"DropZero":       {3, []string{"drop", "--older-than", "0s"}, 1, left{3, 0, 0}, "", []string{"--all means all"}},
 		"Which":          {3, []string{"drop"}, 1, left{3, 0, 0}, "", []string{"--all means all"}},
 		"Both":           {3, []string{"drop", "--all", deadID(0).String()}, 1, left{3, 0, 0}, "", []string{"don't go together"}},
 		"NoID":           {3, []string{"retry", "17"}, 1, left{3, 0, 0}, "", []string{"id of 2 bytes"}},

@@ -167,6 +167,7 @@ func lettersOnlyThoseThatAreMeant(t *testing.T, d *desk) {
 		"Code":           {parley.DeadQuery{Cause: "(code 551)"}, []parley.DeadLetter{m}},
 		"Until":          {parley.DeadQuery{Until: began}, []parley.DeadLetter{a}},
 		"UntilBefore":    {parley.DeadQuery{Until: began.Add(-time.Millisecond)}, nil},
+		"Until1970":      {parley.DeadQuery{Until: time.UnixMilli(0)}, nil},
 		"Several":        {parley.DeadQuery{Channel: page(), Cause: "error", Kind: parley.DeadEvent}, []parley.DeadLetter{b}},
 		"ID":             {parley.DeadQuery{ID: o.ID}, []parley.DeadLetter{o}},
 		"IDOfAnother":    {parley.DeadQuery{ID: o.ID, Brand: "acme"}, nil},
@@ -413,6 +414,8 @@ func lettersOfNewerFormat(t *testing.T, d *desk) {
 	turn.Dead = []parley.DeadLetter{
 		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Seq: 7, Data: []byte(`{"kind":"thought","input":{}}`)},
 		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Data: []byte(`{"effect":"sing","value":{}}`)},
+		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Data: []byte(`{"effect":"send","value":{"text":"look","image":"x"}}`)},
+		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Data: []byte(`{`)},
 	}
 	d.commit(turn)
 	for _, dead := range turn.Dead {
@@ -421,7 +424,7 @@ func lettersOfNewerFormat(t *testing.T, d *desk) {
 		}
 		d.same("letter", d.letters(parley.DeadQuery{ID: dead.ID}), []parley.DeadLetter{dead})
 	}
-	d.same("backlog", d.backlog(), parley.Backlog{Dead: 2})
+	d.same("backlog", d.backlog(), parley.Backlog{Dead: len(turn.Dead)})
 	d.same("snapshot", d.load(conv("a")).Snapshot, turn.Next)
 }
 
