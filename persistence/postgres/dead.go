@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -21,7 +23,7 @@ const deadMeant = `
     and ($3::bytea = '' or d.conv = $3)
     and ($4::boolean is null or (d.seq = 0) = $4)
     and ($5::bytea = '' or position($5::bytea in d.cause) > 0)
-    and ($6::bigint = 0 or d.at <= $6)`
+    and d.at <= $6::bigint`
 
 const oldestDeadSQL = `
 select ` + deadColumns + ` from parley.dead d
@@ -30,7 +32,7 @@ order by d.at, d.id limit $9`
 
 const newestDeadSQL = `
 select ` + deadColumns + ` from parley.dead d
-where` + deadMeant + ` and ($7::bigint = 0 or (d.at, d.id) < ($7::bigint, $8::uuid))
+where` + deadMeant + ` and (d.at, d.id) < ($7::bigint, $8::uuid)
 order by d.at desc, d.id desc limit $9`
 
 // deadBrands walks the brands that have dead letters, from one to the next: the
@@ -53,13 +55,15 @@ delete from parley.dead d using brands b where d.brand = b.brand and d.id = $1
 returning ` + deadColumns
 
 // finalSQL is what a conversation was merged into in the end: parley.merged has a row
-// for each step of a chain.
+// for each step of a chain. The condition is a value, so that it is looked up by the
+// index whatever the planner believes.
 const finalSQL = `
 select m.survivor from parley.merged m
-where m.younger = $1 and not exists (select from parley.merged n where n.younger = m.survivor)`
+where m.younger = $1 and (select true from parley.merged n where n.younger = m.survivor limit 1) is null`
 
-// DeadLetters returns a page of the dead letters that the query means. It reads all
-// letters, or all of a brand if the query names one.
+// DeadLetters returns a page of the dead letters that the query means. It walks the
+// letters in the order of their times, from the place where the page begins and until
+// it is full: a query that few letters match reads many.
 func (s *Store) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {
 	var found []parley.DeadLetter
 	b := s.begin()
@@ -98,10 +102,14 @@ func deadArguments(q *parley.DeadQuery) []any {
 		is := q.Kind == parley.DeadMessage
 		messages = &is
 	}
-	return []any{
-		bytesOf(brand), channel, conversation, messages, bytesOf(q.Cause), toMS(q.Until),
-		toMS(q.After.At), [16]byte(q.After.ID), q.Page(),
+	until, at, id := int64(math.MaxInt64), toMS(q.After.At), q.After.ID
+	if !q.Until.IsZero() {
+		until = q.Until.UnixMilli()
 	}
+	if q.Newest && (q.After == parley.DeadPlace{}) { // from the end
+		at, id = math.MaxInt64, parley.ID(bytes.Repeat([]byte{0xff}, len(id)))
+	}
+	return []any{bytesOf(brand), channel, conversation, messages, bytesOf(q.Cause), until, at, [16]byte(id), q.Page()}
 }
 
 func scanDead(r pgx.Rows) (d parley.DeadLetter, err error) {

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/parleychat/parley"
@@ -79,6 +80,37 @@ func TestRetryBrokenOff(t *testing.T) {
 			if err == nil {
 				break
 			}
+		}
+	}
+}
+
+// TestPlansOfLetters: a page is a walk of its rows, from either end and from the
+// middle, however many dead letters there are; and one letter is found by its id.
+func TestPlansOfLetters(t *testing.T) {
+	t.Parallel()
+	c := session(t, database(t))
+	run(t, c, `
+insert into parley.dead (brand, id, conv, at, cause, seq, data)
+    select ('b' || n % 3)::bytea, ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'b/messenger/p/user:1', n, '', 1, '{}' from generate_series(1, 30000) n`)
+	const all, last, limit = `'', '', '', null, '', 9223372036854775807`, `'ffffffff-ffff-ffff-ffff-ffffffffffff'`, 50
+	none, one := `'00000000-0000-0000-0000-000000000000'`, `'00000000-0000-0000-0000-000000017000'`
+	for name, call := range map[string]struct {
+		statement, arguments string
+		least, most          float64
+	}{
+		"Oldest":          {"oldestDeadSQL", fmt.Sprintf("%s, 0, %s, %d", all, none, limit), limit, limit},
+		"OldestFromAPage": {"oldestDeadSQL", fmt.Sprintf("%s, 17000, %s, %d", all, one, limit), limit, limit},
+		"Newest":          {"newestDeadSQL", fmt.Sprintf("%s, 9223372036854775807, %s, %d", all, last, limit), limit, limit},
+		"NewestFromAPage": {"newestDeadSQL", fmt.Sprintf("%s, 17000, %s, %d", all, one, limit), limit, limit},
+		"One":             {"oneDeadSQL", one, 1, 10},
+		"Take":            {"takeDeadSQL", one, 1, 10},
+	} {
+		if _, err := c.Prepare(t.Context(), name, postgres.Statements()[call.statement]); err != nil {
+			t.Fatal(err)
+		}
+		plan := planOf(t, c, fmt.Sprintf("explain (analyze, format json) execute %q(%s)", name, call.arguments))
+		if n := busiest(plan); n < call.least || n > call.most {
+			t.Errorf("%s looks at %v rows, want %v to %v", name, n, call.least, call.most)
 		}
 	}
 }
