@@ -150,7 +150,9 @@ func (t *Turn) Do(e Effect) {
 func (t *Turn) check(e Effect) {
 	switch e := e.(type) {
 	case Send:
-		t.checkSend(e)
+		if err := e.Validate(); err != nil {
+			_ = t.over("%s", err)
+		}
 	case SetTimer:
 		t.checkName("timer name", e.Name, 1)
 		if e.In < 0 || e.In > MaxTimerAhead {
@@ -164,24 +166,6 @@ func (t *Turn) check(e Effect) {
 		t.ended, t.state = true, nil
 	default: // a pointer to an effect, or nil: it would be dropped without a word
 		_ = t.over("effect of type %T: not one of this package", e)
-	}
-}
-
-func (t *Turn) checkSend(e Send) {
-	if e.Text == "" {
-		_ = t.over("empty text in %s", e.EffectKind())
-	}
-	if len(e.Text) > MaxTextBytes {
-		_ = t.over("text of %d bytes: at most %d (MaxTextBytes)", len(e.Text), MaxTextBytes)
-	}
-	if len(e.QuickReplies) > MaxQuickReplies {
-		_ = t.over("%d quick replies: at most %d (MaxQuickReplies)", len(e.QuickReplies), MaxQuickReplies)
-	}
-	for _, q := range e.QuickReplies {
-		t.checkName("quick reply title", q.Title, 1)
-		if len(q.Payload) > MaxPayloadBytes {
-			_ = t.over("quick reply payload of %d bytes: at most %d (MaxPayloadBytes)", len(q.Payload), MaxPayloadBytes)
-		}
 	}
 }
 

@@ -155,7 +155,7 @@ func (t *Tally) Add(h *Holdings) {
 		return []any{p.Conversation, uint64(p.Seq), uint64(p.Token), p.Received, p.Key, p.Time, p.Late, p.Data}
 	})
 	addItems(&t[4], h.Unsent, func(u *Unsent) []any {
-		send, _ := EncodeEffect(u.Send) // strings always have a form
+		send, _ := EncodeEffect(u.Send) // what a store took has a form: see Send.Validate
 		return []any{u.ID, u.Conversation, u.Ordinal, u.At, send, u.Attempts, u.Doubtful, u.Last, u.Epoch, u.Due}
 	})
 	addItems(&t[5], h.Timers, func(d *DueTimer) []any {

@@ -1,6 +1,7 @@
 package parley_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -32,8 +33,13 @@ func oneOfEach(t *testing.T) *parley.Holdings {
 // gets one element.
 func eachField(v reflect.Value, path string, do func(path string, field reflect.Value)) {
 	switch {
-	case v.Type() == reflect.TypeFor[time.Time](), v.Kind() == reflect.Array, v.Type() == reflect.TypeFor[[]byte]():
+	case v.Type() == reflect.TypeFor[time.Time](), v.Kind() == reflect.Array, v.Type() == reflect.TypeFor[[]byte](), v.Type() == reflect.TypeFor[json.RawMessage]():
 		do(path, v)
+	case v.Kind() == reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		eachField(v.Elem(), path, do)
 	case v.Kind() == reflect.Struct:
 		for field, f := range v.Fields() {
 			eachField(f, path+"."+field.Name, do)
@@ -54,7 +60,7 @@ func fill(f reflect.Value, n int) {
 	case time.Time:
 		f.Set(reflect.ValueOf(time.UnixMilli(int64(n)).UTC()))
 		return
-	case []byte:
+	case []byte, json.RawMessage: // a number is JSON
 		f.SetBytes(fmt.Append(nil, n))
 		return
 	}
@@ -67,6 +73,8 @@ func fill(f reflect.Value, n int) {
 		f.SetInt(int64(n))
 	case reflect.Uint64:
 		f.SetUint(uint64(n))
+	case reflect.Float64:
+		f.SetFloat(float64(n))
 	case reflect.Array:
 		f.Index(0).SetUint(uint64(n % 256))
 	default:

@@ -16,6 +16,18 @@ const (
 	MaxTextBytes = 16 << 10
 	// MaxQuickReplies is the most that any platform shows (Messenger: 13).
 	MaxQuickReplies = 13
+	// MaxButtons is the most that any platform shows under one message or card.
+	MaxButtons = 3
+	// MaxCards is the most that any platform shows in one message.
+	MaxCards = 10
+	// MaxListRows is the most that any platform shows, over all sections of a list.
+	MaxListRows = 10
+	// MaxLineBytes is the size of a header or a footer, and of an id of Meta's that
+	// a send names. The platforms' headers have 60 characters.
+	MaxLineBytes = 1 << 10
+	// MaxSendBytes is the size of one outgoing message that is more than a text, in
+	// its stored form.
+	MaxSendBytes = 64 << 10
 	// MaxTimers is the number of live timers of one conversation.
 	MaxTimers = 64
 	// MaxPayloadBytes is the size of a quick reply's payload, which comes back as

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,7 @@ func TestLimitsOfATurn(t *testing.T) {
 	run := func(f func(*parley.Turn) error) []string {
 		return causes(parley.Step(&parley.Bot{Behavior: parley.BehaviorFunc(f)}, fresh(), said(1, "x"), drawn(1)))
 	}
-	for i, l := range turnLimits() {
+	for i, l := range slices.Concat(turnLimits(), sendLimits()) {
 		t.Run(fmt.Sprint(i, " ", l.name), func(t *testing.T) {
 			t.Parallel()
 			diff(t, "within", nil, run(l.most))

@@ -202,6 +202,12 @@ func (a *conversation) think(ctx actor.Context) {
 		ctx.Stop(ctx.Self())
 		return
 	}
+	if commit.Format() > a.host.cfg.Format() {
+		a.host.metrics.putOff.Inc()
+		a.machine.PutOff()
+		a.pauseIf(ctx, true)
+		return
+	}
 	a.host.submit(work{pid: ctx.Self(), commit: commit, stored: rows[0].Received, acquit: a.machine.Acquitted()})
 }
 

@@ -296,6 +296,13 @@ func (c *Conversation) Committed(next parley.Snapshot, err error) (paused bool) 
 // Hold makes the machine pause instead of taking the Turn that it asked for.
 func (c *Conversation) Hold() { c.stage, c.inFlight = pausing, 0 }
 
+// PutOff makes the machine pause, longer each time, before it takes the Turn again
+// that it has just taken: nothing of that may be stored yet.
+func (c *Conversation) PutOff() {
+	c.failed()
+	c.inFlight = 0
+}
+
 // Backoff is how long a Pause lasts.
 func (c *Conversation) Backoff() time.Duration {
 	return min(firstBackoff<<min(c.failures, 8), maxBackoff)

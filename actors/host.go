@@ -82,7 +82,12 @@ type Config struct {
 	// Sharing is how many nodes share the store and the load; Gather is so many times
 	// as long. So the store has as many commits to make for many nodes as for one,
 	// and a commit is of as many turns. Default: one.
-	Sharing      func() int
+	Sharing func() int
+	// Format is the newest generation of stored forms that everybody reads who shares
+	// the store; see parley.Format. A turn that would store something newer is put off
+	// and taken again, after at most 2 s (maxBackoff), until they all do. Default:
+	// parley.Format.
+	Format       func() int
 	SweepEvery   time.Duration // and the age at which a row counts as forgotten; default 1 s
 	PassivateIn  time.Duration // idle time after which a conversation leaves memory; default 10 min
 	MaxLive      int           // conversations in memory; beyond, idle ones leave after SweepEvery; default 200 000
@@ -110,6 +115,9 @@ func (cfg Config) withDefaults() Config {
 	cfg.Gather = cmp.Or(cfg.Gather, defaultGather)
 	if cfg.Sharing == nil {
 		cfg.Sharing = func() int { return 1 }
+	}
+	if cfg.Format == nil {
+		cfg.Format = func() int { return parley.Format }
 	}
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
 	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)

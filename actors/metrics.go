@@ -10,7 +10,7 @@ type metrics struct {
 	turns, events, dead, conflicts, failed  prometheus.Counter
 	loads, woken, fired, dropped, abandoned prometheus.Counter
 	forwarded, passedOn, handedOver, slept  prometheus.Counter
-	tried, unknown, unreadable              prometheus.Counter
+	tried, unknown, unreadable, putOff      prometheus.Counter
 	openFailures                            prometheus.Counter
 	groups, delay                           prometheus.Histogram
 }
@@ -46,6 +46,7 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 		tried:        counter("suspects_tried_total", "Rows run with the suspicion that a process has died of them."),
 		unknown:      counter("unknown_total", "Parcels from other nodes with something in them that this program doesn't know."),
 		unreadable:   counter("unreadable_total", "Parcels from other nodes of which something couldn't be read, or to them, written."),
+		putOff:       counter("turns_put_off_total", "Turns put off since not every member reads yet what they would store."),
 		openFailures: counter("takeover_failures_total", "Times that the store couldn't be asked for what waits in shards taken over."),
 		abandoned:    counter("turns_abandoned_total", "Turns that did not come to an end."),
 		groups: f.NewHistogram(prometheus.HistogramOpts{

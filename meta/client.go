@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -26,9 +27,11 @@ const (
 	DefaultInstagramURL = "https://graph.instagram.com"
 	DefaultVersion      = "v26.0" // of 29 July 2026
 	DefaultTimeout      = 20 * time.Second
-	DefaultMaxConns     = 512
-	DefaultConnWait     = 5 * time.Second
-	DefaultDialTimeout  = 5 * time.Second
+	// DefaultUploadTimeout leaves Messenger the 75 s in which it fetches a video.
+	DefaultUploadTimeout = 90 * time.Second
+	DefaultMaxConns      = 512
+	DefaultConnWait      = 5 * time.Second
+	DefaultDialTimeout   = 5 * time.Second
 	// DefaultIdle is how long an unused connection is kept: less than servers
 	// usually keep theirs, since a request on one that they just closed is lost
 	// with its outcome unknown.
@@ -50,11 +53,13 @@ type ClientConfig struct {
 	InstagramURL string
 	Version      string
 	Timeout      time.Duration // of a whole send
-	MaxConns     int           // to each of the two
-	ConnWait     time.Duration // for one of them to become free
-	DialTimeout  time.Duration
-	Idle         time.Duration
-	TLS          *tls.Config // nil: the system's roots
+	// UploadTimeout is that of a whole upload.
+	UploadTimeout time.Duration
+	MaxConns      int           // to each of the two
+	ConnWait      time.Duration // for one of them to become free
+	DialTimeout   time.Duration
+	Idle          time.Duration
+	TLS           *tls.Config // nil: the system's roots
 	// Dial replaces the dialling, for tests.
 	Dial fasthttp.DialFuncWithTimeout
 }
@@ -64,6 +69,7 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	c.BaseURL = cmp.Or(c.BaseURL, DefaultBaseURL)
 	c.Version = cmp.Or(c.Version, DefaultVersion)
 	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.UploadTimeout = cmp.Or(c.UploadTimeout, DefaultUploadTimeout)
 	c.MaxConns = cmp.Or(c.MaxConns, DefaultMaxConns)
 	c.ConnWait = cmp.Or(c.ConnWait, DefaultConnWait)
 	c.DialTimeout = cmp.Or(c.DialTimeout, DefaultDialTimeout)
@@ -161,32 +167,60 @@ func (c *Client) Close() {
 }
 
 // Send hands a message to the provider and returns the provider's id of it,
-// which is empty if the provider took the message without telling one. It
-// takes at most ClientConfig.Timeout, less if ctx ends before. An error is a
-// *GraphError, or says why the message can't be encoded (*LimitError); see
-// ClassOf.
+// which is empty if the provider took the message without telling one, as it
+// does with signals. It takes at most ClientConfig.Timeout, less if ctx ends
+// before. An error is a *GraphError, or says why the message can't be encoded
+// (*LimitError, *UnsupportedError); see ClassOf.
 func (c *Client) Send(ctx context.Context, a Account, o *parley.Outgoing) (string, error) {
 	path, body, err := EncodeSend(o, a.Sending)
 	if err != nil {
 		return "", fmt.Errorf("encode message: %w", err)
 	}
-	if err := ctx.Err(); err != nil {
-		return "", &GraphError{Class: ClassRetry, Cause: err}
-	}
 	kind := o.Conversation.Channel.Kind
+	x := c.exchange(kind, a, path)
+	x.contentType, x.body = jsonType, body
+	ans, err := x.run(ctx, c.cfg.Timeout)
+	if err != nil {
+		return "", repeatable(&o.Send, err)
+	}
+	if o.Send.Signal != nil || o.Send.Reaction != nil {
+		id, err := ans.readAction(kind)
+		return id, repeatable(&o.Send, err)
+	}
+	return ans.read(kind)
+}
+
+// exchange is a request to a channel's host, without what it says.
+func (c *Client) exchange(kind parley.ChannelKind, a Account, path string) *exchange {
 	e := c.facebook
 	if kind == parley.Instagram && a.From == "" {
 		e = c.instagram
 	}
-	x := exchange{endpoint: e, url: e.base + path, token: a.Token, body: body}
+	x := &exchange{endpoint: e, url: e.base + path, token: a.Token}
 	if a.Secret != "" {
 		x.url += "?appsecret_proof=" + proof(a.Secret, a.Token)
 	}
-	ans, err := x.run(ctx, c.cfg.Timeout)
-	if err != nil {
-		return "", err
+	return x
+}
+
+// signalTries is how often a signal is worth trying: it soon says nothing.
+const signalTries = 2
+
+// repeatable is the error of a send that does no harm if it is done twice: a
+// signal, or a reaction, which takes the place of the one before. It need not
+// be looked for before it is tried again.
+func repeatable(send *parley.Send, err error) error {
+	g, ok := errors.AsType[*GraphError](err)
+	if !ok || send.Signal == nil && send.Reaction == nil {
+		return err
 	}
-	return ans.read(kind)
+	if g.Class == ClassUnknown {
+		g.Class = ClassRetry
+	}
+	if g.Class == ClassRetry && send.Signal != nil {
+		g.Tries = signalTries
+	}
+	return g
 }
 
 // proof is appsecret_proof: the token, signed with the app's secret.
@@ -202,12 +236,31 @@ type exchange struct {
 	url      string
 	token    string
 	body     []byte
-	begun    atomic.Bool // the request may have begun to leave
+	file     *io.SectionReader // follows the body, if there is one
+	tail     []byte            // follows the file
+
+	contentType string
+	begun       atomic.Bool // the request may have begun to leave
+}
+
+const jsonType = "application/json"
+
+// content is what the request says, from its beginning, and how long it is.
+func (x *exchange) content() (io.Reader, int) {
+	if x.file == nil {
+		return bytes.NewReader(x.body), len(x.body)
+	}
+	n := x.file.Size()
+	whole := io.MultiReader(bytes.NewReader(x.body), io.NewSectionReader(x.file, 0, n), bytes.NewReader(x.tail))
+	return whole, len(x.body) + int(n) + len(x.tail)
 }
 
 // run makes the exchange. fasthttp can't be interrupted: if ctx ends first, the
 // request goes on by itself, at most for limit, and its outcome is unknown.
 func (x *exchange) run(ctx context.Context, limit time.Duration) (*answer, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &GraphError{Class: ClassRetry, Cause: err}
+	}
 	// The clock of a socket's deadline is the system's.
 	deadline := time.Now().Add(limit) //nolint:forbidigo // the one clock of an exchange
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
@@ -265,11 +318,12 @@ func (x *exchange) do(deadline time.Time) (*answer, error) {
 func (x *exchange) fill(req *fasthttp.Request) {
 	req.SetRequestURI(x.url)
 	req.Header.SetMethod(fasthttp.MethodPost)
-	req.Header.SetContentType("application/json")
+	req.Header.SetContentType(x.contentType)
 	req.Header.Set("Authorization", "Bearer "+x.token)
 	// As a stream, the body tells when it is asked for: not before there is a
 	// connection to write it to.
-	req.SetBodyStream(&watchedBody{body: bytes.NewReader(x.body), begun: &x.begun}, len(x.body))
+	body, length := x.content()
+	req.SetBodyStream(&watchedBody{body: body, begun: &x.begun}, length)
 }
 
 // failed is an exchange without an answer.
@@ -282,7 +336,7 @@ func (x *exchange) failed(err error) *GraphError {
 
 // watchedBody notes that it is being read.
 type watchedBody struct {
-	body  *bytes.Reader
+	body  io.Reader
 	begun *atomic.Bool
 }
 

@@ -59,7 +59,9 @@ type graphBody struct {
 	Messages  []struct {
 		ID text `json:"id"`
 	} `json:"messages"` // WhatsApp
-	Error *struct {
+	Uploaded text `json:"attachment_id"` // Messenger, Instagram
+	MediaID  text `json:"id"`            // WhatsApp
+	Error    *struct {
 		Message   string `json:"message"`
 		Code      count  `json:"code"`
 		Subcode   count  `json:"error_subcode"`
@@ -80,24 +82,50 @@ type answer struct {
 
 // read finds the provider's id in an answer, or says what the answer means.
 func (a *answer) read(kind parley.ChannelKind) (string, error) {
-	var b graphBody
-	err := json.Unmarshal(a.body, &b, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
-	readable := err == nil
+	b, err := a.decode(kind)
 	switch {
-	case readable && b.Error != nil:
-		e := a.graphError(kind, &b)
-		if e.Class == ClassSent {
-			return "", nil
-		}
-		return "", e
-	case a.status/100 != 2:
-		return "", a.statusError()
-	case readable && b.MessageID != "":
+	case b == nil:
+		return "", err
+	case b.MessageID != "":
 		return string(b.MessageID), nil
-	case readable && len(b.Messages) > 0 && b.Messages[0].ID != "":
+	case len(b.Messages) > 0 && b.Messages[0].ID != "":
 		return string(b.Messages[0].ID), nil
 	}
-	return "", &GraphError{HTTP: a.status, Class: ClassUnknown, Message: "answer without a message id"}
+	return "", a.nameless("message")
+}
+
+// readAction reads the answer to a signal or a reaction. WhatsApp tells the id of
+// a reaction; of the rest, a success is all that there is to know.
+func (a *answer) readAction(kind parley.ChannelKind) (string, error) {
+	id, err := a.read(kind)
+	if g, ok := errors.AsType[*GraphError](err); ok && g.Class == ClassUnknown && a.status/100 == 2 {
+		return "", nil
+	}
+	return id, err
+}
+
+// decode is the body of an answer that is no refusal. There is none, and no
+// error, if the answer is the refusal that means that all was sent.
+func (a *answer) decode(kind parley.ChannelKind) (*graphBody, error) {
+	var b graphBody
+	readable := json.Unmarshal(a.body, &b, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) == nil
+	switch {
+	case readable && b.Error != nil:
+		if e := a.graphError(kind, &b); e.Class != ClassSent {
+			return nil, e
+		}
+		return nil, nil //nolint:nilnil // see above
+	case a.status/100 != 2:
+		return nil, a.statusError()
+	case !readable:
+		return nil, a.nameless("message")
+	}
+	return &b, nil
+}
+
+// nameless is a success that doesn't tell the id of what.
+func (a *answer) nameless(what string) *GraphError {
+	return &GraphError{HTTP: a.status, Class: ClassUnknown, Message: "answer without a " + what + " id"}
 }
 
 func (a *answer) graphError(kind parley.ChannelKind, b *graphBody) *GraphError {

@@ -27,6 +27,18 @@ func outgoing(tb testing.TB, kind parley.ChannelKind, to parley.Contact, text st
 	}
 }
 
+// sending is a message to somebody on a platform.
+func sending(tb testing.TB, kind parley.ChannelKind, s parley.Send) *parley.Outgoing {
+	tb.Helper()
+	to := parley.Contact("user:5")
+	if kind == parley.WhatsApp {
+		to = "phone:491"
+	}
+	o := outgoing(tb, kind, to, "")
+	o.Send = s
+	return o
+}
+
 func replies(n int) []parley.QuickReply {
 	var out []parley.QuickReply
 	for i := range n {

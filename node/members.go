@@ -19,9 +19,6 @@ import (
 	"github.com/parleychat/parley/egress"
 )
 
-// format is the newest form of what is stored and sent that this program reads.
-const format = 1
-
 const (
 	keyBytes  = 32
 	yieldFor  = egress.LeaseTTL // for which the leases of somebody lost are tried to be freed: then they are free
@@ -84,7 +81,7 @@ func (n *Node) joinOthers(dir string) (err error) {
 		roles = cluster.Roles()
 	}
 	m.cluster, err = cluster.New(cluster.Config{
-		Self: cluster.Member{Name: n.name, Addr: n.cfg.Cluster.address(), Roles: roles, Version: version(), Format: format},
+		Self: cluster.Member{Name: n.name, Addr: n.cfg.Cluster.address(), Roles: roles, Version: version(), Format: parley.Format},
 		Bind: n.cfg.Cluster.Bind, Advertise: n.cfg.Cluster.Advertise, Join: n.cfg.Cluster.Join, Keys: m.keys,
 		Logger: n.log.With(slog.String("part", "cluster")), Registerer: n.registry,
 	})
@@ -97,6 +94,7 @@ func (m *members) adjust(cfg *actors.Config) {
 	cfg.Link, cfg.Address, cfg.Suspects = m.link, m.n.cfg.Cluster.address(), m.n.store
 	cfg.Drain, cfg.Clock = m.n.drain, egress.SinceBoot
 	cfg.Sharing = func() int { return m.sharing(cluster.Actors) }
+	cfg.Format = func() int { return m.cluster.View().Format() }
 	cfg.Stands = func(s *actors.Standing) {
 		view := m.cluster.View()
 		s.View = digest(view)

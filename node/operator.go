@@ -20,7 +20,7 @@ func (n *Node) view() *cluster.View {
 		return n.members.cluster.View()
 	}
 	return cluster.NewView([]cluster.Member{{
-		Name: n.name, Addr: n.adminLn.Addr().String(), Roles: cluster.Roles(), Version: version(), Format: format,
+		Name: n.name, Addr: n.adminLn.Addr().String(), Roles: cluster.Roles(), Version: version(), Format: parley.Format,
 	}})
 }
 

@@ -68,18 +68,19 @@ func (w *World) read(req GraphRequest) send {
 }
 
 type messagingBody struct {
-	Recipient struct {
-		ID string `json:"id"`
-	} `json:"recipient"`
-	Type         string `json:"messaging_type"`
-	Tag          string `json:"tag"`
-	SenderAction string `json:"sender_action"`
+	Recipient    recipient `json:"recipient"`
+	Type         string    `json:"messaging_type"`
+	Tag          string    `json:"tag"`
+	SenderAction string    `json:"sender_action"`
+	Payload      reactedTo `json:"payload"`
+	ReplyTo      *quoted   `json:"reply_to"`
 	Message      *struct {
-		Text         *string           `json:"text"`
-		Attachment   json.RawMessage   `json:"attachment"`
-		Attachments  []json.RawMessage `json:"attachments"`
-		Metadata     string            `json:"metadata"`
-		QuickReplies []quickReply      `json:"quick_replies"`
+		Text         *string       `json:"text"`
+		Attachment   *attachment   `json:"attachment"`
+		Attachments  []attachment  `json:"attachments"`
+		Template     *sentTemplate `json:"template"`
+		Metadata     string        `json:"metadata"`
+		QuickReplies []quickReply  `json:"quick_replies"`
 	} `json:"message"`
 }
 
@@ -95,12 +96,12 @@ func readMessaging(body []byte, index int) send {
 	if json.Unmarshal(body, &m) != nil {
 		return send{err: badParameter("Invalid parameter")}
 	}
-	s := send{key: m.Recipient.ID}
+	s := send{key: m.Recipient.key()}
 	switch {
-	case m.Recipient.ID == "":
+	case s.key == "":
 		s.err = missing(index, "recipient")
 	case m.Message == nil && oneOf(m.SenderAction, "typing_on", "typing_off", "mark_seen", "react", "unreact"):
-		s.notice = true
+		s.notice, s.err = true, m.Payload.check(m.SenderAction)
 	case m.Message == nil:
 		s.err = missing(index, "message")
 	default:
@@ -114,12 +115,12 @@ func readMessaging(body []byte, index int) send {
 }
 
 func checkMessaging(m *messagingBody, text string, index int) *graphError {
-	attached := len(m.Message.Attachment) > 0 || len(m.Message.Attachments) > 0
+	attached := m.Message.Attachment != nil || len(m.Message.Attachments) > 0 || m.Message.Template != nil
 	switch {
 	case index == onMessenger && m.Type == "":
 		return missing(index, "messaging_type")
-	case m.Type != "" && !oneOf(m.Type, "RESPONSE", "UPDATE", "MESSAGE_TAG"):
-		return badParameter("Param messaging_type must be one of {RESPONSE, UPDATE, MESSAGE_TAG}")
+	case m.Type != "" && !oneOf(m.Type, "RESPONSE", "UPDATE", "MESSAGE_TAG", "UTILITY"):
+		return badParameter("Param messaging_type must be one of {RESPONSE, UPDATE, MESSAGE_TAG, UTILITY}")
 	case m.Type == "MESSAGE_TAG" && m.Tag != "HUMAN_AGENT":
 		return badParameter("Invalid or no longer supported message tag")
 	case attached == (text != ""):
@@ -130,6 +131,9 @@ func checkMessaging(m *messagingBody, text string, index int) *graphError {
 		return badParameter("Length of param message[text] must be less than or equal to 1000")
 	case len(m.Message.Metadata) > metadataMax:
 		return badParameter("Length of param message[metadata] must be less than or equal to 1000")
+	}
+	if err := checkAttached(m); err != nil {
+		return err
 	}
 	return checkQuickReplies(m.Message.QuickReplies)
 }
@@ -145,7 +149,7 @@ func checkQuickReplies(replies []quickReply) *graphError {
 		case q.ContentType != "text":
 		case q.Title == "" || utf8.RuneCountInString(q.Title) > titleMax:
 			return badParameter("Param message[quick_replies][title] must have 1 to 20 characters")
-		case q.Payload == "" || len(q.Payload) > payloadMax:
+		case q.Payload == "" || utf8.RuneCountInString(q.Payload) > payloadMax:
 			return badParameter("Param message[quick_replies][payload] must have 1 to 1000 characters")
 		}
 	}
@@ -161,17 +165,19 @@ type whatsappBody struct {
 	Status        string           `json:"status"`
 	MessageID     string           `json:"message_id"`
 	Opaque        string           `json:"biz_opaque_callback_data"`
+	Context       *whatsappContext `json:"context"`
+	Typing        *typing          `json:"typing_indicator"`
 	Text          *whatsappText    `json:"text"`
 	Interactive   *interactiveBody `json:"interactive"`
-	Template      json.RawMessage  `json:"template"`
-	Image         json.RawMessage  `json:"image"`
-	Video         json.RawMessage  `json:"video"`
-	Audio         json.RawMessage  `json:"audio"`
-	Document      json.RawMessage  `json:"document"`
-	Sticker       json.RawMessage  `json:"sticker"`
-	Location      json.RawMessage  `json:"location"`
+	Template      *sentTemplate    `json:"template"`
+	Image         *sentMedia       `json:"image"`
+	Video         *sentMedia       `json:"video"`
+	Audio         *sentMedia       `json:"audio"`
+	Document      *sentMedia       `json:"document"`
+	Sticker       *sentMedia       `json:"sticker"`
+	Location      *sentLocation    `json:"location"`
 	Contacts      json.RawMessage  `json:"contacts"`
-	Reaction      json.RawMessage  `json:"reaction"`
+	Reaction      *sentReaction    `json:"reaction"`
 }
 
 type whatsappText struct {
@@ -179,17 +185,19 @@ type whatsappText struct {
 }
 
 type interactiveBody struct {
-	Type   string       `json:"type"`
-	Body   whatsappBare `json:"body"`
+	Type   string        `json:"type"`
+	Header *whatsappBare `json:"header"`
+	Body   whatsappBare  `json:"body"`
+	Footer *whatsappBare `json:"footer"`
 	Action struct {
-		Button  string `json:"button"`
-		Buttons []struct {
+		Name       string          `json:"name"`
+		Parameters tappedParameter `json:"parameters"`
+		Button     string          `json:"button"`
+		Buttons    []struct {
 			Type  string  `json:"type"`
 			Reply idTitle `json:"reply"`
 		} `json:"buttons"`
-		Sections []struct {
-			Rows []idTitle `json:"rows"`
-		} `json:"sections"`
+		Sections []listSection `json:"sections"`
 	} `json:"action"`
 }
 
@@ -215,6 +223,9 @@ func readWhatsApp(body []byte) send {
 		if m.Status != "read" || m.MessageID == "" {
 			return send{err: missing(onWhatsApp, "message_id")}
 		}
+		if m.Typing != nil && m.Typing.Type != "text" {
+			return send{err: badValue("typing_indicator type must be text")}
+		}
 		return send{notice: true}
 	}
 	s := send{key: strings.TrimPrefix(m.To, "+"), inTo: true, tag: m.Opaque}
@@ -228,6 +239,8 @@ func readWhatsApp(body []byte) send {
 		s.err = badParameter("Param recipient_type must be one of {individual, group}")
 	case len(m.Opaque) > opaqueMax:
 		s.err = badValue("biz_opaque_callback_data is longer than 512 characters")
+	case m.Context != nil && m.Context.MessageID == "":
+		s.err = missing(onWhatsApp, "context.message_id")
 	default:
 		s.text, s.err = m.content()
 	}
@@ -251,18 +264,7 @@ func (m *whatsappBody) content() (string, *graphError) {
 		}
 		return m.Interactive.Body.Text, m.Interactive.check()
 	}
-	other := map[string]json.RawMessage{
-		"template": m.Template, "image": m.Image, "video": m.Video, "audio": m.Audio, "document": m.Document,
-		"sticker": m.Sticker, "location": m.Location, "contacts": m.Contacts, "reaction": m.Reaction,
-	}
-	content, known := other[m.Type]
-	switch {
-	case !known:
-		return "", badParameter("Param type is not a supported message type")
-	case len(content) == 0:
-		return "", missing(onWhatsApp, m.Type)
-	}
-	return "", nil
+	return "", m.checkOther()
 }
 
 func (i *interactiveBody) check() *graphError {
@@ -273,12 +275,17 @@ func (i *interactiveBody) check() *graphError {
 	if n := utf8.RuneCountInString(i.Body.Text); n == 0 || n > longest {
 		return badValue("Interactive body text length invalid")
 	}
+	if err := i.checkFrame(); err != nil {
+		return err
+	}
 	switch i.Type {
 	case interactiveButton:
 		return i.checkButtons()
 	case interactiveList:
 		return i.checkList()
-	case "cta_url", "location_request_message", "flow", "product", "product_list", "catalog_message", "address_message":
+	case "cta_url", "location_request_message", "flow":
+		return i.checkTapped()
+	case "product", "product_list", "catalog_message", "address_message":
 		return nil
 	}
 	return badValue("Interactive type is not valid")
@@ -301,17 +308,6 @@ func (i *interactiveBody) checkButtons() *graphError {
 			return badValue("Button ids and titles must be unique")
 		}
 		ids[b.Reply.ID], titles[b.Reply.Title] = true, true
-	}
-	return nil
-}
-
-func (i *interactiveBody) checkList() *graphError {
-	rows := 0
-	for _, s := range i.Action.Sections {
-		rows += len(s.Rows)
-	}
-	if rows == 0 || rows > listRowsMax || i.Action.Button == "" {
-		return badValue("A list needs a button and 1 to 10 rows")
 	}
 	return nil
 }

@@ -11,26 +11,21 @@ import (
 )
 
 // addUnsent puts a message that this very group writes into the index.
-func (t *txn) addUnsent(ch *channel, c parley.Contact, o *parley.Outgoing) {
+func (t *txn) addUnsent(ch *channel, c parley.Contact, o *parley.Outgoing, stored []byte) {
 	u := unsent{id: o.ID, ordinal: o.Ordinal}
-	if n := contentBytes(o); t.contents+n <= t.cfg.OutboxCacheBytes {
+	if n := contentBytes + len(stored); t.contents+n <= t.cfg.OutboxCacheBytes {
 		kept := *o
 		kept.At = millis(o.At)
-		u.content = &kept
+		u.content, u.bytes = &kept, n
 		t.contents += n
 	}
 	t.counts.unsent++
 	ch.insert(c, u)
 }
 
-// contentBytes is about what keeping a message's content costs.
-func contentBytes(o *parley.Outgoing) int {
-	n := 160 + len(o.Send.Text)
-	for _, q := range o.Send.QuickReplies {
-		n += 32 + len(q.Title) + len(q.Payload)
-	}
-	return n
-}
+// contentBytes is about what keeping a message costs beside its content, which
+// is about as long as its stored form.
+const contentBytes = 400
 
 // content is the message at the head of a line.
 func (t *txn) content(ch *channel, l *line) (parley.Outgoing, error) {

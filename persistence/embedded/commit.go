@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 
 	"github.com/parleychat/parley"
@@ -66,7 +65,7 @@ func encodeCommit(c *parley.Commit) (encodedCommit, error) {
 }
 
 func appendOutgoing(b []byte, o *parley.Outgoing) ([]byte, error) {
-	send, err := json.Marshal(o.Send)
+	send, err := parley.EncodeSend(o.Send)
 	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
@@ -84,7 +83,7 @@ func decodeOutgoing(o *parley.Outgoing, value []byte) error {
 	if err := r.end("message"); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(send, &o.Send); err != nil {
+	if o.Send, err = parley.DecodeSend(send); err != nil {
 		return fmt.Errorf("decode message: %w", err)
 	}
 	return nil
@@ -193,7 +192,7 @@ func (t *txn) take(ch *channel, line *inboxLine, c *parley.Commit, e encodedComm
 	for i := range c.Outbox {
 		t.key = outboxKey(t.key[:0], t.conv, c.Outbox[i].Ordinal, c.Outbox[i].ID)
 		t.set(t.key, e.outbox[i])
-		t.addUnsent(ch, c.Conversation.Contact, &c.Outbox[i])
+		t.addUnsent(ch, c.Conversation.Contact, &c.Outbox[i], e.outbox[i])
 	}
 	for i := range c.Dead {
 		t.bury(&c.Dead[i])

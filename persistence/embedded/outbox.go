@@ -46,6 +46,7 @@ type unsent struct {
 	id      parley.ID
 	ordinal uint64
 	content *parley.Outgoing // nil if it must be read
+	bytes   int              // that content is counted for
 }
 
 type lineState uint8

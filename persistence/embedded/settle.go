@@ -135,9 +135,7 @@ func (t *txn) postpone(ch *channel, e *ending) {
 // remove takes the head of a line, with its mark, out of the outbox.
 func (t *txn) remove(ch *channel, l *line) {
 	head := &l.queue[0]
-	if head.content != nil {
-		t.contents -= contentBytes(head.content)
-	}
+	t.contents -= head.bytes
 	t.counts.unsent--
 	t.conv = ch.conversation(t.conv[:0], l.contact)
 	t.key = outboxKey(t.key[:0], t.conv, head.ordinal, head.id)

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"time"
@@ -153,8 +152,8 @@ func scanClaimed(r pgx.Rows, looked *int) (c parley.Claimed, ok bool, err error)
 	if c.Conversation, err = parseKey(conv); err != nil {
 		return c, false, err
 	}
-	if err := json.Unmarshal(data, &c.Send); err != nil {
-		return c, false, errStored
+	if c.Send, err = decodeSend(data); err != nil {
+		return c, false, err
 	}
 	return c, true, nil
 }

@@ -8,10 +8,20 @@ import (
 	"github.com/parleychat/parley/persistence/postgres"
 )
 
-// A message that can't be read doesn't hold up the others of its channel, and
-// those behind it in its conversation wait.
+// A message that can't be read, or only by a newer program, doesn't hold up the
+// others of its channel, and those behind it in its conversation wait.
 func TestClaimBesideAMessageThatCantBeRead(t *testing.T) {
 	t.Parallel()
+	for name, data := range map[string]string{"Broken": `{`, "Newer": `{"format":1000,"text":"x"}`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			claimBeside(t, data)
+		})
+	}
+}
+
+func claimBeside(t *testing.T, data string) {
+	t.Helper()
 	url := database(t)
 	s, c := open(t, postgres.Config{URL: url}), session(t, url)
 	for _, name := range []string{"a", "a", "b"} {
@@ -20,9 +30,9 @@ func TestClaimBesideAMessageThatCantBeRead(t *testing.T) {
 			t.Fatal(errs, err)
 		}
 	}
-	run(t, c, `update parley.outbox set data = '{' where id = (select min(id::text)::uuid from parley.outbox)`)
+	run(t, c, `update parley.outbox set data = '`+data+`' where id = (select min(id::text)::uuid from parley.outbox)`)
 	var id [16]byte
-	if err := c.QueryRow(t.Context(), `select id from parley.outbox where data = '{'`).Scan(&id); err != nil {
+	if err := c.QueryRow(t.Context(), `select id from parley.outbox where data = '`+data+`'`).Scan(&id); err != nil {
 		t.Fatal(err)
 	}
 	l, err := s.Lease(t.Context(), hello("").Channel, "s", time.Minute, parley.Lease{})

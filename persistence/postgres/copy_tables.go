@@ -1,8 +1,6 @@
 package postgres
 
 import (
-	"encoding/json"
-
 	"github.com/parleychat/parley"
 )
 
@@ -120,7 +118,9 @@ func getUnsent(h *parley.Holdings, r *rowReader) {
 	u.Conversation = r.conversation()
 	r.must(r.channel() == u.Conversation.Channel)
 	u.ID, u.Ordinal, u.At = r.fixed(), uint64(r.number()), r.time()
-	r.note(json.Unmarshal(r.bytes(), &u.Send))
+	var err error
+	u.Send, err = decodeSend(r.bytes())
+	r.note(err)
 	u.Attempts, u.Doubtful, u.Last, u.Epoch = int(r.number()), r.flag(), r.time(), uint64(r.number())
 	due := r.number()
 	if r.must(due == dueClaimedMS == (u.Epoch != 0)); due != dueClaimedMS {

@@ -1,8 +1,6 @@
 package postgres
 
 import (
-	"encoding/json"
-
 	"github.com/parleychat/parley"
 )
 
@@ -164,8 +162,17 @@ func array[T any](of []T) []T {
 
 // encodeSend is the stored form of a message's content.
 func encodeSend(s parley.Send) []byte {
-	b, _ := json.Marshal(s) // strings always have a form
+	b, _ := parley.EncodeSend(s) // it was validated: it has a form
 	return b
+}
+
+// decodeSend reads it. What can't be read, or only by a newer program, is errStored.
+func decodeSend(b []byte) (parley.Send, error) {
+	s, err := parley.DecodeSend(b)
+	if err != nil {
+		return s, errStored // without what is in it
+	}
+	return s, nil
 }
 
 // timerKey is the event key of a timer.

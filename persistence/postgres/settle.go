@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -156,10 +155,8 @@ func scanUnsent(r pgx.Rows) (*unsent, error) {
 	if m.conversation, err = parseKey(conv); err != nil {
 		return m, err
 	}
-	if err := json.Unmarshal(data, &m.send); err != nil {
-		return m, errStored
-	}
-	return m, nil
+	m.send, err = decodeSend(data)
+	return m, err
 }
 
 func (st *settling) write(b *batch, outcomes []parley.Outcome) error {

@@ -1,0 +1,77 @@
+package parley_test
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parleychat/parley"
+)
+
+// What programs of the first generation read as it is meant stays theirs to read,
+// byte by byte; each other part of a send is of a later one, also a part that is
+// added some day.
+func TestSendFormat(t *testing.T) {
+	t.Parallel()
+	const first = `{"text":"Which?","quick_replies":[{"title":"A","payload":"a"}]}`
+	b, err := parley.EncodeSend(parley.Send{Text: "Which?", QuickReplies: []parley.QuickReply{{Title: "A", Payload: "a"}}})
+	if err != nil || string(b) != first {
+		t.Errorf("stored as %s, %v: want %s", b, err, first)
+	}
+	of := reflect.TypeFor[parley.Send]()
+	for i := range of.NumField() {
+		name := of.Field(i).Name
+		s := parley.Send{Text: "x"}
+		given(t, reflect.ValueOf(&s).Elem().Field(i))
+		c := parley.Commit{Outbox: []parley.Outgoing{{Send: parley.Send{Text: "x"}}, {Send: s}}}
+		want := 2
+		if name == "Text" || name == "QuickReplies" {
+			want = 1
+		}
+		if got := c.Format(); got != want {
+			t.Errorf("a commit with %s is of format %d, want %d", name, got, want)
+		}
+		stored, err := parley.EncodeSend(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := parley.DecodeSend(stored); err != nil || !cmp.Equal(got, s) {
+			t.Errorf("%s is read as %+v, %v", name, got, err)
+		}
+		var told struct{ Format int }
+		if err := json.Unmarshal(stored, &told); err != nil || max(told.Format, 1) != want {
+			t.Errorf("%s is stored with format %d, %v: want %d", name, told.Format, err, want)
+		}
+	}
+}
+
+// given makes a field something else than nothing.
+func given(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() { //nolint:exhaustive // of the fields that a send has
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	default:
+		t.Fatalf("no value for a %s: add one", v.Type())
+	}
+}
+
+// A newer send is refused, not sent with parts of it left out.
+func TestDecodeSendRefuses(t *testing.T) {
+	t.Parallel()
+	if _, err := parley.DecodeSend([]byte(`{"format":3,"text":"x","novelty":{}}`)); !errors.Is(err, parley.ErrFormat) {
+		t.Errorf("a newer send: %v, want ErrFormat", err)
+	}
+	if _, err := parley.DecodeSend([]byte(`{"text":`)); err == nil || errors.Is(err, parley.ErrFormat) {
+		t.Errorf("half a send: %v", err)
+	}
+}
