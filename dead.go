@@ -132,7 +132,7 @@ type Retried struct {
 // The message keeps its id, by which the provider's receipts tell it, and begins
 // anew in all else: no attempts, and the age of a message that was decided now.
 func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte) (Commit, error) {
-	send, err := decodeSend(d.Data)
+	send, err := decodeDeadSend(d.Data)
 	if err != nil {
 		return Commit{}, err
 	}
@@ -149,10 +149,10 @@ func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte) (Commi
 	return c, nil
 }
 
-// decodeSend reads a dead message. One that can't be read, or has fields that this
-// program doesn't know, is a newer program's: what goes into the outbox is written
-// anew, so that the fields would be lost, and a person read a part of it.
-func decodeSend(data []byte) (send Send, _ error) {
+// decodeDeadSend reads a dead message. One that can't be read is a newer program's,
+// like one of a newer generation: what goes into the outbox is written anew, so that
+// what this program doesn't know would be lost, and a person read a part of it.
+func decodeDeadSend(data []byte) (send Send, _ error) {
 	var stored struct {
 		Effect string          `json:"effect"`
 		Value  json.RawMessage `json:"value"`
@@ -163,10 +163,12 @@ func decodeSend(data []byte) (send Send, _ error) {
 	if stored.Effect != send.EffectKind() {
 		return send, fmt.Errorf("dead message of kind %q: %w", stored.Effect, ErrFormat)
 	}
-	value := json.NewDecoder(bytes.NewReader(stored.Value))
-	value.DisallowUnknownFields()
-	if err := value.Decode(&send); err != nil {
-		return send, fmt.Errorf("decode dead message: %w: %w", ErrFormat, err)
+	send, err := DecodeSend(stored.Value)
+	switch {
+	case errors.Is(err, ErrFormat):
+		return send, fmt.Errorf("dead message: %w", err)
+	case err != nil:
+		return send, fmt.Errorf("dead message: %w: %w", ErrFormat, err)
 	}
 	return send, nil
 }

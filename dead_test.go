@@ -59,9 +59,8 @@ func TestRetryMessageRefuses(t *testing.T) {
 	}
 	for name, data := range map[string]string{
 		"newer": `{"effect":"sing","value":{}}`, "event": `{"kind":"message","input":{}}`,
-		"newer field":         `{"effect":"send","value":{"text":"look","image":"https://a.example/b"}}`,
-		"newer field, inside": `{"effect":"send","value":{"text":"look","quick_replies":[{"title":"a","payload":"b","icon":"c"}]}}`,
-		"nothing":             "", "broken off": "{", "no message": `{"effect":"send","value":7}`, "no value": `{"effect":"send"}`,
+		"newer generation": `{"effect":"send","value":{"format":1000,"text":"look"}}`,
+		"nothing":          "", "broken off": "{", "no message": `{"effect":"send","value":7}`, "no value": `{"effect":"send"}`,
 	} {
 		d.Data = []byte(data)
 		if _, err := parley.RetryMessage(s, d, s.Last, [16]byte{}); !errors.Is(err, parley.ErrFormat) {
@@ -155,5 +154,27 @@ func TestParseChannel(t *testing.T) {
 		if _, err := parley.ParseChannel(s); err == nil {
 			t.Errorf("%q was read", s)
 		}
+	}
+}
+
+// A message is retried with all that is in it, whichever generation it is stored in.
+func TestRetryMessageWhole(t *testing.T) {
+	t.Parallel()
+	s, d := mourned(t)
+	for name, send := range map[string]parley.Send{
+		"Footer":   {Text: "hello", Footer: "below", Bulk: true},
+		"Location": {Location: &parley.Location{Latitude: 1, Longitude: 2}},
+		"Buttons":  {Text: "which", Buttons: []parley.Button{{Title: "this", URL: "https://a.example/"}}},
+	} {
+		var err error
+		if d.Data, err = parley.EncodeEffect(send); err != nil {
+			t.Fatal(err)
+		}
+		c, err := parley.RetryMessage(s, d, s.Last, [16]byte{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		diff(t, name, send, c.Outbox[0].Send)
 	}
 }

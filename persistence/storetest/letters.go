@@ -414,7 +414,7 @@ func lettersOfNewerFormat(t *testing.T, d *desk) {
 	turn.Dead = []parley.DeadLetter{
 		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Seq: 7, Data: []byte(`{"kind":"thought","input":{}}`)},
 		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Data: []byte(`{"effect":"sing","value":{}}`)},
-		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Data: []byte(`{"effect":"send","value":{"text":"look","image":"x"}}`)},
+		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Data: []byte(`{"effect":"send","value":{"format":1000,"text":"look"}}`)},
 		{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Data: []byte(`{`)},
 	}
 	d.commit(turn)
