@@ -89,6 +89,9 @@ func (t *Turn) SentAt() time.Time { return t.event.Time }
 // did not answer. Inputs of a conversation take effect in the order in which
 // they were acknowledged; a late one may come after younger ones that came in
 // through other nodes. Among those of its own node it is in its place.
+//
+// It also reports whether the input was a dead letter that an operator has retried:
+// then it may come hours after the inputs that it stood between.
 func (t *Turn) Late() bool { return t.event.Late }
 
 // State decodes the conversation's state into v, and leaves v alone if there is

@@ -20,6 +20,9 @@ var (
 	// ErrUnavailable is the answer of a store that can't be reached or doesn't
 	// answer in time. Whether what was asked took hold is open.
 	ErrUnavailable = errors.New("store is unavailable")
+	// ErrNoLetter is the answer to the retry or the drop of a dead letter that isn't
+	// there: it never was, or somebody has retried or dropped it.
+	ErrNoLetter = errors.New("no such dead letter")
 	// ErrLocked is the answer of a store whose directory another process uses.
 	ErrLocked = errors.New("store is in use by another process")
 )

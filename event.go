@@ -70,7 +70,7 @@ type Pending struct {
 	Key          EventKey
 	Time         time.Time // the provider's; zero if none
 	Received     time.Time // stamped by the store's clock, millisecond precision
-	Late         bool      // as of the Event: acknowledged from a spool
+	Late         bool      // as of the Event: acknowledged from a spool; or a dead letter, retried
 	Input        Input
 	Data         []byte // Input as EncodeInput wrote it; read-only
 }

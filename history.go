@@ -10,7 +10,8 @@ import (
 //
 //	{"version":7,"at":"…","bot":"pizza","turn":[{"seq":1,"in":{…},"out":[…]},{"seq":2,"not":"repeated"}]}
 //
-// A row that was acknowledged from a spool has "late":true behind its number.
+// A row that was acknowledged from a spool, or was a dead letter that an operator has
+// retried, has "late":true behind its number.
 type history struct{ rows []byte }
 
 // The reasons for which a row is consumed without a turn.
@@ -79,6 +80,16 @@ func recordHead(b []byte, v Version, at time.Time, bot string) []byte {
 	b = at.AppendFormat(b, time.RFC3339Nano)
 	b = append(b, `","bot":`...)
 	return append(b, quoted(bot)...)
+}
+
+// retryRecord is what the retry of a dead message leaves in the history: its id,
+// and what goes out once more.
+//
+//	{"version":7,"at":"…","bot":"pizza","retried":"0198…","out":[{…}]}
+func retryRecord(next *Snapshot, d *DeadLetter) []byte {
+	b := append(recordHead(nil, next.Version, next.Last, next.Bot), `,"retried":"`...)
+	b = append(append(b, d.ID.String()...), `","out":[`...)
+	return append(append(b, d.Data...), `]}`...)
 }
 
 // mergeRecord is what a merge leaves in the history of the survivor:

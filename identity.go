@@ -62,6 +62,19 @@ func (c Channel) Validate() error {
 	return nil
 }
 
+// ParseChannel reads what [Channel.String] wrote.
+func ParseChannel(s string) (Channel, error) {
+	parts := strings.SplitN(s, "/", 3)
+	if len(parts) != 3 {
+		return Channel{}, fmt.Errorf("channel %q: want brand/kind/id", s)
+	}
+	c := Channel{Brand: Brand(parts[0]), Kind: ChannelKind(parts[1]), ID: parts[2]}
+	if err := c.Validate(); err != nil {
+		return Channel{}, fmt.Errorf("channel %q: %w", s, err)
+	}
+	return c, nil
+}
+
 // Shard is the shard by which a channel's sender is found, in [0, Shards).
 func (c Channel) Shard() uint16 { return Conversation{Channel: c}.Shard() }
 

@@ -221,6 +221,9 @@ type TimerFired struct {
 	Name       string    `json:"name"`
 	Generation uint64    `json:"generation"`
 	Due        time.Time `json:"due"`
+	// Retried says that it fired before, and its event was a dead letter that an
+	// operator has retried: it isn't among the live timers any more.
+	Retried bool `json:"retried,omitempty"`
 }
 
 // SendFailed says that a message was not delivered: the provider reported so after

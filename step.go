@@ -120,9 +120,13 @@ func (w *work) now(p *Pending) time.Time {
 }
 
 // fire takes a due timer from the live ones. False: it was cancelled or set
-// anew after it had been moved to the inbox.
+// anew after it had been moved to the inbox. One that is retried was taken from
+// them when it failed: it fires unless it was set anew, which is the one to fire.
 func (w *work) fire(f TimerFired) bool {
 	i := w.next.timer(f.Name)
+	if f.Retried {
+		return i < 0
+	}
 	if i < 0 || w.next.Timers[i].Generation != f.Generation {
 		return false
 	}

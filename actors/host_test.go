@@ -160,7 +160,7 @@ func state(n int) func(parley.Loaded) bool {
 
 func (r *rig) dead() []parley.DeadLetter {
 	r.t.Helper()
-	dead, err := r.store.DeadLetters(r.t.Context(), "b", parley.ID{}, 100)
+	dead, err := r.store.DeadLetters(r.t.Context(), parley.DeadQuery{Brand: "b", Limit: 100})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -597,7 +597,7 @@ func TestSuspectsAreRunOnceMore(t *testing.T) {
 	w.hosts["a"].Place(plan{owners: []string{"a"}, nodes: []string{"a"}})
 	w.counts(innocent, 1)
 	w.until("a dead letter", func() bool {
-		dead, err := w.store.DeadLetters(t.Context(), "b", parley.ID{}, 10)
+		dead, err := w.store.DeadLetters(t.Context(), parley.DeadQuery{Brand: "b", Limit: 10})
 		return err == nil && len(dead) == 1 && dead[0].Conversation == guilty
 	})
 	if tried, err := w.store.Try(t.Context(), []parley.Row{{Seq: 2, Token: 0}}); err != nil || len(tried) > 0 {
@@ -631,7 +631,7 @@ func TestDoubtIsPassedOn(t *testing.T) {
 	})
 	w.place(plan{owners: []string{"b", "a"}, nodes: nodes})
 	w.until("a dead letter", func() bool {
-		dead, err := w.store.DeadLetters(t.Context(), "b", parley.ID{}, 10)
+		dead, err := w.store.DeadLetters(t.Context(), parley.DeadQuery{Brand: "b", Limit: 10})
 		return err == nil && len(dead) == 1 && dead[0].Conversation == guilty
 	})
 }

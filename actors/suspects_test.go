@@ -66,7 +66,7 @@ func (w *town) unsteady(name string) *outage {
 // dead is how many events of the town were not run.
 func (w *town) dead() int {
 	w.Helper()
-	dead, err := w.store.DeadLetters(w.Context(), "b", parley.ID{}, 100)
+	dead, err := w.store.DeadLetters(w.Context(), parley.DeadQuery{Brand: "b", Limit: 100})
 	if err != nil {
 		w.Fatal(err)
 	}

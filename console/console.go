@@ -38,6 +38,7 @@ type Config struct {
 	// on what to configure.
 	Token    string
 	Operator Operator
+	Letters  Letters
 	// Timeout is how long a request may take. Default 10 s.
 	Timeout    time.Duration
 	Logger     *slog.Logger          // default: none
@@ -56,8 +57,8 @@ type API struct {
 
 // New makes an API.
 func New(cfg Config) (*API, error) {
-	if cfg.Operator == nil {
-		return nil, errors.New("console: an Operator is needed")
+	if cfg.Operator == nil || cfg.Letters == nil {
+		return nil, errors.New("console: an Operator and Letters are needed")
 	}
 	token := strings.TrimSpace(cfg.Token) // as what requests bring is trimmed
 	if n := len(token); n > 0 && n < TokenMin {
@@ -72,6 +73,7 @@ func New(cfg Config) (*API, error) {
 	}
 	described := humago.New(a.mux, description())
 	desk{operator: cfg.Operator, log: a.log}.register(described)
+	letterBox{letters: cfg.Letters, log: a.log}.register(described)
 	spec, err := specification(described.OpenAPI())
 	a.spec = spec
 	return a, err

@@ -121,11 +121,13 @@ func (d desk) drain(ctx context.Context, q *drainRequest) (*drainAnswer, error) 
 // and members, never secrets or messages.
 func problem(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(err, ErrNoMember):
+	case errors.Is(err, ErrNoMember), errors.Is(err, parley.ErrNoLetter):
 		return huma.Error404NotFound(err.Error())
+	case errors.Is(err, parley.ErrConflict), errors.Is(err, parley.ErrFormat):
+		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, ErrSilent):
 		return huma.Error502BadGateway(err.Error())
-	case errors.Is(err, parley.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil:
+	case errors.Is(err, parley.ErrUnavailable), errors.Is(err, parley.ErrFull), errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil:
 		return huma.Error503ServiceUnavailable(err.Error())
 	}
 	return huma.Error500InternalServerError(err.Error())

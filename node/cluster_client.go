@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -46,7 +47,7 @@ func (p adminPlace) client() (*adminClient, error) {
 		return nil, fmt.Errorf("--admin %q: want a URL such as http://127.0.0.1:9090", p.Admin)
 	}
 	return &adminClient{
-		base: strings.TrimSuffix(at.Scheme+"://"+at.Host+at.Path, "/"), token: token,
+		base: strings.TrimSuffix(at.Scheme+"://"+at.Host+at.Path, "/"), token: token, by: byWhom(os.Getenv("USER")),
 		http: &http.Client{
 			Timeout: adminTimeout,
 			// No proxy: what the token opens is on a private network. No redirect either: it
@@ -61,7 +62,19 @@ func (p adminPlace) client() (*adminClient, error) {
 // adminClient speaks to the admin API of a node.
 type adminClient struct {
 	base, token string
+	by          string // who asks, for the node's log
 	http        *http.Client
+}
+
+const userMax = 32 // bytes of a user's name
+
+// byWhom is how the node's log is to call the user of a command.
+func byWhom(user string) string {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
+	if user == "" || len(user) > userMax || strings.ContainsFunc(user, odd) {
+		return "cli"
+	}
+	return "cli " + user
 }
 
 // refusedError is a node's answer that isn't what was asked for.
@@ -72,7 +85,7 @@ type refusedError struct {
 
 func (e *refusedError) Error() string { return e.text }
 
-// call asks, and decodes the answer into out. The answer itself it returns, since a
+// call asks, and decodes the answer into out, unless that is nil. The answer itself it returns, since a
 // newer node may tell more than out holds.
 func (c *adminClient) call(ctx context.Context, method, path string, body, out any) (json.RawMessage, error) {
 	var sent io.Reader = http.NoBody
@@ -89,6 +102,7 @@ func (c *adminClient) call(ctx context.Context, method, path string, body, out a
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Operator", c.by)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreached(err)
@@ -99,6 +113,9 @@ func (c *adminClient) call(ctx context.Context, method, path string, body, out a
 	}
 	if resp.StatusCode/100 != 2 {
 		return nil, c.refused(resp, answer)
+	}
+	if out == nil {
+		return answer, nil
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return nil, fmt.Errorf("%s answers like something else than a node: set --admin to the admin address of one", c.base)

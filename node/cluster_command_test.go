@@ -22,6 +22,7 @@ import (
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/console"
 	"github.com/parleychat/parley/node"
+	"github.com/parleychat/parley/persistence/memory"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -117,7 +118,7 @@ func three() *town {
 // token.
 func listen(t *testing.T, o console.Operator) (admin, place string) {
 	t.Helper()
-	api, err := console.New(console.Config{Token: adminToken, Operator: o})
+	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{memory.New(memory.Config{})}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +324,7 @@ func TestClusterDrainJSON(t *testing.T) {
 func TestClusterDrainAsksWhoLeaves(t *testing.T) {
 	t.Parallel()
 	o := three()
-	api, err := console.New(console.Config{Token: adminToken, Operator: o})
+	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{memory.New(memory.Config{})}})
 	if err != nil {
 		t.Fatal(err)
 	}

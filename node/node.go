@@ -133,7 +133,7 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 
 // newAPI makes the admin API.
 func (n *Node) newAPI(dir string) (http.Handler, error) {
-	cfg := console.Config{Operator: operator{n}, Logger: n.log.With(slog.String("part", "console")), Registerer: n.registry}
+	cfg := console.Config{Operator: operator{n}, Letters: letterOffice{n}, Logger: n.log.With(slog.String("part", "console")), Registerer: n.registry}
 	if n.cfg.AdminToken != "" {
 		token, err := n.cfg.AdminToken.Resolve(dir)
 		if err != nil {

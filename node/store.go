@@ -48,8 +48,16 @@ type store interface {
 	actors.Suspects
 	egress.Outbox
 	egress.Receipts
+	letters
 	registry
 	keeper
+}
+
+// letters is what an operator does with dead letters.
+type letters interface {
+	DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
+	RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error)
+	DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
 }
 
 // registry remembers which channels are served.

@@ -152,7 +152,7 @@ func (l *line) nothingLeft(ctx context.Context) bool {
 // buried is an error if anything became a dead letter: no event of a run is at
 // fault, and no message.
 func (l *line) buried(ctx context.Context) error {
-	dead, err := l.store.DeadLetters(ctx, brand, parley.ID{}, 1)
+	dead, err := l.store.DeadLetters(ctx, parley.DeadQuery{Brand: brand, Limit: 1})
 	if err != nil || len(dead) == 0 {
 		return err
 	}

@@ -34,6 +34,11 @@ func TestCommandLine(t *testing.T) {
 		"HelpOfStatus":   {[]string{"cluster", "status", "--help"}, 0, "what to look at", ""},
 		"HelpOfWhere":    {[]string{"cluster", "where", "--help"}, 0, "brand/kind/channel/contact", ""},
 		"HelpOfDrain":    {[]string{"cluster", "drain", "--help"}, 0, "not ready", ""},
+		"HelpOfLetters":  {[]string{"deadletters", "--help"}, 0, "Meta would not take", ""},
+		"HelpOfList":     {[]string{"deadletters", "list", "--help"}, 0, "Nothing that people wrote", ""},
+		"HelpOfShow":     {[]string{"deadletters", "show", "--help"}, 0, "who looks over your shoulder", ""},
+		"HelpOfRetry":    {[]string{"deadletters", "retry", "--help"}, 0, "Turn.Late", ""},
+		"HelpOfDrop":     {[]string{"deadletters", "drop", "--help"}, 0, "dropped is gone", ""},
 		"HelpOfVersion":  {[]string{"version", "--help"}, 0, "Print the version", ""},
 		"Nothing":        {nil, 2, "", "expected one of"},
 		"UnknownCommand": {[]string{"dance"}, 2, "", "dance"},
@@ -60,7 +65,7 @@ func TestCommandLine(t *testing.T) {
 // Every flag has words of help: beside it, or on the next line if it is long.
 func TestHelpIsWhole(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore", "store copy", "cluster members", "cluster status", "cluster where", "cluster drain", "sim meta"} {
+	for _, name := range []string{"serve", "demo", "decode", "migrate up", "migrate status", "store backup", "store restore", "store copy", "cluster members", "cluster status", "cluster where", "cluster drain", "deadletters list", "deadletters show", "deadletters retry", "deadletters drop", "sim meta"} {
 		lines := strings.Split(run(t, "", append(strings.Fields(name), "--help")...).out, "\n")
 		flags := 0
 		for i, line := range lines {

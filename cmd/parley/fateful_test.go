@@ -20,6 +20,21 @@ func fateful() parley.Bot {
 	return parley.Bot{Name: "fateful", Version: 1, Behavior: parley.Stateful(obey)}
 }
 
+// mended is fateful without its panics: it answers them as if it had been told to say
+// "mended".
+func mended() parley.Bot {
+	bot := fateful()
+	bot.Behavior = parley.Stateful(func(t *parley.Turn, s *told) error {
+		if m, ok := t.Input().(parley.Message); ok && m.Text == "panic" {
+			s.Said++
+			t.Say(fmt.Sprintf("said mended #%d, late: %v", s.Said, t.Late()))
+			return nil
+		}
+		return obey(t, s)
+	})
+	return bot
+}
+
 func obey(t *parley.Turn, s *told) error {
 	m, ok := t.Input().(parley.Message)
 	if !ok {

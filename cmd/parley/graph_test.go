@@ -15,8 +15,9 @@ import (
 type graph struct {
 	*httptest.Server
 
-	mu   sync.Mutex
-	sent []sent
+	mu      sync.Mutex
+	sent    []sent
+	refuses string // messages with this in them, for good
 }
 
 type sent struct{ channel, to, text string }
@@ -44,6 +45,11 @@ func (g *graph) take(w http.ResponseWriter, r *http.Request) {
 	var person struct{ ID string }
 	isPerson := json.Unmarshal(m.Recipient, &person) == nil && person.ID != ""
 	g.mu.Lock()
+	if text := m.Text.Body + m.Message.Text; g.refuses != "" && strings.Contains(text, g.refuses) {
+		g.mu.Unlock()
+		http.Error(w, `{"error":{"message":"`+refusal+`","type":"OAuthException","code":551,"fbtrace_id":"x"}}`, http.StatusBadRequest)
+		return
+	}
 	g.sent = append(g.sent, sent{channel: path[len(path)-2], to: m.To + person.ID, text: m.Text.Body + m.Message.Text})
 	n := len(g.sent)
 	g.mu.Unlock()
@@ -53,6 +59,16 @@ func (g *graph) take(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = fmt.Fprintf(w, `{"recipient_id":%q,"message_id":"m_out_%d"}`, person.ID, n)
+}
+
+// refusal is the provider's words to what it refuses.
+const refusal = "(#551) This person isn't available right now."
+
+// refuse makes it refuse messages with a text in them from now on; none, if empty.
+func (g *graph) refuse(text string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refuses = text
 }
 
 // texts is what a contact was told, in order.

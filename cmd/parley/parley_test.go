@@ -21,6 +21,7 @@ const (
 	asCommand = "BE_PARLEY"
 	asItself  = "itself"  // the command as it is
 	asFateful = "fateful" // with a bot that can be told to misbehave
+	asMended  = "mended"  // with the same bot, after somebody has seen to its panics
 )
 
 // commandLimit ends a command that should have ended by itself.
@@ -36,6 +37,9 @@ func TestMain(m *testing.M) {
 	case asFateful:
 		go dieWithParent(os.Getppid())
 		node.Main(fateful())
+	case asMended:
+		go dieWithParent(os.Getppid())
+		node.Main(mended())
 	}
 	os.Exit(cluster.Around(m).Run())
 }

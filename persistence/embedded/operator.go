@@ -52,27 +52,6 @@ func (s *Store) nextDay(table byte, d uint32) (found uint32, ok bool, err error)
 	return found, ok, err
 }
 
-// DeadLetters returns up to limit dead letters of a brand with ids greater than
-// id, by id. A message that was refused has its own id as that of its letter.
-func (s *Store) DeadLetters(ctx context.Context, brand parley.Brand, id parley.ID, limit int) ([]parley.DeadLetter, error) {
-	begin := deadKey(nil, brand, id)
-	prefix := begin[:len(begin)-len(id)]
-	var found []parley.DeadLetter
-	err := s.scan(ctx, behind(begin), prefix, func(key, value []byte) (bool, error) {
-		if len(found) >= limit {
-			return false, nil
-		}
-		d := parley.DeadLetter{ID: parley.ID(key[len(prefix):])}
-		err := decodeDead(&d, value)
-		found = append(found, d)
-		return true, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
-	}
-	return found, nil
-}
-
 // Backlog counts what waits. It reads memory only.
 func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
 	if err := s.enter(ctx); err != nil {

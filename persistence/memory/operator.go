@@ -32,22 +32,6 @@ func (s *Store) Registered(ctx context.Context) ([]parley.Registration, error) {
 	return slices.Clone(s.apps), nil
 }
 
-// DeadLetters returns dead letters of a brand, by id.
-func (s *Store) DeadLetters(ctx context.Context, brand parley.Brand, after parley.ID, limit int) ([]parley.DeadLetter, error) {
-	if err := s.begin(ctx); err != nil {
-		return nil, err
-	}
-	defer s.end()
-	var found []parley.DeadLetter
-	for _, d := range s.dead {
-		if d.Conversation.Channel.Brand == brand && compareIDs(d.ID, after) > 0 {
-			found = append(found, d)
-		}
-	}
-	slices.SortFunc(found, func(a, b parley.DeadLetter) int { return compareIDs(a.ID, b.ID) })
-	return found[:min(len(found), max(limit, 0))], nil
-}
-
 // History returns the records of commits after a version.
 func (s *Store) History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error) {
 	if err := s.begin(ctx); err != nil {

@@ -126,7 +126,7 @@ func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, steps ...func(
 		if i == len(steps)-1 {
 			b.exec("commit")
 		}
-		if err == nil {
+		if err == nil && b.Len() > 0 {
 			err = conn.SendBatch(ctx, &b.Batch).Close()
 		}
 		if err != nil {

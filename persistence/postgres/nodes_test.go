@@ -104,8 +104,16 @@ func (n *nodes) History(ctx context.Context, c parley.Conversation, after uint64
 	return n.next().History(ctx, c, after, limit)
 }
 
-func (n *nodes) DeadLetters(ctx context.Context, brand parley.Brand, after parley.ID, limit int) ([]parley.DeadLetter, error) {
-	return n.next().DeadLetters(ctx, brand, after, limit)
+func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {
+	return n.next().DeadLetters(ctx, q)
+}
+
+func (n *nodes) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error) {
+	return n.next().RetryDeadLetter(ctx, id)
+}
+
+func (n *nodes) DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error) {
+	return n.next().DropDeadLetter(ctx, id)
 }
 
 func (n *nodes) Delivery(ctx context.Context, ch parley.Channel, providerID string) (parley.Delivery, bool, error) {
@@ -147,7 +155,7 @@ func openNodes(t *testing.T, o storetest.Options) storetest.Store { //nolint:ire
 // TestMergeByAnotherNode.)
 func TestExamOfNodes(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Concurrent")
+	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Letters", "Concurrent")
 }
 
 // atOnce runs f for three nodes of one database at the same time.

@@ -28,32 +28,6 @@ func (s *Store) History(ctx context.Context, c parley.Conversation, after uint64
 	return found, nil
 }
 
-const deadLettersSQL = `
-select id, conv, at, cause, seq, data from parley.dead where brand = $1 and id > $2 order by id limit $3`
-
-// DeadLetters returns dead letters of a brand, by id.
-func (s *Store) DeadLetters(ctx context.Context, brand parley.Brand, after parley.ID, limit int) ([]parley.DeadLetter, error) {
-	var found []parley.DeadLetter
-	b := s.begin()
-	b.rows(func(r pgx.Rows) error {
-		var id [16]byte
-		var conv, cause []byte
-		var at, seq int64
-		var d parley.DeadLetter
-		if err := r.Scan(&id, &conv, &at, &cause, &seq, &d.Data); err != nil {
-			return err
-		}
-		c, err := parseKey(conv)
-		d.ID, d.Conversation, d.At, d.Cause, d.Seq = id, c, fromMS(at), string(cause), parley.Seq(seq)
-		found = append(found, d)
-		return err
-	}, deadLettersSQL, []byte(brand), [16]byte(after), max(limit, 0))
-	if err := s.send(ctx, s.work, b); err != nil {
-		return nil, failure("read dead letters", err)
-	}
-	return found, nil
-}
-
 const registerSQL = `
 insert into parley.registration (app, channel) values ($1, $2) on conflict do nothing returning true`
 

@@ -104,6 +104,7 @@ func hot() map[string][]string {
 		"readClaimedSQL": nil, "removeSQL": nil, "promoteSQL": nil, "againSQL": nil,
 		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil,
 		"readDeliveriesSQL": nil, "writeDeliveriesSQL": nil, "raiseWatermarksSQL": nil, "pruneWatermarksSQL": nil,
+		"oldestDeadSQL": nil, "newestDeadSQL": nil, "oneDeadSQL": {"dead"}, "takeDeadSQL": {"dead"}, "finalSQL": nil,
 	}
 }
 
@@ -124,7 +125,7 @@ func TestPlans(t *testing.T) {
 			t.Parallel()
 			c := session(t, database(t))
 			quiet := "alter table parley.%s set (autovacuum_enabled = off)"
-			for _, table := range []string{"inbox", "conversation", "outbox", "timer", "suspect", "receipt", "delivery", "contact"} {
+			for _, table := range []string{"inbox", "conversation", "outbox", "timer", "suspect", "receipt", "dead", "delivery", "contact"} {
 				state = append([]string{fmt.Sprintf(quiet, table)}, state...)
 			}
 			for _, sql := range state {
@@ -156,6 +157,7 @@ insert into parley.delivery select 'b/messenger/p', md5(n::text)::bytea, '', gen
 insert into parley.watermark select ('b/messenger/p/user:' || n)::bytea, '', 0, 0 from generate_series(1, 20000) n;
 insert into parley.lease select ('b/messenger/p' || n)::bytea, '', 1, 0 from generate_series(1, 2000) n;
 insert into parley.suspect select n, n, 0 from generate_series(1, 20000) n;
+insert into parley.dead select 'b', gen_random_uuid(), 'b/messenger/p/user:1', n, '', 1, '{}' from generate_series(1, 20000) n;
 insert into parley.seen select 20000, ('b/messenger/p/user:' || n)::bytea, n::text::bytea, 0 from generate_series(1, 20000) n;
 insert into parley.history select 20000, ('b/messenger/p/user:' || n)::bytea, n, '' from generate_series(1, 20000) n`
 

@@ -386,7 +386,7 @@ func settleSentBecomesADelivery(t *testing.T, d *desk) {
 func settleRefusedBecomesADeadLetter(t *testing.T, d *desk) {
 	l, out := beginSettle(t, d, "x", "y")
 	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Refused, Cause: "window closed", Code: 131047})
-	letters, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10)
+	letters, err := d.DeadLetters(t.Context(), parley.DeadQuery{Brand: "acme", Limit: 10})
 	if err != nil || len(letters) != 1 {
 		t.Fatalf("letters %v: %v", letters, err)
 	}

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ func runOperator(t *testing.T, open Open) {
 	t.Helper()
 	promises(t, open, map[string]promise{
 		"HistoryInOrderPageByPage": operatorHistoryInOrderPageByPage,
-		"DeadLettersOfTheBrand":    operatorDeadLettersOfTheBrand,
 		"RegisterIsFreshOnce":      operatorRegisterIsFreshOnce,
 		"BacklogCounts":            operatorBacklogCounts,
 		"PruneDropsWhatIsOldOnly":  operatorPrune,
@@ -41,32 +39,6 @@ func operatorHistoryInOrderPageByPage(t *testing.T, d *desk) {
 	if rest, err := d.History(t.Context(), conv("a"), 9, 4); err != nil || len(rest) > 0 {
 		t.Fatalf("history behind the end: %q %v", rest, err)
 	}
-}
-
-func operatorDeadLettersOfTheBrand(t *testing.T, d *desk) {
-	other := conv("a")
-	other.Channel.Brand = "other"
-	var want []parley.DeadLetter
-	for i := range 5 {
-		for _, c := range []parley.Conversation{conv("a"), other} {
-			turn := d.turn(d.load(c))
-			turn.Dead = []parley.DeadLetter{{ID: d.id(), Conversation: c, At: d.clock.Now(), Cause: fmt.Sprint(i), Data: []byte("\x00\xff")}}
-			if c == conv("a") {
-				want = append(want, turn.Dead[0])
-			}
-			d.commit(turn)
-		}
-		d.clock.Add(time.Millisecond)
-	}
-	first, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 2)
-	if err != nil || len(first) != 2 {
-		t.Fatalf("first page %v: %v", first, err)
-	}
-	rest, err := d.DeadLetters(t.Context(), "acme", first[1].ID, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.same("dead letters", append(first, rest...), want)
 }
 
 func operatorRegisterIsFreshOnce(t *testing.T, d *desk) {

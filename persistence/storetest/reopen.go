@@ -35,7 +35,7 @@ func reopenAnyBytes(t *testing.T, d *desk) {
 	d.reopen()
 	d.same("conversation", d.load(c), parley.Loaded{Snapshot: turn.Next, Pending: rows})
 	d.same("older keys", olderOf(d, c, parley.NewEventKey("evicted")), map[parley.EventKey]bool{parley.NewEventKey("evicted"): true})
-	dead, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10)
+	dead, err := d.DeadLetters(t.Context(), parley.DeadQuery{Brand: "acme", Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func reopenRecords(t *testing.T, d *desk) {
 		var all []parley.Registration
 		var errs [3]error
 		r.history, errs[0] = d.History(t.Context(), conv("a"), 1, 10)
-		r.dead, errs[1] = d.DeadLetters(t.Context(), "acme", parley.ID{}, 10)
+		r.dead, errs[1] = d.DeadLetters(t.Context(), parley.DeadQuery{Brand: "acme", Limit: 10})
 		all, errs[2] = d.Registered(t.Context())
 		if errs != [3]error{} || len(r.history) != 4 || len(r.dead) != 5 || len(all) != 2 {
 			t.Fatalf("%d records, %d dead letters, %d registered: %v", len(r.history), len(r.dead), len(all), errs)

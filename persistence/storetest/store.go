@@ -62,12 +62,16 @@ type (
 		// History returns up to limit records of commits, those of versions greater
 		// than after, in order.
 		History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error)
-		// DeadLetters returns up to limit dead letters of a brand with ids greater
-		// than after, by id.
-		DeadLetters(ctx context.Context, brand parley.Brand, after parley.ID, limit int) ([]parley.DeadLetter, error)
 		// Delivery returns what is known of the message with that id of the
 		// provider's; false if nothing is.
 		Delivery(ctx context.Context, ch parley.Channel, providerID string) (parley.Delivery, bool, error)
+	}
+	// Letters is what an operator does with dead letters: console.Letters, and what
+	// the node makes of it.
+	Letters interface {
+		DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
+		RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error)
+		DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
 	}
 	// Registry remembers which channels are served through which apps.
 	Registry interface {
@@ -97,6 +101,7 @@ type Store interface {
 	Outbox
 	Receipts
 	Records
+	Letters
 	Registry
 	Upkeep
 }
@@ -122,7 +127,7 @@ func Run(t *testing.T, open Open, parts ...string) {
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
 		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
-		"Operator": runOperator, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
+		"Operator": runOperator, "Letters": runLetters, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {
 			continue

@@ -193,7 +193,7 @@ func commitWritesAllOfIt(t *testing.T, d *desk) {
 		t.Fatal(err)
 	}
 	d.same("history", records, [][]byte{turn.History})
-	letters, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10)
+	letters, err := d.DeadLetters(t.Context(), parley.DeadQuery{Brand: "acme", Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
