@@ -144,7 +144,7 @@ func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte) (Commi
 	next.Last = latest(ceil(at.UTC()), s.Last)
 	next.Ordinal++
 	c := Commit{Conversation: s.Conversation, Base: s.Version, Next: next}
-	c.Outbox = []Outgoing{{ID: d.ID, Conversation: s.Conversation, Ordinal: next.Ordinal, At: next.Last, Send: send}}
+	c.Outbox = []Outgoing{{ID: d.ID, Conversation: s.Conversation, Ordinal: next.Ordinal, At: next.Last, Send: send, Heard: s.Heard}}
 	c.History = retryRecord(&next, &d)
 	return c, nil
 }

@@ -93,16 +93,18 @@ func (h Heard) Refuses(kind ChannelKind, s *Send, at time.Time) Failure {
 }
 
 // hear is h after an event that was received at a time. Events come late and in
-// any order: a time is never set back.
+// any order: a time is never set back. A late one without a time of its own, which an
+// operator has retried, doesn't say when its contact spoke.
 func (h Heard) hear(p *Pending, received time.Time) Heard {
 	at := received
 	if p.Time.Before(at) && p.Time.After(at.Add(-SeenFor)) { // nothing is delivered later: that is no time, but a broken clock
 		at = ceil(p.Time.UTC())
 	}
-	if speaks(p.Input) && at.After(h.At) {
+	unknown := p.Late && p.Time.IsZero()
+	if speaks(p.Input) && at.After(h.At) && !unknown {
 		h.At = at
 	}
-	if m, ok := p.Input.(Message); ok && m.Referral != nil && at.After(h.Entry) {
+	if m, ok := p.Input.(Message); ok && m.Referral != nil && at.After(h.Entry) && !unknown {
 		h.Entry = at
 	}
 	switch stopped, told := stops(p.Input); {
