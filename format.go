@@ -7,7 +7,7 @@ import (
 
 // Format is the newest generation of stored forms that this program reads. Members
 // of a cluster tell each other theirs, and nobody stores anything of a generation
-// that a member doesn't read: a turn which would is put off (Commit.Format). So the
+// that a member doesn't read: a turn which would is put off (Circumstance.Format). So the
 // conversations of a cluster can be run by each of its members, also while these are
 // upgraded one after the other, or taken back. Behind that stand the readers: each
 // refuses what is newer than itself, with ErrFormat.
@@ -19,21 +19,32 @@ const Format = formatContents
 // The generations.
 const (
 	formatFirst    = 1
-	formatContents = 2 // sends have more than a text and quick replies
+	formatContents = 2 // sends have more than a text and quick replies, snapshots say when the contact was Heard
 )
 
-// Format is the generation of stored forms in which c is written.
-func (c *Commit) Format() int {
+// format is the generation that the turn's outcome takes. When a contact was heard
+// is left out while somebody doesn't read it: it comes again with their next
+// message. That they want no marketing doesn't.
+func (w *work) format(before Heard) int {
 	newest := formatFirst
-	for i := range c.Outbox {
-		newest = max(newest, c.Outbox[i].Send.format())
+	if before == (Heard{}) { // else the stored one is of this generation already
+		if w.c.Format == formatFirst {
+			w.next.Heard = Heard{Stopped: w.next.Heard.Stopped}
+		}
+		if w.next.Heard != (Heard{}) {
+			newest = formatContents
+		}
+	}
+	for i := range w.out.Outbox {
+		newest = max(newest, w.out.Outbox[i].Send.Format())
 	}
 	return newest
 }
 
-// format is the generation that reads s as it is meant. Programs of the first know
-// nothing but a text and quick replies: anything else they would leave out.
-func (s *Send) format() int {
+// Format is the generation that reads s as it is meant; see the constant. Programs
+// of the first know nothing but a text and quick replies: anything else they would
+// leave out.
+func (s *Send) Format() int {
 	plain := s.onlyText() && !s.Preview && s.Header == "" && s.Footer == "" && s.ReplyTo == "" && s.Private == nil && !s.HumanAgent && !s.Bulk
 	if plain {
 		return formatFirst
@@ -41,37 +52,47 @@ func (s *Send) format() int {
 	return formatContents
 }
 
-// storedSend is the stored form of a message's content.
+// storedSend is the stored form of a Send.
 type storedSend struct {
 	Format int `json:"format,omitempty"` // none: the first
-	content
+	sendFields
 }
 
-// content is a Send that isn't an effect.
-type content Send
+// sendFields are those of a Send, and nothing else of it.
+type sendFields Send
 
-// EncodeSend is the stored form of a message's content.
-func EncodeSend(s Send) ([]byte, error) {
-	stored := storedSend{content: content(s)}
-	if f := s.format(); f > formatFirst {
-		stored.Format = f
+func stored(s *Send) storedSend {
+	f := s.Format()
+	if f == formatFirst {
+		f = 0
 	}
-	b, err := json.Marshal(stored)
+	return storedSend{f, sendFields(*s)}
+}
+
+// send is what is stored. Of a newer generation it is ErrFormat: what this program
+// doesn't know of it would be left out.
+func (s *storedSend) send() (Send, error) {
+	if s.Format > Format {
+		return Send{}, fmt.Errorf("send of format %d: %w", s.Format, ErrFormat)
+	}
+	return Send(s.sendFields), nil
+}
+
+// EncodeSend is the stored form of what a message says.
+func EncodeSend(s Send) ([]byte, error) {
+	b, err := json.Marshal(stored(&s))
 	if err != nil {
 		return nil, fmt.Errorf("encode send: %w", err)
 	}
 	return b, nil
 }
 
-// DecodeSend reads what EncodeSend wrote. Of a newer generation it is ErrFormat:
-// what this program doesn't know of it would be left out.
+// DecodeSend reads what EncodeSend wrote; what is of a newer generation is
+// ErrFormat.
 func DecodeSend(b []byte) (Send, error) {
-	var stored storedSend
-	if err := json.Unmarshal(b, &stored); err != nil {
+	var s storedSend
+	if err := json.Unmarshal(b, &s); err != nil {
 		return Send{}, fmt.Errorf("decode send: %w", err)
 	}
-	if stored.Format > Format {
-		return Send{}, fmt.Errorf("send of format %d: %w", stored.Format, ErrFormat)
-	}
-	return Send(stored.content), nil
+	return s.send()
 }

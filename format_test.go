@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -26,13 +27,12 @@ func TestSendFormat(t *testing.T) {
 		name := of.Field(i).Name
 		s := parley.Send{Text: "x"}
 		given(t, reflect.ValueOf(&s).Elem().Field(i))
-		c := parley.Commit{Outbox: []parley.Outgoing{{Send: parley.Send{Text: "x"}}, {Send: s}}}
 		want := 2
 		if name == "Text" || name == "QuickReplies" {
 			want = 1
 		}
-		if got := c.Format(); got != want {
-			t.Errorf("a commit with %s is of format %d, want %d", name, got, want)
+		if got := s.Format(); got != want {
+			t.Errorf("a send with %s is of format %d, want %d", name, got, want)
 		}
 		stored, err := parley.EncodeSend(s)
 		if err != nil {
@@ -73,5 +73,36 @@ func TestDecodeSendRefuses(t *testing.T) {
 	}
 	if _, err := parley.DecodeSend([]byte(`{"text":`)); err == nil || errors.Is(err, parley.ErrFormat) {
 		t.Errorf("half a send: %v", err)
+	}
+}
+
+// While somebody reads only the first generation, when a contact was heard is left
+// out, and the message is handled; a contact's word that it wants no marketing takes
+// the second all the same. What is stored in the second already stays there.
+func TestStepFormat(t *testing.T) {
+	t.Parallel()
+	bot := &parley.Bot{Name: "b", Behavior: parley.BehaviorFunc(func(t *parley.Turn) error { t.Say("ok"); return nil })}
+	at := time.UnixMilli(1_800_000_000_000)
+	stop := parley.Preference{Value: "stop"}
+	for name, c := range map[string]struct {
+		in            parley.Input
+		heard         parley.Heard
+		oldest, want  int
+		told, stopped bool
+	}{
+		"AllReadIt":    {in: parley.Message{ID: "m", Text: "hi"}, want: 2, told: true},
+		"OneDoesNot":   {in: parley.Message{ID: "m", Text: "hi"}, oldest: 1, want: 1},
+		"Stop":         {in: stop, oldest: 1, want: 2, stopped: true},
+		"KnownAlready": {in: parley.Message{ID: "m", Text: "hi"}, heard: parley.Heard{Stopped: at}, oldest: 1, want: 1, told: true, stopped: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := parley.Snapshot{Conversation: parley.Conversation{Channel: parley.Channel{Brand: "b", Kind: parley.WhatsApp, ID: "1"}, Contact: "phone:1"}, Heard: c.heard}
+			rows := []parley.Pending{{Row: parley.Row{Seq: 1}, Conversation: s.Conversation, Key: parley.NewEventKey("k"), Received: at, Input: c.in}}
+			got := parley.Step(bot, s, rows, parley.Circumstance{Format: c.oldest})
+			if h := got.Next.Heard; got.Format != c.want || h.At.IsZero() == c.told || h.Stopped.IsZero() == c.stopped {
+				t.Errorf("a commit of format %d with %+v", got.Format, h)
+			}
+		})
 	}
 }

@@ -156,7 +156,11 @@ func (t *Tally) Add(h *Holdings) {
 	})
 	addItems(&t[4], h.Unsent, func(u *Unsent) []any {
 		send, _ := EncodeEffect(u.Send) // what a store took has a form: see Send.Validate
-		return []any{u.ID, u.Conversation, u.Ordinal, u.At, send, u.Attempts, u.Doubtful, u.Last, u.Epoch, u.Due}
+		fields := []any{u.ID, u.Conversation, u.Ordinal, u.At, send, u.Attempts, u.Doubtful, u.Last, u.Epoch, u.Due}
+		if u.Heard != (Heard{}) { // else the digest is what it was before there was any
+			fields = append(fields, u.Heard.At, u.Heard.Entry, u.Heard.Stopped)
+		}
+		return fields
 	})
 	addItems(&t[5], h.Timers, func(d *DueTimer) []any {
 		return []any{d.Conversation, d.Timer.ID, d.Timer.Name, d.Timer.Generation, d.Timer.Due}

@@ -75,6 +75,8 @@ func fill(f reflect.Value, n int) {
 		f.SetUint(uint64(n))
 	case reflect.Float64:
 		f.SetFloat(float64(n))
+	case reflect.Pointer:
+		f.Set(reflect.New(f.Type().Elem()))
 	case reflect.Array:
 		f.Index(0).SetUint(uint64(n % 256))
 	default:
@@ -111,6 +113,9 @@ func TestTallySeesEveryField(t *testing.T) {
 		fill(f, 1001)
 		if f.Kind() == reflect.Bool {
 			f.SetBool(!was.Bool())
+		}
+		if f.Kind() == reflect.Pointer {
+			f.SetZero()
 		}
 		got := tally(h)
 		f.Set(was)

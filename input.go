@@ -226,13 +226,18 @@ type TimerFired struct {
 	Retried bool `json:"retried,omitempty"`
 }
 
-// SendFailed says that a message which had been handed over was not delivered
-// after all: the provider reported it later.
+// SendFailed says that a message was not delivered: the provider reported so after
+// it had taken it, or it could not be sent for a reason that concerns the bot
+// (Why).
 type SendFailed struct {
 	ID         ID     `json:"id"`                    // of the Outgoing, if known
 	ProviderID string `json:"provider_id,omitempty"` // Meta's id of the message
 	Code       int    `json:"code,omitempty"`
-	Reason     string `json:"reason,omitempty"` // the provider's words
+	Reason     string `json:"reason,omitempty"` // the provider's words, or ours if Why is set
+	// Why, if set, says that the message was refused before or when it was handed
+	// over, and for what. What the turn that hears of it sends is not refused for
+	// the same again: it becomes a dead letter at once.
+	Why Failure `json:"why,omitempty"`
 }
 
 // Kind names an input in the store.

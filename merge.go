@@ -43,6 +43,7 @@ func Merge(survivor, younger Snapshot, at time.Time, nonce [16]byte) (into, from
 	}
 	next.Version = Version{Number: survivor.Version.Number + 1, Token: Token(binary.BigEndian.Uint64(nonce[:]))}
 	next.Last, next.Ahead = at, latest(survivor.Ahead, younger.Ahead)
+	next.Heard = survivor.Heard.join(younger.Heard)
 	next.Absorbed = absorb(&survivor, &younger)
 	into.Evicted, next.Seen = forgetOld(seenByEither(survivor.Seen, younger.Seen))
 	setAnew(&next, &younger, at, nonce)

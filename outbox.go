@@ -1,6 +1,10 @@
 package parley
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
 
 // Outgoing is a message in the outbox, written by the commit that decided it.
 type Outgoing struct {
@@ -11,6 +15,40 @@ type Outgoing struct {
 	Ordinal uint64
 	At      time.Time // the turn's time
 	Send    Send
+	Heard   Heard // as the turn knew it
+}
+
+// content is the stored form of what an Outgoing says.
+type content struct {
+	storedSend
+	Heard   int64 `json:"heard_ms,omitempty"`
+	Entry   int64 `json:"entry_ms,omitempty"`
+	Stopped int64 `json:"stopped_ms,omitempty"`
+}
+
+// EncodeContent is the stored form of Send and Heard: Send's, with what is known
+// beside it. Programs that know less of it read the rest.
+func (o *Outgoing) EncodeContent() ([]byte, error) {
+	b, err := json.Marshal(content{stored(&o.Send), toMS(o.Heard.At), toMS(o.Heard.Entry), toMS(o.Heard.Stopped)})
+	if err != nil {
+		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	return b, nil
+}
+
+// DecodeContent reads what EncodeContent wrote; what is of a newer generation is
+// ErrFormat.
+func (o *Outgoing) DecodeContent(b []byte) error {
+	var c content
+	if err := json.Unmarshal(b, &c); err != nil {
+		return fmt.Errorf("decode message: %w", err)
+	}
+	send, err := c.send()
+	if err != nil {
+		return fmt.Errorf("decode message: %w", err)
+	}
+	o.Send, o.Heard = send, Heard{fromMS(c.Heard), fromMS(c.Entry), fromMS(c.Stopped)}
+	return nil
 }
 
 // Lease is the right to send for a channel: at most one sender holds the
@@ -21,6 +59,12 @@ type Lease struct {
 	Holder  string
 	Epoch   uint64
 	TTL     time.Duration
+}
+
+// Places are how many messages may be claimed.
+type Places struct {
+	All  int
+	Bulk int // of All, those that are for bulk first
 }
 
 // Claimed is an outgoing message that the store has marked as attempted in the
@@ -48,6 +92,15 @@ type Outcome struct {
 	// Cause is the provider's refusal or the transport's error; no message text.
 	Cause string
 	Code  int // Meta's error code, 0 if none
+	// Why says what a message was Returned for.
+	Why Failure
+}
+
+// Failed is what the conversation of m hears if it is Returned, and the key of
+// that event.
+func (o *Outcome) Failed(m *Outgoing) (SendFailed, EventKey) {
+	return SendFailed{ID: m.ID, Code: o.Code, Reason: o.Cause, Why: o.Why},
+		NewEventKey("send_failed", m.Conversation.Channel.String(), m.ID.String(), "returned")
 }
 
 // OutcomeKind names the ways in which an attempt ends.
@@ -55,10 +108,11 @@ type OutcomeKind uint8
 
 // The ways in which an attempt ends.
 const (
-	Sent    OutcomeKind = iota + 1 // accepted by the provider; leaves the outbox
-	Retry                          // refused for a time: attempted again after Wait
-	Refused                        // refused for good: becomes a dead letter
-	Doubt                          // the answer was lost: attempted again after Wait, as doubtful
+	Sent     OutcomeKind = iota + 1 // accepted by the provider; leaves the outbox
+	Retry                           // refused for a time: attempted again after Wait
+	Refused                         // refused for good: becomes a dead letter
+	Doubt                           // the answer was lost: attempted again after Wait, as doubtful
+	Returned                        // refused for good, for what concerns the bot: becomes SendFailed in the inbox
 )
 
 // Receipt is what the provider reports about a message that was sent: a status
@@ -121,6 +175,17 @@ func (s Status) Join(t Status) Status {
 		return s
 	}
 	return t
+}
+
+// Told reports whether the provider has said what became of a message: that it
+// arrived, or that it won't.
+func (s Status) Told() bool { return s.rank() >= StatusDelivered.rank() }
+
+// Folded is what came of folding receipts.
+type Folded struct {
+	Receipts int       // that were folded
+	Failed   []Pending // rows that tell conversations of failures
+	Told     []ID      // own messages of which the provider has now told what became (Status.Told)
 }
 
 // Delivery is what is known of a message that was handed over.

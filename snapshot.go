@@ -40,6 +40,8 @@ type Snapshot struct {
 	// one, oldest merge first: their pending rows, their older keys and their
 	// unsent messages are this one's too. At most MaxAbsorbed.
 	Absorbed []Contact
+	// Heard is when the contact could last be written to.
+	Heard Heard
 }
 
 // Timer is a live timer of a conversation. A due entry whose generation isn't
@@ -107,11 +109,12 @@ func (s *Snapshot) timer(name string) int {
 const (
 	snapshotPlain  = 1
 	snapshotMerged = 2 // ends with MergedInto and Absorbed
+	snapshotHeard  = 3 // and then Heard
 )
 
 // SnapshotFormat is the newest format of snapshots that this program reads. What
 // is stored in a newer one it must not overwrite.
-const SnapshotFormat = snapshotMerged
+const SnapshotFormat = snapshotHeard
 
 // AppendBinary appends the stored form of s without its conversation, which is
 // the key it is stored under. It never fails.
@@ -140,17 +143,23 @@ func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {
 		b = append(b, k.Key[:]...)
 		b = appendTime(b, k.At)
 	}
-	if format == snapshotMerged {
+	if format >= snapshotMerged {
 		b = appendString(b, string(s.MergedInto))
 		b = binary.AppendUvarint(b, uint64(len(s.Absorbed)))
 		for _, c := range s.Absorbed {
 			b = appendString(b, string(c))
 		}
 	}
+	if format >= snapshotHeard {
+		b = appendTime(appendTime(appendTime(b, s.Heard.At), s.Heard.Entry), s.Heard.Stopped)
+	}
 	return b, nil
 }
 
 func (s *Snapshot) format() byte {
+	if s.Heard != (Heard{}) {
+		return snapshotHeard
+	}
 	if s.MergedInto != "" || len(s.Absorbed) > 0 {
 		return snapshotMerged
 	}
@@ -162,7 +171,7 @@ func (s *Snapshot) format() byte {
 func (s *Snapshot) UnmarshalBinary(b []byte) error {
 	r := reader{b: b}
 	format := r.byte()
-	if format > snapshotMerged {
+	if format > SnapshotFormat {
 		return fmt.Errorf("snapshot format %d: %w", format, ErrFormat)
 	} else if format < snapshotPlain {
 		return fmt.Errorf("snapshot format %d: not one that was ever written", format)
@@ -187,11 +196,14 @@ func (s *Snapshot) UnmarshalBinary(b []byte) error {
 			out.Seen[i] = SeenKey{Key: EventKey(r.fixed(16)), At: r.time()}
 		}
 	}
-	if format == snapshotMerged {
+	if format >= snapshotMerged {
 		out.MergedInto = Contact(r.string())
 		for n := r.count(1); n > 0; n-- {
 			out.Absorbed = append(out.Absorbed, Contact(r.string()))
 		}
+	}
+	if format >= snapshotHeard {
+		out.Heard = Heard{At: r.time(), Entry: r.time(), Stopped: r.time()}
 	}
 	if err := r.end(); err != nil {
 		return fmt.Errorf("decode snapshot: %w", err)
@@ -206,10 +218,7 @@ func appendString(b []byte, s string) []byte {
 
 // appendTime keeps milliseconds; the zero time is 0.
 func appendTime(b []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return binary.AppendVarint(b, 0)
-	}
-	return binary.AppendVarint(b, t.UnixMilli())
+	return binary.AppendVarint(b, toMS(t))
 }
 
 // reader takes an encoded row apart. After the first error it yields zeros, so
@@ -277,8 +286,17 @@ func (r *reader) bytes() []byte {
 	return append([]byte(nil), r.fixed(n)...)
 }
 
-func (r *reader) time() time.Time {
-	ms := r.varint()
+func (r *reader) time() time.Time { return fromMS(r.varint()) }
+
+// toMS is the stored form of a time: ms since 1970; 0 for the zero time.
+func toMS(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMS(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}

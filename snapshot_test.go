@@ -172,7 +172,7 @@ func refusesSpoiled(t *testing.T, s parley.Snapshot, behind int) {
 	}
 	refuse("with more behind", append(slices.Clip(good), 0), false)
 	newer := append([]byte(nil), good...)
-	newer[0] = 3
+	newer[0] = parley.SnapshotFormat + 1
 	refuse("of a newer format", newer, true)
 	refuse("of a newer format, in a form unknown", []byte{0xff}, true)
 	refuse("of no format", append([]byte{0}, good[1:]...), false)

@@ -26,6 +26,8 @@ type Commit struct {
 	CancelTimers []Timer // entries to take out of the due list, if still there
 	Dead         []DeadLetter
 	History      []byte // a JSON record of what came in and what was decided
+	// Format is the generation of stored forms that this takes; see the constant.
+	Format int
 }
 
 // Circumstance is what a turn needs to know beside the snapshot and the rows,
@@ -40,6 +42,11 @@ type Circumstance struct {
 	// Condemned are rows that must not be run, with the reason: they ended the
 	// process before, or never came to an end.
 	Condemned map[Row]string
+	// Format is the newest generation of stored forms that everybody reads who may
+	// load this conversation; 0: Format. The commit does without what it can do
+	// without; what it says is its Format may still be newer, and it must not be
+	// written then.
+	Format int
 	// Begin, if set, is told which row is about to be run. It exists so that the
 	// row can be named if the process dies of it.
 	Begin func(Row)
@@ -61,6 +68,7 @@ func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
 	}
 	w.out.Evicted, w.next.Seen = forgetOld(w.next.Seen)
 	w.out.Through = rows[len(rows)-1].Seq
+	w.out.Format = w.format(s.Heard)
 	w.out.Next = w.next
 	w.out.History = w.history.end(w.next, bot.Name)
 	return w.out
@@ -83,7 +91,7 @@ func (w *work) row(p *Pending) {
 		w.history.add(p, repeated, nil)
 		return
 	}
-	w.next.Last = now
+	w.next.Last, w.next.Heard = now, w.next.Heard.hear(p, now)
 	w.next.Seen = append(w.next.Seen, SeenKey{Key: p.Key, At: now})
 	if p.Time.After(now.Add(ClockSkew)) && p.Time.After(w.next.Ahead) {
 		w.next.Ahead = ceil(p.Time.UTC()) // see NeedsOlder
@@ -194,8 +202,39 @@ func (w *work) apply(t *Turn) {
 		w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
 	}
 	for _, e := range t.effects {
+		if s, ok := e.(Send); ok && w.inVain(t.event, &s) {
+			w.dropSend(t, s)
+			continue
+		}
 		w.effect(e, t.now)
 	}
+}
+
+// inVain reports whether a turn that has just heard of a refusal sends what would
+// be refused for the same: a bot that answers whatever it hears would do so for
+// ever.
+func (w *work) inVain(p *Pending, s *Send) bool {
+	f, ok := p.Input.(SendFailed)
+	if !ok {
+		return false
+	}
+	switch f.failure() {
+	case WindowClosed:
+		return s.Template == nil && s.Private == nil
+	case OptedOut:
+		return s.Template != nil && s.Template.Category == Marketing
+	}
+	return false
+}
+
+// dropSend makes a dead letter of a message that isn't worth sending.
+func (w *work) dropSend(t *Turn, s Send) {
+	f, _ := t.event.Input.(SendFailed)
+	data, _ := EncodeEffect(s) // a turn's effects have a form
+	w.out.Dead = append(w.out.Dead, DeadLetter{
+		ID: w.newID(t.now), Conversation: w.next.Conversation, At: t.now,
+		Cause: "sent when told that such can't be sent: " + string(f.failure()), Data: data,
+	})
 }
 
 func (w *work) effect(e Effect, now time.Time) {
@@ -204,6 +243,7 @@ func (w *work) effect(e Effect, now time.Time) {
 		w.next.Ordinal++
 		w.out.Outbox = append(w.out.Outbox, Outgoing{
 			ID: w.newID(now), Conversation: w.next.Conversation, Ordinal: w.next.Ordinal, At: now, Send: e,
+			Heard: w.next.Heard,
 		})
 	case SetTimer:
 		w.cancel(e.Name)

@@ -257,6 +257,7 @@ func TestStepAndTheBot(t *testing.T) {
 		diff(t, "told", []string{fmt.Sprint(talk(), " ", after(time.Second), " ", after(-time.Hour), " message")}, texts(c))
 		diff(t, "outgoing", parley.Outgoing{
 			ID: c.Outbox[0].ID, Conversation: talk(), Ordinal: 1, At: after(time.Second), Send: c.Outbox[0].Send,
+			Heard: parley.Heard{At: after(-time.Hour)},
 		}, c.Outbox[0])
 	})
 	t.Run("shows and notes what is late", func(t *testing.T) {

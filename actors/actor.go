@@ -197,12 +197,13 @@ func (a *conversation) think(ctx actor.Context) {
 		return
 	}
 	s, rows, older := a.machine.Turn()
-	commit, ok := a.host.turns.step(bot, s, rows, older, a.machine.Condemned())
+	c := parley.Circumstance{Older: older, Format: a.host.cfg.Format()}
+	commit, ok := a.host.turns.step(bot, s, rows, c, a.machine.Condemned())
 	if !ok { // another actor has this conversation, or will have
 		ctx.Stop(ctx.Self())
 		return
 	}
-	if commit.Format() > a.host.cfg.Format() {
+	if commit.Format > c.Format {
 		a.host.metrics.putOff.Inc()
 		a.machine.PutOff()
 		a.pauseIf(ctx, true)

@@ -233,7 +233,7 @@ func (p *party) think(ctx context.Context, c *actors.Conversation, report func(p
 // send claims and settles, not always at once.
 func (p *party) send(ctx context.Context) {
 	p.lease = check[parley.Lease](p)(p.store.Lease(ctx, number(), "s", time.Hour, p.lease))
-	claimed, _, err := p.store.Claim(ctx, p.lease, 2, time.Second, time.Minute)
+	claimed, _, err := p.store.Claim(ctx, p.lease, parley.Places{All: 2}, time.Second, time.Minute)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func newTurns(n *notes, cfg Config) *turns {
 
 // step takes one turn. False: it was abandoned or not begun, and nothing of it
 // may be used.
-func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, older map[parley.EventKey]bool, tried []parley.Row) (commit parley.Commit, ok bool) {
+func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, c parley.Circumstance, tried []parley.Row) (commit parley.Commit, ok bool) {
 	condemned, suspect := t.judge(rows)
 	for _, row := range tried {
 		if condemned == nil {
@@ -96,11 +96,9 @@ func (t *turns) step(bot *parley.Bot, s parley.Snapshot, rows []parley.Pending, 
 		}
 		ok = t.end(r) && ok
 	}()
-	commit = parley.Step(bot, s, rows, parley.Circumstance{
-		Nonce: t.random(), Older: older, Condemned: condemned,
-		Begin: func(row parley.Row) { t.note(r, row) },
-	})
-	return commit, true
+	c.Nonce, c.Condemned = t.random(), condemned
+	c.Begin = func(row parley.Row) { t.note(r, row) }
+	return parley.Step(bot, s, rows, c), true
 }
 
 // suspects reports whether a turn that the machine asked for must be tried among

@@ -28,11 +28,11 @@ func (w *well) Recall(context.Context, parley.Lease, []parley.ID, time.Duration)
 	return 0, nil
 }
 
-func (w *well) Claim(_ context.Context, _ parley.Lease, limit int, _, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (w *well) Claim(_ context.Context, _ parley.Lease, places parley.Places, _, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls++
-	rows := make([]parley.Claimed, min(limit, w.left))
+	rows := make([]parley.Claimed, min(places.All, w.left))
 	for i := range rows {
 		rows[i].ID = parley.ID{1, byte(w.left), byte(w.left >> 8), byte(w.left >> 16), byte(w.left >> 24)}
 		w.left--
@@ -59,8 +59,8 @@ func (w *well) Settle(_ context.Context, _ parley.Lease, outcomes []parley.Outco
 
 func (w *well) Yield(context.Context, string, []parley.Channel) error { return nil }
 
-func (w *well) Fold(context.Context, parley.Lease, int) (int, []parley.Pending, error) {
-	return 0, nil, nil
+func (w *well) Fold(context.Context, parley.Lease, int) (parley.Folded, error) {
+	return parley.Folded{}, nil
 }
 
 // BenchmarkManager is what a message costs between store and provider, both of

@@ -45,7 +45,7 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 	case Claim:
 		var rows []parley.Claimed
 		var next time.Duration
-		rows, next, d.Err = c.Outbox.Claim(ctx, a.Lease, a.Limit, s.policy.DoubtfulWait, s.policy.Horizon)
+		rows, next, d.Err = c.Outbox.Claim(ctx, a.Lease, s.places(a.Limit), s.policy.DoubtfulWait, s.policy.Horizon)
 		d.At = c.Clock()
 		d.Handovers = s.Claimed(rows, next, d.Err, d.At)
 	case Settle:
@@ -53,9 +53,10 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 		d.At = c.Clock()
 		s.Settled(d.Err, d.At)
 	case Fold:
-		d.Folded, d.Rows, d.Err = c.Receipts.Fold(ctx, a.Lease, a.Limit)
-		d.At = c.Clock()
-		s.Folded(d.Folded, d.Err, d.At)
+		var f parley.Folded
+		f, d.Err = c.Receipts.Fold(ctx, a.Lease, a.Limit)
+		d.Folded, d.Rows, d.At = f.Receipts, f.Failed, c.Clock()
+		s.Folded(f, d.Err, d.At)
 	case Rest:
 	}
 	return d

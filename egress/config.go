@@ -49,6 +49,10 @@ type Config struct {
 	// ever have the same, not even one after the other.
 	Holder string
 	Policy Policy
+	// Pace is how fast a channel may send. Optional: without it, as Policy says.
+	Pace func(ch parley.Channel) Pace
+	// AwaitDelivered is Policy's of a channel. Optional, as Pace.
+	AwaitDelivered func(ch parley.Channel) time.Duration
 
 	NodeInFlight int
 	Poll         time.Duration
@@ -65,6 +69,18 @@ type Config struct {
 	Registerer prometheus.Registerer // default: metrics are not registered
 }
 
+// policy is that of one channel.
+func (c *Config) policy(ch parley.Channel) Policy {
+	p := c.Policy
+	if c.Pace != nil {
+		p.Pace = c.Pace(ch)
+	}
+	if c.AwaitDelivered != nil {
+		p.AwaitDelivered = c.AwaitDelivered(ch)
+	}
+	return p
+}
+
 func (c Config) resolve() (Config, error) {
 	switch {
 	case c.Outbox == nil, c.Receipts == nil, c.Provider == nil:
@@ -74,7 +90,9 @@ func (c Config) resolve() (Config, error) {
 	case c.Policy.LeaseTTL < 0, c.Policy.DoubtfulWait < 0, c.Policy.MaxInFlight < 0, c.NodeInFlight < 0:
 		return c, fmt.Errorf("egress: want no negative times and numbers: %+v", c.Policy)
 	}
+	inFlight := c.Policy.MaxInFlight
 	c.Policy = c.Policy.withDefaults()
+	c.Policy.MaxInFlight = inFlight // a channel's pace decides, see policy
 	if c.Policy.Random == nil {
 		c.Policy.Random = rand.Float64
 	}

@@ -18,6 +18,8 @@ type desk struct {
 	paused  Reason        // as the gauge counts it; empty if not
 	active  time.Duration // when there last was something to do
 	lost    int           // as counted
+	slowed  int           // as counted
+	counted map[Limit]int // as counted
 
 	waits bool // for a place; guarded by places.mu
 
@@ -26,15 +28,25 @@ type desk struct {
 	spare   []Answer
 	woken   bool
 	stopped bool
+	freed   bool
+	status  Status
 	news    chan struct{} // holds one: there is something in the mailbox
 }
 
+// newDesk makes the desk of a channel; what the last one learnt of its limits goes
+// on. The manager's lock is held.
 func newDesk(m *Manager, ch parley.Channel) *desk {
-	return &desk{
+	d := &desk{
 		manager: m, channel: ch, news: make(chan struct{}, 1),
-		sender: NewSender(ch, m.cfg.Holder, m.cfg.Policy),
-		active: m.cfg.Clock() - m.cfg.Linger,
+		sender:  NewSender(ch, m.cfg.Holder, m.cfg.policy(ch)),
+		active:  m.cfg.Clock() - m.cfg.Linger,
+		counted: make(map[Limit]int),
 	}
+	if l := m.limits[ch]; l != nil {
+		d.sender.limits = l
+		delete(m.limits, ch)
+	}
+	return d
 }
 
 func (d *desk) wake() {
@@ -47,6 +59,13 @@ func (d *desk) wake() {
 func (d *desk) stop() {
 	d.mu.Lock()
 	d.stopped = true
+	d.mu.Unlock()
+	d.signal()
+}
+
+func (d *desk) release() {
+	d.mu.Lock()
+	d.freed = true
 	d.mu.Unlock()
 	d.signal()
 }
@@ -90,12 +109,15 @@ func (d *desk) run(ctx context.Context, c *callers) {
 // collect empties the mailbox into the Sender.
 func (d *desk) collect(ctx context.Context, now time.Duration) {
 	d.mu.Lock()
-	answers, woken, stopped := d.answers, d.woken, d.stopped
-	d.answers, d.spare, d.woken = d.spare[:0], answers, false
+	answers, woken, stopped, freed := d.answers, d.woken, d.stopped, d.freed
+	d.answers, d.spare, d.woken, d.freed = d.spare[:0], answers, false, false
 	d.mu.Unlock()
 	for _, a := range answers {
 		d.sender.Answered(a, now)
 		d.active = now
+	}
+	if freed {
+		d.sender.Release(now)
 	}
 	if stopped {
 		d.sender.Stop()
@@ -103,6 +125,25 @@ func (d *desk) collect(ctx context.Context, now time.Duration) {
 		d.sender.Wake(now)
 	}
 	d.tellPause(ctx, now)
+	d.tellLimits()
+	d.mu.Lock()
+	d.status = d.sender.status()
+	d.mu.Unlock()
+}
+
+// tellLimits counts what the limits did.
+func (d *desk) tellLimits() {
+	m := d.manager.metrics
+	for why, c := range m.held {
+		if n := d.sender.Held(why); n > d.counted[why] {
+			c.Add(float64(n - d.counted[why]))
+			d.counted[why] = n
+		}
+	}
+	if n := d.sender.Slowed(); n > d.slowed {
+		m.slowed.Add(float64(n - d.slowed))
+		d.slowed = n
+	}
 }
 
 // perform carries out a and returns the time at which that ended: looking at the
@@ -197,7 +238,7 @@ func (d *desk) tellPause(ctx context.Context, now time.Duration) {
 		return
 	}
 	d.manager.log.WarnContext(ctx, "channel pauses", "channel", d.channel.String(),
-		"reason", string(p.Reason), "code", p.Code, "wait", p.Until-now)
+		"reason", string(p.Reason), "code", p.Code, "cause", p.Cause, "wait", p.Until-now)
 }
 
 func (d *desk) count(why Reason) {

@@ -67,6 +67,9 @@ const (
 	// Withheld: the message was not handed over, since its time had passed. Only
 	// a Gate says so.
 	Withheld
+	// Barred: the message was not handed over, since the provider would refuse it
+	// for what is known of its contact (Why). Only a Gate says so.
+	Barred
 )
 
 // String is the name of the kind in metrics and logs.
@@ -88,18 +91,22 @@ func (k AnswerKind) String() string {
 		return "unknown"
 	case Withheld:
 		return "withheld"
+	case Barred:
+		return "barred"
 	}
 	return fmt.Sprintf("answer_kind_%d", uint8(k))
 }
 
-// Answer is how one attempt ended. A Provider sets Kind to Code, a Gate the rest.
+// Answer is how one attempt ended. A Provider sets Kind to Used, a Gate the rest.
 type Answer struct {
 	Kind       AnswerKind
-	ProviderID string        // the provider's id of the message, if Accepted
-	Wait       time.Duration // what the provider asked to wait, 0 if it didn't
-	Tries      int           // how often it is worth trying in all, if Retryable; 0 if the policy decides
-	Cause      string        // the refusal or the transport's error; no message text, no token
-	Code       int           // the provider's error code, 0 if none
+	ProviderID string         // the provider's id of the message, if Accepted
+	Wait       time.Duration  // what the provider asked to wait, 0 if it didn't
+	Tries      int            // how often it is worth trying in all, if Retryable; 0 if the policy decides
+	Cause      string         // the refusal or the transport's error; no message text, no token
+	Code       int            // the provider's error code, 0 if none
+	Why        parley.Failure // of Rejected and Barred: what the bot hears; empty if it doesn't
+	Used       int            // percent of a quota that is used, as the provider told beside the answer; 0 if it didn't
 
 	ID    parley.ID
 	Epoch uint64        // of the claim
@@ -127,8 +134,9 @@ type Gate struct {
 
 // Pass hands h over unless its time has passed. The check stands directly before
 // the call: a process that was suspended since the claim, or whose lease could
-// not be renewed, must find out here. A panic of the provider's code is a
-// rejection: it would come back with the message.
+// not be renewed, must find out here; and a message that waited until its contact
+// could no longer be written to. A panic of the
+// provider's code is a rejection: it would come back with the message.
 func (g Gate) Pass(ctx context.Context, h Handover) (a Answer) {
 	began := g.Now() // for the call's length: unlike Clock, it costs no system call
 	defer func() {
@@ -141,5 +149,21 @@ func (g Gate) Pass(ctx context.Context, h Handover) (a Answer) {
 	if g.Clock() >= h.Until {
 		return Answer{Kind: Withheld, Cause: "lease is past its half"}
 	}
+	if why := h.Heard.Refuses(h.Conversation.Channel.Kind, &h.Send, began); why != "" {
+		return Answer{Kind: Barred, Why: why, Cause: barred(why)}
+	}
 	return g.Provider.Send(ctx, h.Claimed)
+}
+
+// barred is a refusal of ours in words.
+func barred(why parley.Failure) string {
+	switch why {
+	case parley.WindowClosed:
+		return "the contact has not written for too long"
+	case parley.OptedOut:
+		return "the contact has stopped marketing"
+	case parley.OutcomeUnknown:
+		return "its answer was lost, and it is not sent again"
+	}
+	return string(why)
 }

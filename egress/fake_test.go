@@ -1,6 +1,7 @@
 package egress_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -45,6 +46,8 @@ type store struct {
 	// receipts waiting for a fold; each "failed" one becomes an inbox row
 	receipts int
 	folds    int
+	proofs   []parley.ID // messages that the next fold proves to have been sent
+	told     []parley.ID // messages of which the next fold tells that they arrived
 
 	// fault is asked before and after each step takes hold.
 	fault func(step string, after bool) error
@@ -143,19 +146,19 @@ func (s *store) Recall(_ context.Context, l parley.Lease, open []parley.ID, _ ti
 	return n, err
 }
 
-func (s *store) Claim(_ context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) (out []parley.Claimed, next time.Duration, err error) {
+func (s *store) Claim(_ context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) (out []parley.Claimed, next time.Duration, err error) {
 	err = s.step("claim", func() error {
 		s.claims++
 		now := s.now()
 		if g := s.leases[l.Channel]; g.lease.Epoch != l.Epoch || now >= g.expires {
 			return parley.ErrFenced
 		}
-		out, next = s.claim(l, limit, doubtfulWait, horizon)
+		out, next = s.claim(l, places.All, doubtfulWait, horizon)
 		return nil
 	})
 	if err != nil && out == nil {
 		// A store whose write failed may well have read what it meant to mark.
-		out = s.peek(l, limit)
+		out = s.peek(l, places.All)
 	}
 	return out, next, err
 }
@@ -179,6 +182,7 @@ func (s *store) claim(l parley.Lease, limit int, doubtfulWait, horizon time.Dura
 	now := s.now()
 	next = horizon
 	headed := map[parley.Conversation]bool{}
+	var ready []*row
 	for _, r := range s.rows {
 		if r.Conversation.Channel != l.Channel || headed[r.Conversation] {
 			continue
@@ -191,9 +195,16 @@ func (s *store) claim(l parley.Lease, limit int, doubtfulWait, horizon time.Dura
 		case r.epoch != 0:
 			due = r.marked + doubtfulWait
 		}
-		if wait := due - now; wait > 0 || len(out) == limit {
-			next = min(next, max(wait, 0))
+		if wait := due - now; wait > 0 {
+			next = min(next, wait)
 			continue
+		}
+		ready = append(ready, r)
+	}
+	slices.SortStableFunc(ready, func(a, b *row) int { return cmp.Compare(a.due, b.due) }) // whoever waits for longest
+	for _, r := range ready {
+		if len(out) == limit {
+			return out, 0
 		}
 		r.doubtful = r.doubtful || r.epoch != 0
 		r.epoch, r.marked = l.Epoch, now
@@ -227,7 +238,7 @@ func (s *store) settle(l parley.Lease, o parley.Outcome) {
 	case parley.Sent:
 		s.sent[r.ID] = o.ProviderID
 		s.rows = slices.Delete(s.rows, i, i+1)
-	case parley.Refused:
+	case parley.Refused, parley.Returned:
 		s.dead[r.ID] = o
 		s.rows = slices.Delete(s.rows, i, i+1)
 	case parley.Doubt:
@@ -239,20 +250,26 @@ func (s *store) settle(l parley.Lease, o parley.Outcome) {
 	}
 }
 
-func (s *store) Fold(_ context.Context, l parley.Lease, limit int) (n int, rows []parley.Pending, err error) {
+func (s *store) Fold(_ context.Context, l parley.Lease, limit int) (f parley.Folded, err error) {
 	err = s.step("fold", func() error {
 		s.folds++
 		if g := s.leases[l.Channel]; g.lease.Epoch != l.Epoch || s.now() >= g.expires {
 			return parley.ErrFenced
 		}
-		n = min(limit, s.receipts)
-		s.receipts -= n
-		for range n {
-			rows = append(rows, parley.Pending{Conversation: parley.Conversation{Channel: l.Channel}})
+		f.Receipts = min(limit, s.receipts)
+		s.receipts -= f.Receipts
+		f.Told, s.told = s.told, nil
+		for _, id := range s.proofs {
+			s.rows = slices.DeleteFunc(s.rows, func(r *row) bool { return r.ID == id })
+			s.sent[id] = "proven"
+		}
+		s.proofs = nil
+		for range f.Receipts {
+			f.Failed = append(f.Failed, parley.Pending{Conversation: parley.Conversation{Channel: l.Channel}})
 		}
 		return nil
 	})
-	return n, rows, err
+	return f, err
 }
 
 var page = parley.Channel{Brand: "acme", Kind: parley.Messenger, ID: "100"}

@@ -27,11 +27,15 @@ func (g Graph) Send(ctx context.Context, m parley.Claimed) Answer {
 	if !ok {
 		return Answer{Kind: Blocked, Cause: "no account to send with is configured for the channel"}
 	}
+	var usage meta.Usage
+	account.Heard = func(u meta.Usage) { usage = u }
 	id, err := g.Client.Send(ctx, account, &m.Outgoing)
+	a := Answer{Kind: Accepted, ProviderID: id, Wait: usage.Wait}
 	if err != nil {
-		return failed(err)
+		a = failed(err)
 	}
-	return Answer{Kind: Accepted, ProviderID: id}
+	a.Used = usage.Percent
+	return a
 }
 
 func failed(err error) Answer {
@@ -39,7 +43,7 @@ func failed(err error) Answer {
 	if !errors.As(err, &e) { // it could not be encoded, and never will be
 		return Answer{Kind: Rejected, Cause: err.Error()}
 	}
-	return Answer{Kind: kindOf(e), Wait: e.RetryAfter, Tries: e.Tries, Cause: e.Error(), Code: e.Code}
+	return Answer{Kind: kindOf(e), Wait: e.RetryAfter, Tries: e.Tries, Cause: e.Error(), Code: e.Code, Why: e.Failure()}
 }
 
 // kindOf is what a class means for the message and its channel, by the error's

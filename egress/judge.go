@@ -27,19 +27,25 @@ func (s *Sender) judge(a Answer, at attempt, now time.Duration) parley.Outcome {
 		if a.Age >= s.policy.MaxAge {
 			o = refuse(o, fmt.Sprintf("given up after %d attempts: %s", n, a.Cause))
 		}
-	case ThrottledChannel, Blocked:
+	case ThrottledChannel:
 		o.Uncounted = true
 		o.Wait = max(s.trouble.until-now, 0) + pauseStagger
+	case Blocked: // for as long as the channel is, which may end at any moment
+		o.Uncounted = true
+		o.Wait = pauseStagger
 	case Unknown:
 		o = s.doubt(o, a.Age)
 	case Withheld:
 		o.Uncounted = true
-	case Rejected:
+	case Rejected, Barred:
 		o.Kind = parley.Refused
+		if a.Why != "" {
+			o.Kind, o.Why = parley.Returned, a.Why
+		}
 	default: // a provider that doesn't know what it says: the message may be there
 		o = s.doubt(o, a.Age)
 	}
-	if o.Kind == parley.Sent || o.Kind == parley.Refused {
+	if o.Kind == parley.Sent || o.Kind == parley.Refused || o.Kind == parley.Returned {
 		delete(s.doubts, a.ID)
 	}
 	return o
@@ -98,8 +104,9 @@ const (
 type Pause struct {
 	Reason Reason
 	Until  time.Duration
-	Code   int // the provider's code for it, 0 if none
-	Count  int // pauses in a row
+	Code   int    // the provider's code for it, 0 if none
+	Cause  string // the provider's words
+	Count  int    // pauses in a row
 }
 
 // trouble is what a Sender knows of its channel. An era is the time between two
@@ -109,6 +116,7 @@ type trouble struct {
 	reason Reason // empty: none
 	until  time.Duration
 	code   int
+	cause  string
 	count  int
 	era    int
 	silent int // attempts in a row without the provider's word
@@ -117,11 +125,21 @@ type trouble struct {
 // Paused returns the channel's trouble, if it has any.
 func (s *Sender) Paused() (Pause, bool) {
 	t := s.trouble
-	return Pause{Reason: t.reason, Until: t.until, Code: t.code, Count: t.count}, t.reason != ""
+	return Pause{Reason: t.reason, Until: t.until, Code: t.code, Cause: t.cause, Count: t.count}, t.reason != ""
+}
+
+// Release ends the wait of a channel that is Dead: the brand has acted, as far as
+// is known. The next message is the test; the others follow if it is taken.
+func (s *Sender) Release(now time.Duration) {
+	if s.trouble.reason == Dead {
+		s.trouble.until, s.trouble.count = now, 0
+		s.claimAt = min(s.claimAt, now)
+	}
 }
 
 func (s *Sender) learn(a Answer, at attempt, now time.Duration) {
 	current := at.era == s.trouble.era
+	defer s.heed(a, current, now)
 	switch a.Kind {
 	case Accepted, Rejected, ThrottledUser:
 		s.trouble.silent = 0
@@ -136,7 +154,7 @@ func (s *Sender) learn(a Answer, at attempt, now time.Duration) {
 		if current {
 			s.pause(Dead, a, now)
 		}
-	case Withheld:
+	case Withheld, Barred:
 	case Retryable, Unknown:
 		fallthrough
 	default:
@@ -144,6 +162,19 @@ func (s *Sender) learn(a Answer, at attempt, now time.Duration) {
 		if current && (s.trouble.reason != "" || s.trouble.silent >= MaxSilent) {
 			s.pause(Silent, a, now)
 		}
+	}
+}
+
+// heed slows the channel down when the provider says that its quota is nearly
+// used up, and pauses it when that is used up: whoever goes on then is kept out
+// for longer.
+func (s *Sender) heed(a Answer, current bool, now time.Duration) {
+	switch {
+	case !current, a.Kind == ThrottledChannel, a.Kind == Blocked: // it pauses already
+	case a.Used >= usageFull, a.Kind == Accepted && a.Wait > 0:
+		s.pause(Throttled, a, now)
+	case s.limits.heed(a.Used, now):
+		s.slowed++
 	}
 }
 
@@ -156,13 +187,15 @@ func (s *Sender) pause(why Reason, a Answer, now time.Duration) {
 	var d time.Duration
 	switch why {
 	case Throttled:
+		s.limits.lower(now)
+		s.slowed++
 		d = grow(throttlePause, throttlePauseMax, 2, t.count)
 	case Dead:
 		d = grow(blockedPause, blockedPauseMax, 2, t.count)
 	case Silent:
 		d = grow(silentPause, silentPauseMax, 2, t.count)
 	}
-	t.reason, t.code, t.silent = why, a.Code, 0
+	t.reason, t.code, t.cause, t.silent = why, a.Code, clip(a.Cause), 0
 	t.count++
 	t.era++
 	t.until = now + s.policy.spread(max(d, a.Wait))

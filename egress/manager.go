@@ -24,10 +24,13 @@ type Manager struct {
 	mine  func(parley.Channel) bool // channels that this node sends for; nil: all
 	moved bool                      // mine has changed since the last look
 	desks map[parley.Channel]*desk  // channels that have work
-	fresh []*desk                   // of them, those whose goroutine isn't started
-	ended bool                      // hints are no longer taken
-	news  chan struct{}             // holds one: there are fresh desks
-	turns chan struct{}             // holds one: mine has changed
+	// limits is what channels without work have left of their limits, and will
+	// have all of again: see limits.fresh.
+	limits map[parley.Channel]*limits
+	fresh  []*desk       // of them, those whose goroutine isn't started
+	ended  bool          // hints are no longer taken
+	news   chan struct{} // holds one: there are fresh desks
+	turns  chan struct{} // holds one: mine has changed
 }
 
 // New makes a Manager; nothing is started. An error says what cfg lacks.
@@ -43,6 +46,7 @@ func New(cfg Config) (*Manager, error) {
 		log:    cfg.Logger,
 		places: newPlaces(cfg.NodeInFlight),
 		desks:  make(map[parley.Channel]*desk),
+		limits: make(map[parley.Channel]*limits),
 		news:   make(chan struct{}, 1),
 		turns:  make(chan struct{}, 1),
 	}
@@ -92,6 +96,32 @@ func (m *Manager) turn() {
 	case m.turns <- struct{}{}:
 	default:
 	}
+}
+
+// Release tells that the brand has acted, so that a channel which waits for that
+// (Dead) is tried now: it has a new token. For other channels it does nothing.
+func (m *Manager) Release(ch parley.Channel) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.desks[ch]; d != nil {
+		d.release()
+	}
+}
+
+// Status tells of the channels that have something to do on this node, and of
+// those that pause, in no order.
+func (m *Manager) Status() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Status, 0, len(m.desks))
+	for _, d := range m.desks {
+		d.mu.Lock()
+		s := d.status
+		d.mu.Unlock()
+		s.Channel = d.channel
+		all = append(all, s)
+	}
+	return all
 }
 
 // Active is the number of channels that this node is sending for at the moment.
@@ -255,6 +285,9 @@ func (m *Manager) retire(d *desk) bool {
 		return false
 	}
 	delete(m.desks, d.channel)
+	if l := d.sender.limits; !l.fresh(m.cfg.Clock()) {
+		m.limits[d.channel] = l
+	}
 	return true
 }
 

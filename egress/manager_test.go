@@ -338,11 +338,11 @@ func (c *cutoff) Lease(ctx context.Context, ch parley.Channel, holder string, tt
 	return c.store.Lease(ctx, ch, holder, ttl, have)
 }
 
-func (c *cutoff) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (c *cutoff) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	if err := c.err(); err != nil {
 		return nil, 0, err
 	}
-	return c.store.Claim(ctx, l, limit, doubtfulWait, horizon)
+	return c.store.Claim(ctx, l, places, doubtfulWait, horizon)
 }
 
 func (c *cutoff) Yield(ctx context.Context, holder string, channels []parley.Channel) error {
@@ -470,11 +470,11 @@ func (s *silent) Yield(ctx context.Context, holder string, channels []parley.Cha
 	return s.store.Yield(ctx, holder, channels)
 }
 
-func (s *silent) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (s *silent) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	if err := s.wait(ctx); err != nil {
 		return nil, 0, err
 	}
-	return s.store.Claim(ctx, l, limit, doubtfulWait, horizon)
+	return s.store.Claim(ctx, l, places, doubtfulWait, horizon)
 }
 
 // A store that has fallen silent is asked again, not waited for.

@@ -14,9 +14,11 @@ type metrics struct {
 	answers  map[AnswerKind]prometheus.Counter
 	paused   map[Reason]prometheus.Gauge
 	failures map[ActionKind]prometheus.Counter
+	held     map[Limit]prometheus.Counter
+	returned map[parley.Failure]prometheus.Counter
 
-	doubtful, forgotten, recalled, folded, starved prometheus.Counter
-	call, age                                      prometheus.Histogram
+	doubtful, forgotten, recalled, folded, starved, slowed prometheus.Counter
+	call, age                                              prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, m *Manager) *metrics {
@@ -43,6 +45,7 @@ func newMetrics(r prometheus.Registerer, m *Manager) *metrics {
 		recalled:  counter("recalled_total", "Messages that the store held for attempted and their sender didn't: the store has gone back in time."),
 		folded:    counter("receipts_folded_total", "Receipts folded into deliveries."),
 		starved:   counter("starved_total", "Claims put off because the node had no place for another call."),
+		slowed:    counter("slowed_total", "Times that the provider made a channel lower its pace."),
 		call:      seconds("call_seconds", "How long the provider took for a message."),
 		age:       seconds("age_seconds", "From the turn that decided a message to the provider's acceptance."),
 	}
@@ -57,16 +60,28 @@ func (m *metrics) resolve(f promauto.Factory, opts func(name, help string) prome
 		parley.Retry:   outcomes.WithLabelValues("retry"),
 		parley.Refused: outcomes.WithLabelValues("refused"),
 		parley.Doubt:   outcomes.WithLabelValues("doubt"),
+
+		parley.Returned: outcomes.WithLabelValues("returned"),
+	}
+	returned := f.NewCounterVec(prometheus.CounterOpts(opts("returned_total", "Messages that were not sent and whose bots were told so, by reason.")), []string{"why"})
+	m.returned = make(map[parley.Failure]prometheus.Counter)
+	for _, why := range []parley.Failure{parley.WindowClosed, parley.OptedOut, parley.OutcomeUnknown} {
+		m.returned[why] = returned.WithLabelValues(string(why))
 	}
 	answers := f.NewCounterVec(prometheus.CounterOpts(opts("answers_total", "Answers of the provider by kind.")), []string{"answer"})
 	m.answers = make(map[AnswerKind]prometheus.Counter)
-	for k := Accepted; k <= Withheld; k++ {
+	for k := Accepted; k <= Barred; k++ {
 		m.answers[k] = answers.WithLabelValues(k.String())
 	}
 	paused := f.NewGaugeVec(prometheus.GaugeOpts(opts("paused_channels", "Channels that pause, by reason.")), []string{"reason"})
 	m.paused = make(map[Reason]prometheus.Gauge)
 	for _, why := range []Reason{Throttled, Dead, Silent} {
 		m.paused[why] = paused.WithLabelValues(string(why))
+	}
+	held := f.NewCounterVec(prometheus.CounterOpts(opts("held_total", "Claimed messages put back for a limit of their own, by limit.")), []string{"limit"})
+	m.held = make(map[Limit]prometheus.Counter)
+	for _, l := range []Limit{PairLimit, MediaLimit, DeliveryLimit} {
+		m.held[l] = held.WithLabelValues(string(l))
 	}
 	failures := f.NewCounterVec(prometheus.CounterOpts(opts("store_failures_total", "Failures of the store, by step; leases that another holds are none.")), []string{"step"})
 	m.failures = make(map[ActionKind]prometheus.Counter)
@@ -79,7 +94,7 @@ func (m *metrics) answered(a Answer) {
 	if c := m.answers[a.Kind]; c != nil {
 		c.Inc()
 	}
-	if a.Kind != Withheld {
+	if a.Kind != Withheld && a.Kind != Barred {
 		m.call.Observe(a.Took.Seconds())
 	}
 	if a.Kind == Accepted {
@@ -90,5 +105,8 @@ func (m *metrics) answered(a Answer) {
 func (m *metrics) settled(outcomes []parley.Outcome) {
 	for i := range outcomes {
 		m.outcomes[outcomes[i].Kind].Inc()
+		if c := m.returned[outcomes[i].Why]; c != nil {
+			c.Inc()
+		}
 	}
 }

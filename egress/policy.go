@@ -15,8 +15,7 @@ const (
 	// the rest of its conversation, before it is sent again.
 	DoubtfulWait = 30 * time.Second
 	// MaxInFlight is the number of messages of one channel that are claimed and
-	// not yet settled. Messenger takes 300 calls a second from a Page: at 200 ms
-	// each, 60 are under way.
+	// not yet settled, unless its pace needs more (see InFlightFor).
 	MaxInFlight = 64
 	// MaxAttempts is the number of refusals for a time after which a message
 	// becomes a dead letter. Refusals of the whole channel don't count.
@@ -65,8 +64,8 @@ const (
 	blockedPause, blockedPauseMax   = 30 * time.Second, 5 * time.Minute
 	throttlePause, throttlePauseMax = 2 * time.Second, 5 * time.Minute
 	silentPause, silentPauseMax     = time.Second, 15 * time.Second
-	// pauseStagger is how much longer than its channel's pause a message waits
-	// that met it: another one is the probe, so that a message that is at fault
+	// pauseStagger is how much longer than others a message waits that met its
+	// channel's pause: another one is the probe, so that a message that is at fault
 	// itself doesn't hold the channel.
 	pauseStagger = time.Second
 
@@ -98,6 +97,13 @@ type Policy struct {
 	Horizon      time.Duration
 	RetryBase    time.Duration
 	RetryCap     time.Duration
+	Pace         Pace // zero: no limit
+	// GiveUpDoubtful tells the bot (parley.OutcomeUnknown) of a message of which
+	// nobody knows whether it was sent, instead of sending it again.
+	GiveUpDoubtful bool
+	// AwaitDelivered is how long the next message to a contact waits at most for
+	// the one before it to arrive. 0: it doesn't.
+	AwaitDelivered time.Duration
 	// Random draws from [0, 1), for the spread of waits. Required.
 	Random func() float64
 }
@@ -105,7 +111,7 @@ type Policy struct {
 func (p Policy) withDefaults() Policy {
 	p.LeaseTTL = cmp.Or(p.LeaseTTL, LeaseTTL)
 	p.DoubtfulWait = cmp.Or(p.DoubtfulWait, DoubtfulWait)
-	p.MaxInFlight = cmp.Or(p.MaxInFlight, MaxInFlight)
+	p.MaxInFlight = cmp.Or(p.MaxInFlight, max(MaxInFlight, p.Pace.inFlight()))
 	p.MaxAttempts = cmp.Or(p.MaxAttempts, MaxAttempts)
 	p.MaxAge = cmp.Or(p.MaxAge, MaxAge)
 	p.FoldEvery = cmp.Or(p.FoldEvery, FoldEvery)

@@ -105,6 +105,21 @@ type Action struct {
 //   - With each renewal the store is told all that is open or answered, so that
 //     what it holds for claimed beside that doesn't stay so for ever.
 //   - A channel in trouble (see Pause) is tried with one message at a time.
+//
+// # The pace
+//
+// What the channel may send in a second bounds what is claimed, so that what has
+// to wait for its turn waits in the store and is nobody's meanwhile. What may not
+// be sent yet for a reason of its own (its contact has had too much, it is a
+// video) turns out after the claim: it is put back, until its time, and those
+// behind it go on. So neither takes a place from others.
+//
+// # Doubtful messages
+//
+// Before one is handed over again, the receipts are looked at: what the provider
+// told meanwhile may prove that it has it, and then it is gone from the outbox.
+// So it is put back, as well, if that wasn't done just now. If nothing is found
+// the policy decides.
 type Sender struct {
 	channel parley.Channel
 	holder  string
@@ -126,12 +141,18 @@ type Sender struct {
 	doubts   map[parley.ID]int
 
 	trouble trouble
+	limits  *limits
+	back    map[Limit]int // messages put back, see Held
+	slowed  int           // see Slowed
+	lanes   lanes
+	awaits  awaits
 
 	// The times at which each action is wanted, or allowed again after a failure.
 	claimAt     time.Duration
 	claimed     time.Duration // when the last claim ended
 	settled     time.Duration // when outcomes were last settled
 	foldAt      time.Duration
+	looked      time.Duration // when the last fold began that left no receipts
 	leaseFrom   time.Duration
 	settleAt    time.Duration
 	firstAnswer time.Duration // when the oldest of answered came in
@@ -145,7 +166,9 @@ type Sender struct {
 // attempt is what a Sender remembers of an open message.
 type attempt struct {
 	attempts int // earlier ones
-	era      int // of the trouble in which it was handed over
+	contact  parley.Contact
+	told     bool // it has arrived already, or won't
+	era      int  // of the trouble in which it was handed over
 }
 
 // NewSender makes the Sender of a channel. holder names this process among all
@@ -156,9 +179,10 @@ func NewSender(ch parley.Channel, holder string, p Policy) *Sender {
 	p = p.withDefaults()
 	return &Sender{
 		channel: ch, holder: holder, policy: p,
-		open:    make(map[parley.ID]attempt),
-		doubts:  make(map[parley.ID]int),
-		claimAt: never, foldAt: never, folded: -p.FoldEvery,
+		open:   make(map[parley.ID]attempt),
+		doubts: make(map[parley.ID]int),
+		limits: newLimits(p.Pace), back: make(map[Limit]int), awaits: newAwaits(p.AwaitDelivered),
+		claimAt: never, foldAt: never, folded: -p.FoldEvery, looked: -p.FoldEvery,
 	}
 }
 
@@ -176,7 +200,7 @@ func (s *Sender) Next(now time.Duration) Action {
 	case fold <= now && (fold+s.policy.FoldEvery <= now || claim > now):
 		return s.do(now, Action{Kind: Fold, Lease: s.lease, Limit: s.policy.FoldLimit})
 	case claim <= now:
-		return s.do(now, Action{Kind: Claim, Lease: s.lease, Limit: s.room()})
+		return s.do(now, Action{Kind: Claim, Lease: s.lease, Limit: s.limits.quota(s.room(), now)})
 	}
 	return Action{Until: min(settle, lease, claim, fold), Idle: s.idle()}
 }
@@ -203,6 +227,17 @@ func (s *Sender) Stop() { s.stopping = true }
 // the epoch was lost, since the Sender was made. The next epoch holds them for
 // doubtful.
 func (s *Sender) Forgotten() int { return s.lost }
+
+// Held is the number of claimed messages that were put back, since the Sender was
+// made, for a limit that concerns one message and not its channel.
+func (s *Sender) Held(l Limit) int { return s.back[l] }
+
+// Slowed is the number of times that the provider made the Sender lower its pace.
+func (s *Sender) Slowed() int { return s.slowed }
+
+// Rate is the channel's pace in messages a second, as it stands, and the one that
+// it goes back to. 0: it has no limit.
+func (s *Sender) Rate() (now, ceiling float64) { return s.limits.rate, s.limits.ceiling }
 
 // Open is the number of messages that are with a caller.
 func (s *Sender) Open() int { return len(s.open) }
@@ -299,7 +334,7 @@ func (s *Sender) claimWanted() time.Duration {
 	if s.stopping || s.unsure || s.room() <= 0 {
 		return never
 	}
-	return max(s.claimAt, s.trouble.until, s.claimed+max(s.policy.Gather, 0))
+	return max(s.claimAt, s.trouble.until, s.limits.ready(), s.claimed+max(s.policy.Gather, 0))
 }
 
 func (s *Sender) claimWhen(now time.Duration) time.Duration {

@@ -35,17 +35,61 @@ func (s *Sender) Claimed(rows []parley.Claimed, next time.Duration, err error, n
 		return nil
 	}
 	s.failures, s.claimed = 0, now
+	s.lanes.share(rows)
 	s.claimAt = s.claimNext(len(rows), next, now)
 	if s.stopping {
 		s.takeBack(rows, now)
 		return nil
 	}
 	out := make([]Handover, 0, len(rows))
-	for _, r := range rows {
-		s.open[r.ID] = attempt{attempts: r.Attempts, era: s.trouble.era}
-		out = append(out, Handover{Claimed: r, Epoch: s.lease.Epoch, Until: s.half()})
+	for i := range rows {
+		if r := &rows[i]; !s.resolve(r, now) && !s.putBack(r, now) {
+			s.open[r.ID] = attempt{attempts: r.Attempts, contact: r.Conversation.Contact, era: s.trouble.era}
+			out = append(out, Handover{Claimed: *r, Epoch: s.lease.Epoch, Until: s.half()})
+		}
 	}
+	s.limits.take(len(out), now)
 	return out
+}
+
+// lookFirst is how long a doubtful message is put back for, so that receipts are
+// folded before it is claimed again.
+const lookFirst = 20 * time.Millisecond
+
+// resolve looks after a doubtful message, and reports whether it is not to be
+// handed over now. A signal may be given twice.
+func (s *Sender) resolve(r *parley.Claimed, now time.Duration) bool {
+	switch {
+	case !r.Doubtful || r.Send.Signal != nil:
+		return false
+	case now-s.looked > s.policy.FoldEvery:
+		s.foldAt = now - s.policy.FoldEvery // before the next claim
+		s.note(parley.Outcome{ID: r.ID, Kind: parley.Retry, Uncounted: true, Wait: lookFirst}, now)
+		return true
+	case s.policy.GiveUpDoubtful:
+		why := parley.OutcomeUnknown
+		s.note(parley.Outcome{ID: r.ID, Kind: parley.Returned, Why: why, Cause: barred(why)}, now)
+		delete(s.doubts, r.ID)
+		return true
+	}
+	return false
+}
+
+// putBack releases a claimed message that may not be handed over yet, until it
+// may, and reports whether it did.
+func (s *Sender) putBack(r *parley.Claimed, now time.Duration) bool {
+	wait, why := s.awaits.hold(r, now), DeliveryLimit
+	if wait > 0 {
+		s.foldAt = min(s.foldAt, max(now, s.folded+awaitPoll))
+	} else {
+		wait, why = s.limits.hold(r, now)
+	}
+	if wait <= 0 {
+		return false
+	}
+	s.back[why]++
+	s.note(parley.Outcome{ID: r.ID, Kind: parley.Retry, Uncounted: true, Wait: wait}, now)
+	return true
 }
 
 // Starved tells that Claim was not carried out, because the node has no place
@@ -65,6 +109,9 @@ func (s *Sender) Answered(a Answer, now time.Duration) {
 		return
 	}
 	delete(s.open, a.ID)
+	if a.Kind == Accepted && !at.told {
+		s.awaits.sent(a.ID, at.contact, now)
+	}
 	s.note(s.judge(a, at, now), now)
 }
 
@@ -86,9 +133,17 @@ func (s *Sender) Settled(err error, now time.Duration) {
 	}
 }
 
-// Folded tells how Fold ended: with n receipts.
-func (s *Sender) Folded(n int, err error, now time.Duration) {
+// Folded tells how Fold ended, with the store's answer.
+func (s *Sender) Folded(f parley.Folded, err error, now time.Duration) {
 	s.busy = Rest
+	n := f.Receipts
+	for _, id := range f.Told {
+		s.awaits.told(id)
+		if at, ok := s.open[id]; ok {
+			at.told = true
+			s.open[id] = at
+		}
+	}
 	took := now - s.began
 	s.folded = now
 	switch {
@@ -103,6 +158,9 @@ func (s *Sender) Folded(n int, err error, now time.Duration) {
 		s.foldAt = now + s.policy.FoldEvery
 	default:
 		s.foldAt = never
+	}
+	if err == nil && n < s.policy.FoldLimit {
+		s.looked = s.began
 	}
 }
 

@@ -16,8 +16,13 @@ type Outbox interface {
 	// holder is the same name without the epoch in hand raises it. ErrFenced:
 	// another holds it. have is the lease in hand, zero if none.
 	Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error)
-	// Claim marks up to limit messages as attempted in the lease's epoch and
-	// returns them once the marks are durable. At most one message of each
+	// Claim marks up to places.All messages as attempted in the lease's epoch and
+	// returns them once the marks are durable. There are two lanes. places.Bulk of
+	// them are for conversations that have only messages with Send.Bulk to send;
+	// the others go before the rest of those, and what one lane leaves the other
+	// takes. In each lane whoever became claimable first goes first. A
+	// message that isn't bulk behind one that is brings its conversation into the
+	// first lane, at the next claim at the latest. At most one message of each
 	// conversation is claimed, its oldest unsent, and none while an earlier claim
 	// of it is open. What a conversation had not sent when it was merged stays
 	// under its own name and order; the survivor's messages, those of before the
@@ -27,7 +32,7 @@ type Outbox interface {
 	// that attempt. The duration says how long until a waiting message becomes
 	// claimable, at most horizon; 0 if some are claimable now. ErrFenced: the
 	// epoch has moved, or the lease has expired.
-	Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
+	Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
 	// Recall looks for messages that the store holds for claimed in the lease's
 	// epoch and that aren't among open, which are all that the holder has claimed
 	// in it and not settled. There are some if the store has gone back in time (a
@@ -58,9 +63,9 @@ type Outbox interface {
 // Receipts are what the provider reports of messages sent.
 type Receipts interface {
 	// Fold folds up to limit receipts of the channel into the deliveries they
-	// are about, removes them from the log, and returns how many they were. What
-	// they say failed becomes SendFailed in the inbox of the conversation, or of
-	// what that was merged into; those rows are returned. A receipt's contact means
+	// are about, and removes them from the log. What they say failed becomes
+	// SendFailed in the inbox of the conversation, or of what that was merged
+	// into; those rows are returned. A receipt's contact means
 	// the conversation that an event's would.
-	Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error)
+	Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error)
 }

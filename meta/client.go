@@ -83,6 +83,9 @@ type Account struct {
 	// Secret is the app's; if it is there, each request carries appsecret_proof,
 	// which apps can be set to require.
 	Secret string
+	// Heard, if set, is told what an answer's headers say of quotas, before Send
+	// returns. It isn't called if they say nothing.
+	Heard func(Usage)
 	Sending
 }
 
@@ -182,6 +185,9 @@ func (c *Client) Send(ctx context.Context, a Account, o *parley.Outgoing) (strin
 	ans, err := x.run(ctx, c.cfg.Timeout)
 	if err != nil {
 		return "", repeatable(&o.Send, err)
+	}
+	if a.Heard != nil && ans.usage != (Usage{}) {
+		a.Heard(ans.usage)
 	}
 	if o.Send.Signal != nil || o.Send.Reaction != nil {
 		id, err := ans.readAction(kind)
@@ -308,10 +314,11 @@ func (x *exchange) do(deadline time.Time) (*answer, error) {
 		return nil, x.failed(err)
 	}
 	return &answer{
-		status:   resp.StatusCode(),
-		body:     bytes.Clone(resp.Body()),
-		retry:    string(resp.Header.Peek("Retry-After")),
-		business: string(resp.Header.Peek("X-Business-Use-Case-Usage")),
+		status: resp.StatusCode(),
+		body:   bytes.Clone(resp.Body()),
+		retry:  string(resp.Header.Peek("Retry-After")),
+		usage: ParseUsage(string(resp.Header.Peek("X-App-Usage")), string(resp.Header.Peek("X-Page-Usage")),
+			string(resp.Header.Peek("X-Business-Use-Case-Usage"))),
 	}, nil
 }
 

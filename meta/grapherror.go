@@ -44,6 +44,18 @@ func (e *GraphError) Error() string {
 // Unwrap is the transport's error.
 func (e *GraphError) Unwrap() error { return e.Cause }
 
+// Failure says what of e concerns the bot that wanted the message: the window for
+// it is closed, or its contact has stopped marketing. Empty: nothing of it does.
+func (e *GraphError) Failure() parley.Failure {
+	switch [2]int{e.Code, e.Subcode} {
+	case [2]int{131047, 0}, [2]int{10, 2018278}, [2]int{10, 2018065}, [2]int{10, 2534022}:
+		return parley.WindowClosed
+	case [2]int{131050, 0}, [2]int{10, 1893015}:
+		return parley.OptedOut
+	}
+	return ""
+}
+
 // ClassOf is the class of an error of [Client.Send]: that of the GraphError, and
 // ClassPermanent of a message that could not be encoded.
 func ClassOf(err error) Class {
@@ -74,10 +86,10 @@ type graphBody struct {
 
 // answer is what came back, as far as it matters.
 type answer struct {
-	status   int
-	body     []byte
-	retry    string // Retry-After
-	business string // X-Business-Use-Case-Usage
+	status int
+	body   []byte
+	retry  string // Retry-After
+	usage  Usage
 }
 
 // read finds the provider's id in an answer, or says what the answer means.
@@ -186,24 +198,12 @@ func (a *answer) statusError() *GraphError {
 const maxAsked = 24 * time.Hour
 
 // asked is how long the provider asks to wait: Retry-After in seconds, or the
-// longest estimated_time_to_regain_access, in minutes, of the usage header.
+// longest time to regain access that the usage headers tell.
 func (a *answer) asked() time.Duration {
 	if s, err := strconv.Atoi(a.retry); err == nil && s > 0 {
 		return bounded(s, time.Second)
 	}
-	var usage map[string][]struct {
-		Minutes count `json:"estimated_time_to_regain_access"`
-	}
-	if a.business == "" || decodeLoosely([]byte(a.business), &usage) != nil {
-		return 0
-	}
-	longest := 0
-	for _, cases := range usage {
-		for _, c := range cases {
-			longest = max(longest, int(c.Minutes))
-		}
-	}
-	return bounded(longest, time.Minute)
+	return a.usage.Wait
 }
 
 func bounded(n int, unit time.Duration) time.Duration {

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/parleychat/parley/cluster"
+	"github.com/parleychat/parley/egress"
 )
 
 const (
@@ -47,6 +50,7 @@ func (a *admin) Run(ctx context.Context, ln net.Listener) error {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /backlog", a.showBacklog)
+	mux.HandleFunc("GET /sending", a.showSending)
 	mux.HandleFunc("POST /checkpoint", a.makeCheckpoint)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -126,6 +130,38 @@ func (a *admin) showBacklog(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(b)
+}
+
+// sendingOf is how it stands with a channel's sending, as /sending shows it.
+type sendingOf struct {
+	Channel  string  `json:"channel"`
+	Paused   string  `json:"paused,omitempty"` // throttled, blocked, silent
+	Code     int     `json:"code,omitempty"`   // Meta's, of what it pauses for
+	Cause    string  `json:"cause,omitempty"`  // Meta's words
+	TriesIn  float64 `json:"tries_in_seconds,omitempty"`
+	Rate     float64 `json:"rate,omitempty"` // messages a second, as the pace stands; none: any number
+	Ceiling  float64 `json:"ceiling,omitempty"`
+	InFlight int     `json:"in_flight"`
+}
+
+// showSending lists the channels that have something to send on this node.
+func (a *admin) showSending(w http.ResponseWriter, _ *http.Request) {
+	n := a.serving.Load()
+	if n == nil || n.egress == nil {
+		http.Error(w, "sending: this node sends nothing", http.StatusServiceUnavailable)
+		return
+	}
+	all := []sendingOf{}
+	now := egress.SinceBoot()
+	for _, s := range n.egress.Status() {
+		all = append(all, sendingOf{
+			Channel: s.Channel.String(), Paused: string(s.Pause.Reason), Code: s.Pause.Code, Cause: s.Pause.Cause,
+			TriesIn: s.Left(now).Seconds(), Rate: s.Rate, Ceiling: s.Ceiling, InFlight: s.InFlight,
+		})
+	}
+	slices.SortFunc(all, func(a, b sendingOf) int { return strings.Compare(a.Channel, b.Channel) })
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(all)
 }
 
 // checkpointer is a store that can be copied while it is used.

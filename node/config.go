@@ -40,8 +40,11 @@ type Config struct {
 
 	Graph        Graph         `yaml:"graph"`
 	DoubtfulWait time.Duration `yaml:"doubtful_wait"` // before a message whose answer was lost is sent again; default 30s
-	HistoryFor   time.Duration `yaml:"history_for"`   // default 720h
-	ReserveBytes uint64        `yaml:"reserve_bytes"` // disk space kept free; default of the store
+	// DoubtfulPolicy is what becomes of such a message: resend, the default, or
+	// give_up, which tells the bot.
+	DoubtfulPolicy string        `yaml:"doubtful_policy"`
+	HistoryFor     time.Duration `yaml:"history_for"`   // default 720h
+	ReserveBytes   uint64        `yaml:"reserve_bytes"` // disk space kept free; default of the store
 
 	Apps []AppConfig `yaml:"apps"`
 }
@@ -130,6 +133,12 @@ type ChannelConfig struct {
 	Bot   string `yaml:"bot"`       // name of the bot that serves it; without one nobody answers
 	Page  string `yaml:"page"`      // for an Instagram account that is reached through a Page: the Page's id
 	Graph string `yaml:"graph_url"` // another Graph host, such as https://graph.instagram.com
+	// Pace is how many messages a second Meta takes of the channel; default: what
+	// Meta's pages say of its kind, see egress.PaceOf.
+	Pace float64 `yaml:"pace"`
+	// AwaitDelivered is how long a message waits at most for the one before it, in
+	// its conversation, to be delivered; 0: it doesn't.
+	AwaitDelivered time.Duration `yaml:"await_delivered"`
 }
 
 // Channel is the channel's identity.
@@ -238,10 +247,23 @@ func (c Config) withDefaults() Config {
 	c.Graph.URL = cmp.Or(c.Graph.URL, "https://graph.facebook.com")
 	c.Graph.Version = cmp.Or(c.Graph.Version, "v26.0")
 	c.DoubtfulWait = cmp.Or(c.DoubtfulWait, 30*time.Second)
+	c.DoubtfulPolicy = cmp.Or(c.DoubtfulPolicy, doubtfulResend)
 	c.HistoryFor = cmp.Or(c.HistoryFor, parley.HistoryFor)
 	c.DrainFor = cmp.Or(c.DrainFor, 30*time.Second)
 	return c
 }
+
+// The values of doubtful_policy.
+const (
+	doubtfulResend = "resend"
+	doubtfulGiveUp = "give_up"
+)
+
+// maxAwaitDelivered is beyond what anybody waits for a phone to be switched on.
+const maxAwaitDelivered = 10 * time.Minute
+
+// maxPace is beyond what Meta takes of any channel, in a second.
+const maxPace = 100_000
 
 // maxConnections is beyond what a server of PostgreSQL is given.
 const maxConnections = 1000
@@ -261,6 +283,9 @@ func (c Config) Validate(bots []parley.Bot) error {
 	}
 	if c.DoubtfulWait < minDoubtfulWait {
 		k.complain("doubtful_wait: at least %s", minDoubtfulWait)
+	}
+	if p := c.DoubtfulPolicy; p != "" && p != doubtfulResend && p != doubtfulGiveUp {
+		k.complain("doubtful_policy: %q is neither resend nor give_up", c.DoubtfulPolicy)
 	}
 	k.store(c)
 	k.cluster(c)
@@ -413,6 +438,12 @@ func (c ChannelConfig) validate(bots []parley.Bot) error {
 	}
 	if c.Token == "" && c.Channel().Kind != parley.WhatsAppAccount {
 		return errors.New("token is needed to answer")
+	}
+	if c.AwaitDelivered < 0 || c.AwaitDelivered > maxAwaitDelivered || c.AwaitDelivered > 0 && c.Channel().Kind != parley.WhatsApp {
+		return fmt.Errorf("await_delivered: of a whatsapp channel, at most %s", maxAwaitDelivered)
+	}
+	if !(c.Pace >= 0 && c.Pace <= maxPace) {
+		return fmt.Errorf("pace: between 0, the default, and %d messages a second", maxPace)
 	}
 	if c.Bot == "" {
 		return nil

@@ -65,6 +65,22 @@ func Gone(before, now []cluster.Member) []string {
 	return gone(cluster.NewView(before), cluster.NewView(now))
 }
 
+// Tokens are the tokens of one channel, whose place is a secret's.
+type Tokens struct{ t *tokens }
+
+// NewTokens has one token.
+func NewTokens(dir string, ch parley.Channel, place Secret, token string) Tokens {
+	t := newTokens(dir)
+	t.add(ch, place, token)
+	return Tokens{t}
+}
+
+// Look is look.
+func (t Tokens) Look() []parley.Channel { return t.t.look() }
+
+// Of is of.
+func (t Tokens) Of(ch parley.Channel) string { return t.t.of(ch) }
+
 // Lost is lost.
 func Lost(now []cluster.Member, holder string) bool { return lost(cluster.NewView(now), holder) }
 

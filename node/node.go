@@ -336,7 +336,9 @@ func (n *Node) stages() (all []*stage) {
 	}
 	all = append(all, &stage{name: "actors", run: n.host.Run})
 	if n.egress != nil {
-		all = append(all, &stage{name: "egress", run: n.egress.Run})
+		all = append(all, &stage{name: "egress", run: n.egress.Run}, &stage{name: "tokens", run: func(ctx context.Context) error {
+			return n.served.tokens.watch(ctx, reloadEvery, n.log, n.egress.Release)
+		}})
 	}
 	all = append(all, &stage{name: "upkeep", run: func(ctx context.Context) error { return n.upkeep.run(ctx, n.store, n.cfg.HistoryFor) }})
 	if n.members != nil {

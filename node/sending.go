@@ -34,13 +34,24 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 	}
 	return egress.New(egress.Config{
 		Outbox: n.store, Receipts: n.store, Deliverer: n.host,
-		Provider: router{accounts: s.accounts, clients: clients},
-		Channels: func(context.Context) ([]parley.Channel, error) { return s.sending(), nil },
-		Holder:   n.holder(),
-		Drain:    egressDrain,
-		Policy:   egress.Policy{DoubtfulWait: n.cfg.DoubtfulWait, LeaseTTL: lease},
-		Logger:   n.log.With(slog.String("part", "egress")), Registerer: registry,
+		Provider:       router{accounts: s.accounts, tokens: s.tokens, clients: clients},
+		Channels:       func(context.Context) ([]parley.Channel, error) { return s.sending(), nil },
+		Pace:           s.pace,
+		AwaitDelivered: func(ch parley.Channel) time.Duration { return s.awaits[ch] },
+		Holder:         n.holder(),
+		Drain:          egressDrain,
+		Policy: egress.Policy{
+			DoubtfulWait: n.cfg.DoubtfulWait, LeaseTTL: lease, GiveUpDoubtful: n.cfg.DoubtfulPolicy == doubtfulGiveUp,
+		},
+		Logger: n.log.With(slog.String("part", "egress")), Registerer: registry,
 	})
+}
+
+// pace is how fast a channel may send.
+func (s *served) pace(ch parley.Channel) egress.Pace {
+	p := egress.PaceOf(ch.Kind)
+	p.PerSecond = cmp.Or(s.paces[ch], p.PerSecond)
+	return p
 }
 
 // holder is by what name the node holds leases. The host's is part of it, for
@@ -83,14 +94,16 @@ type clients map[string]*meta.Client
 // router sends each message through the host of its channel.
 type router struct {
 	accounts map[parley.Channel]account
+	tokens   *tokens
 	clients  clients
 }
 
 // Send calls the Graph API once.
 func (r router) Send(ctx context.Context, m parley.Claimed) egress.Answer {
 	a := r.accounts[m.Conversation.Channel]
-	g := egress.Graph{Client: r.clients[a.url], Account: func(parley.Channel) (meta.Account, bool) {
-		return meta.Account{Token: a.token, Secret: a.secret, Sending: meta.Sending{From: a.from}}, a.token != ""
+	g := egress.Graph{Client: r.clients[a.url], Account: func(ch parley.Channel) (meta.Account, bool) {
+		token := r.tokens.of(ch)
+		return meta.Account{Token: token, Secret: a.secret, Sending: meta.Sending{From: a.from}}, token != ""
 	}}
 	return g.Send(ctx, m)
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/ingress"
@@ -14,11 +15,13 @@ type served struct {
 	channels map[parley.App][]parley.Channel
 	bots     map[parley.Channel]*parley.Bot
 	accounts map[parley.Channel]account
+	paces    map[parley.Channel]float64 // of channels with one of their own
+	awaits   map[parley.Channel]time.Duration
+	tokens   *tokens
 }
 
-// account is what is needed to send for a channel.
+// account is what is needed to send for a channel, beside its token.
 type account struct {
-	token  string
 	secret string // of the app, for appsecret_proof
 	url    string // of the Graph API
 	from   string // the Page through which an Instagram account is reached
@@ -43,6 +46,9 @@ func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
 		channels: map[parley.App][]parley.Channel{},
 		bots:     map[parley.Channel]*parley.Bot{{}: silent()},
 		accounts: map[parley.Channel]account{},
+		paces:    map[parley.Channel]float64{},
+		awaits:   map[parley.Channel]time.Duration{},
+		tokens:   newTokens(dir),
 	}
 	byName := map[string]*parley.Bot{}
 	for i := range bots {
@@ -72,16 +78,26 @@ func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
 			if b, ok := byName[c.Bot]; ok {
 				s.bots[ch] = b
 			}
+			s.limit(ch, c)
 			if c.Token == "" {
 				continue
 			}
-			acc := account{secret: app.Secrets[0], url: c.graphURL(cfg.Graph), from: c.Page}
-			acc.token = read("channel "+ch.String()+": token", c.Token)[0]
-			s.accounts[ch] = acc
+			s.accounts[ch] = account{secret: app.Secrets[0], url: c.graphURL(cfg.Graph), from: c.Page}
+			s.tokens.add(ch, c.Token, read("channel "+ch.String()+": token", c.Token)[0])
 		}
 		s.apps = append(s.apps, app)
 	}
 	return s, errors.Join(errs...)
+}
+
+// limit notes what of a channel's limits isn't the default.
+func (s *served) limit(ch parley.Channel, c ChannelConfig) {
+	if c.Pace > 0 {
+		s.paces[ch] = c.Pace
+	}
+	if c.AwaitDelivered > 0 {
+		s.awaits[ch] = c.AwaitDelivered
+	}
 }
 
 func (c ChannelConfig) graphURL(g Graph) string {

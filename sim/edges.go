@@ -219,10 +219,10 @@ func (f faultyOutbox) Recall(ctx context.Context, l parley.Lease, open []parley.
 }
 
 // Claim is the store's.
-func (f faultyOutbox) Claim(ctx context.Context, l parley.Lease, limit int, wait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (f faultyOutbox) Claim(ctx context.Context, l parley.Lease, places parley.Places, wait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	var next time.Duration
 	rows, err := troubled(f.line, func() (rows []parley.Claimed, err error) {
-		rows, next, err = f.store.Claim(ctx, l, limit, wait, horizon)
+		rows, next, err = f.store.Claim(ctx, l, places, wait, horizon)
 		return rows, err
 	})
 	return rows, next, err
@@ -241,11 +241,6 @@ func (f faultyOutbox) Yield(ctx context.Context, holder string, channels []parle
 }
 
 // Fold is the store's.
-func (f faultyOutbox) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
-	var rows []parley.Pending
-	n, err := troubled(f.line, func() (n int, err error) {
-		n, rows, err = f.store.Fold(ctx, l, limit)
-		return n, err
-	})
-	return n, rows, err
+func (f faultyOutbox) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error) {
+	return troubled(f.line, func() (parley.Folded, error) { return f.store.Fold(ctx, l, limit) })
 }

@@ -191,7 +191,7 @@ func (l *lineBench) round(i int) {
 	}
 	for _, lease := range l.leases {
 		next(-1)
-		claimed, _, err := l.s.Claim(l.b.Context(), lease, 1024, time.Minute, time.Minute)
+		claimed, _, err := l.s.Claim(l.b.Context(), lease, parley.Places{All: 1024}, time.Minute, time.Minute)
 		if err != nil {
 			l.b.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func BenchmarkFold(b *testing.B) {
 		}
 		must[[]parley.Pending](b)(s.Append(b.Context(), parley.Arrivals{Receipts: receipts}))
 		before := cpu(b)
-		if _, _, err := s.Fold(b.Context(), lease, n); err != nil {
+		if _, err := s.Fold(b.Context(), lease, n); err != nil {
 			b.Fatal(err)
 		}
 		total += cpu(b) - before

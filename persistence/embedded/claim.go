@@ -12,7 +12,7 @@ import (
 
 // addUnsent puts a message that this very group writes into the index.
 func (t *txn) addUnsent(ch *channel, c parley.Contact, o *parley.Outgoing, stored []byte) {
-	u := unsent{id: o.ID, ordinal: o.Ordinal}
+	u := unsent{id: o.ID, ordinal: o.Ordinal, bulk: o.Send.Bulk}
 	if n := contentBytes + len(stored); t.contents+n <= t.cfg.OutboxCacheBytes {
 		kept := *o
 		kept.At = millis(o.At)
@@ -68,7 +68,7 @@ func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, _ 
 }
 
 // Claim marks messages as attempted: see egress.Outbox.
-func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (s *Store) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	var claimed []parley.Claimed
 	var wait time.Duration
 	err := s.write(ctx, makesSpace, func(t *txn) (err error) {
@@ -78,7 +78,7 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWa
 		}
 		doubtfulMS := (doubtfulWait + time.Millisecond - 1).Milliseconds()
 		ch.wake(t.now, doubtfulMS)
-		if claimed, err = t.claim(ch, limit); err != nil {
+		if claimed, err = t.claim(ch, places); err != nil {
 			return err
 		}
 		if !ch.anyReady() {
@@ -92,8 +92,8 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWa
 	return claimed, max(wait, 0), nil
 }
 
-func (t *txn) claim(ch *channel, limit int) ([]parley.Claimed, error) {
-	lines, entries := ch.claimable(limit)
+func (t *txn) claim(ch *channel, places parley.Places) ([]parley.Claimed, error) {
+	lines, entries := ch.claimable(places.All, places.Bulk)
 	claimed := make([]parley.Claimed, len(lines))
 	for i, l := range lines {
 		o, err := t.content(ch, l)
@@ -102,7 +102,9 @@ func (t *txn) claim(ch *channel, limit int) ([]parley.Claimed, error) {
 		}
 		claimed[i] = parley.Claimed{Outgoing: o, Attempts: l.mark.attempts, Doubtful: l.mark.doubtful}
 	}
-	ch.ready = ch.ready[entries:]
+	for lane, n := range entries {
+		ch.ready[lane] = ch.ready[lane][n:]
+	}
 	for _, l := range lines {
 		l.mark.id = l.queue[0].id
 		l.mark.epoch, l.mark.at, l.mark.due = ch.lease.epoch, t.now, 0

@@ -19,6 +19,11 @@ const rowFormat = 1
 // late, so they must not read it; all other rows they still can.
 const lateFormat = 2
 
+// bulkFormat is that of an outgoing message which is bulk; it is otherwise as
+// format 1, and says at once what else would have to be decoded when the store is
+// opened. Older programs know no such messages.
+const bulkFormat = 3
+
 var errShort = errors.New("ends too early")
 
 // reader takes a row apart. After the first error it yields zeros, so that the
@@ -33,7 +38,7 @@ func readRow(table byte, value []byte) (*reader, error) {
 	if len(value) == 0 {
 		return nil, fmt.Errorf("row of table %c is empty", table)
 	}
-	if f := value[0]; f == lateFormat && table == tableInbox {
+	if f := value[0]; f == lateFormat && table == tableInbox || f == bulkFormat && table == tableOutbox {
 		return &reader{b: value[1:]}, nil
 	} else if f > rowFormat {
 		return nil, fmt.Errorf("row of table %c has format %d: %w", table, f, parley.ErrFormat)

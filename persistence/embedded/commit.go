@@ -65,11 +65,15 @@ func encodeCommit(c *parley.Commit) (encodedCommit, error) {
 }
 
 func appendOutgoing(b []byte, o *parley.Outgoing) ([]byte, error) {
-	send, err := parley.EncodeSend(o.Send)
+	send, err := o.EncodeContent()
 	if err != nil {
-		return nil, fmt.Errorf("encode message: %w", err)
+		return nil, err
 	}
-	return appendBytes(appendTime(append(b, rowFormat), o.At), send), nil
+	format := byte(rowFormat)
+	if o.Send.Bulk {
+		format = bulkFormat
+	}
+	return appendBytes(appendTime(append(b, format), o.At), send), nil
 }
 
 // decodeOutgoing reads into o all but its key: id, conversation and ordinal.
@@ -83,10 +87,7 @@ func decodeOutgoing(o *parley.Outgoing, value []byte) error {
 	if err := r.end("message"); err != nil {
 		return err
 	}
-	if o.Send, err = parley.DecodeSend(send); err != nil {
-		return fmt.Errorf("decode message: %w", err)
-	}
-	return nil
+	return o.DecodeContent(send)
 }
 
 // commit takes one commit, if nothing came between: neither another turn nor

@@ -71,7 +71,7 @@ func (a *acked) work(t *testing.T, s *embedded.Store, l parley.Lease, i int, sto
 			return errors.Join(append(errs, err)...)
 		}
 		a.note(func() { a.rows[c][loaded.Pending[0].Key], a.versions[c] = true, turn.Next.Version })
-		claimed, _, err := s.Claim(ctx, l, 1, time.Minute, time.Minute)
+		claimed, _, err := s.Claim(ctx, l, parley.Places{All: 1}, time.Minute, time.Minute)
 		if err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (a *acked) checkClaims(t *testing.T, s *embedded.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claimed, _, err := s.Claim(t.Context(), l, 1<<20, 0, time.Minute) // no wait: all at once
+	claimed, _, err := s.Claim(t.Context(), l, parley.Places{All: 1 << 20}, 0, time.Minute) // no wait: all at once
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -302,9 +302,9 @@ func (s *Store) holdBehindMerged() error {
 	return nil
 }
 
-func (s *Store) seeUnsent(key *reader, _ []byte) error {
+func (s *Store) seeUnsent(key *reader, value []byte) error {
 	c := key.conversation()
-	u := unsent{ordinal: key.uint64(), id: key.id()}
+	u := unsent{ordinal: key.uint64(), id: key.id(), bulk: len(value) > 0 && value[0] == bulkFormat}
 	s.channel(c.Channel).insert(c.Contact, u)
 	s.counts.unsent++
 	return nil
@@ -375,10 +375,12 @@ func (s *Store) order() {
 				l.sort()
 			}
 		}
-		slices.SortFunc(ch.ready, func(a, b entry) int {
-			x, y := a.line.queue[0].id, b.line.queue[0].id
-			return slices.Compare(x[:], y[:])
-		})
+		for _, ready := range ch.ready {
+			slices.SortFunc(ready, func(a, b entry) int {
+				x, y := a.line.queue[0].id, b.line.queue[0].id
+				return slices.Compare(x[:], y[:])
+			})
+		}
 		heap.Init(&ch.waiting)
 		heap.Init(&ch.orphans)
 	}

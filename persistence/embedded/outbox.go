@@ -15,7 +15,7 @@ type outbox struct {
 	lease     lease
 	lines     map[parley.Contact]*line
 	attempted map[parley.ID]*line // by the heads that have a mark
-	ready     []entry             // claimable now, in the order in which they became so
+	ready     [lanes][]entry      // claimable now, in the order in which they became so
 	waiting   entries             // claimable at a time of their own: after Retry or Doubt
 	orphans   entries             // claimed in an earlier epoch and not settled, by the time of that
 
@@ -33,10 +33,19 @@ func newOutbox() outbox {
 	}
 }
 
+// The lanes of lines that are ready: those with a message that isn't bulk, and
+// those without.
+const (
+	replyLane = iota
+	bulkLane
+	lanes
+)
+
 // line is a conversation's unsent messages, by ordinal.
 type line struct {
 	contact parley.Contact
 	queue   []unsent
+	replies int  // of queue, those that aren't bulk
 	mark    mark // of the head
 	state   lineState
 	stamp   uint32 // of the state; raised at each change
@@ -45,8 +54,16 @@ type line struct {
 type unsent struct {
 	id      parley.ID
 	ordinal uint64
+	bulk    bool
 	content *parley.Outgoing // nil if it must be read
 	bytes   int              // that content is counted for
+}
+
+func (l *line) lane() int {
+	if l.replies == 0 {
+		return bulkLane
+	}
+	return replyLane
 }
 
 type lineState uint8
@@ -123,7 +140,7 @@ func (o *outbox) turn(l *line, state lineState) {
 	e := entry{line: l, stamp: l.stamp}
 	switch state {
 	case lineReady:
-		o.ready = append(o.ready, e)
+		o.ready[l.lane()] = append(o.ready[l.lane()], e)
 	case lineWaiting:
 		e.at = l.mark.due
 		heap.Push(&o.waiting, e)
@@ -165,24 +182,34 @@ func (o *outbox) nextWake(doubtfulWait int64) int64 {
 	return next
 }
 
-// claimable returns up to limit ready lines, and how many entries of the ready
-// list that took. It changes nothing.
-func (o *outbox) claimable(limit int) (lines []*line, entries int) {
-	for entries < len(o.ready) && len(lines) < limit {
-		if e := o.ready[entries]; !e.stale() {
-			lines = append(lines, e.line)
+// claimable returns up to limit ready lines: up to bulk of that lane, then what
+// waits in the other, then what is left of the first. entries says how many of
+// each ready list that took. It changes nothing.
+func (o *outbox) claimable(limit, bulk int) (lines []*line, entries [lanes]int) {
+	take := func(lane, upTo int) {
+		for n := &entries[lane]; *n < len(o.ready[lane]) && len(lines) < upTo; *n++ {
+			if e := o.ready[lane][*n]; !e.stale() {
+				lines = append(lines, e.line)
+			}
 		}
-		entries++
 	}
+	take(bulkLane, min(bulk, limit))
+	take(replyLane, limit)
+	take(bulkLane, limit)
 	return lines, entries
 }
 
 // anyReady drops stale entries from the front and reports whether one is left.
 func (o *outbox) anyReady() bool {
-	for len(o.ready) > 0 && o.ready[0].stale() {
-		o.ready = o.ready[1:]
+	left := 0
+	for lane := range o.ready {
+		r := &o.ready[lane]
+		for len(*r) > 0 && (*r)[0].stale() {
+			*r = (*r)[1:]
+		}
+		left += len(*r)
 	}
-	return len(o.ready) > 0
+	return left > 0
 }
 
 // insert puts a message into the line of its conversation.
@@ -205,7 +232,11 @@ func (o *outbox) insert(c parley.Contact, u unsent) {
 		i = 1 // never before a head that has been attempted
 	}
 	l.queue = slices.Insert(l.queue, i, u)
-	if len(l.queue) == 1 {
+	lifted := !u.bulk && l.replies == 0 && l.state == lineReady
+	if !u.bulk {
+		l.replies++
+	}
+	if len(l.queue) == 1 || lifted {
 		o.turn(l, lineReady)
 	}
 }
@@ -223,6 +254,9 @@ func (o *outbox) orphan() {
 func (o *outbox) pop(l *line) {
 	delete(o.attempted, l.queue[0].id)
 	l.mark = mark{}
+	if !l.queue[0].bulk {
+		l.replies--
+	}
 	l.queue[0] = unsent{}
 	l.queue = l.queue[1:]
 	if len(l.queue) == 0 {

@@ -29,7 +29,7 @@ type folded struct {
 // a message which is still in the outbox, attempted and not settled, proves that
 // the provider accepted it: the message leaves the outbox as sent. So a doubtful
 // message isn't sent again when its receipt arrives before its wait is over.
-func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
+func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error) {
 	var f *fold
 	err := s.write(ctx, makesSpace, func(t *txn) error {
 		ch := t.channel(l.Channel)
@@ -44,10 +44,20 @@ func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (int, []par
 		return nil
 	})
 	if err != nil {
-		return 0, nil, fmt.Errorf("fold receipts: %w", err)
+		return parley.Folded{}, fmt.Errorf("fold receipts: %w", err)
 	}
 	s.metrics.folded.Add(float64(len(f.keys)))
-	return len(f.keys), f.failed, nil
+	return parley.Folded{Receipts: len(f.keys), Failed: f.failed, Told: f.told()}, nil
+}
+
+// told is the messages of which it is now known what became.
+func (f *fold) told() (ids []parley.ID) {
+	for _, d := range f.order {
+		if d.status.Told() && !d.was.status.Told() && !d.id.IsZero() {
+			ids = append(ids, d.id)
+		}
+	}
+	return ids
 }
 
 // fold reads the oldest receipts and joins them.

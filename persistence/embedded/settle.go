@@ -13,9 +13,9 @@ import (
 type ending struct {
 	outcome  *parley.Outcome
 	line     *line
-	message  parley.Outgoing // if refused
+	message  parley.Outgoing // if refused or returned
 	delivery delivery        // if sent
-	failed   bool            // if sent: it is known already that it failed after all
+	failed   bool            // it has failed, and its conversation is to hear of it
 	failure  parley.Pending
 }
 
@@ -61,6 +61,8 @@ func (t *txn) ending(ch *channel, o *parley.Outcome) (ending, bool, error) {
 		e.message, err = t.content(ch, e.line)
 	case parley.Sent:
 		err = t.endSent(ch, &e)
+	case parley.Returned:
+		err = t.endReturned(ch, &e)
 	case parley.Retry, parley.Doubt:
 	default:
 		err = fmt.Errorf("outcome of kind %d: no such kind", o.Kind)
@@ -99,6 +101,16 @@ func (t *txn) endSent(ch *channel, e *ending) (err error) {
 	return err
 }
 
+func (t *txn) endReturned(ch *channel, e *ending) (err error) {
+	if e.message, err = t.content(ch, e.line); err != nil {
+		return err
+	}
+	input, key := e.outcome.Failed(&e.message)
+	e.failed = true
+	e.failure, err = t.tells(e.message.Conversation, input, key)
+	return err
+}
+
 func (t *txn) settle(ch *channel, e *ending) {
 	if e.line.state != lineClaimed { // settled by an earlier outcome of this very call
 		return
@@ -110,6 +122,9 @@ func (t *txn) settle(ch *channel, e *ending) {
 		if e.failed {
 			t.enqueue(&e.failure)
 		}
+	case parley.Returned:
+		t.remove(ch, e.line)
+		t.enqueue(&e.failure)
 	case parley.Refused:
 		t.buryMessage(ch, e)
 		t.remove(ch, e.line)
@@ -162,6 +177,13 @@ func (t *txn) buryMessage(ch *channel, e *ending) {
 // sendFailed is a row that says so, ready to be enqueued.
 func (t *txn) sendFailed(ch *channel, d *delivery) (parley.Pending, error) {
 	input := parley.SendFailed{ID: d.id, ProviderID: d.providerID, Code: d.code, Reason: d.reason}
+	return t.tells(parley.Conversation{Channel: ch.name, Contact: d.contact}, input,
+		parley.NewEventKey("send_failed", ch.name.String(), d.providerID, "failed"))
+}
+
+// tells is a row that tells a conversation, or what that was merged into, of a
+// failure.
+func (t *txn) tells(c parley.Conversation, input parley.SendFailed, key parley.EventKey) (parley.Pending, error) {
 	data, err := parley.EncodeInput(input)
 	if err != nil {
 		return parley.Pending{}, err
@@ -170,14 +192,14 @@ func (t *txn) sendFailed(ch *channel, d *delivery) (parley.Pending, error) {
 	if err != nil {
 		return parley.Pending{}, err
 	}
-	c, err := t.final(parley.Conversation{Channel: ch.name, Contact: d.contact})
+	c, err = t.final(c)
 	if err != nil {
 		return parley.Pending{}, err
 	}
 	return parley.Pending{
 		Row:          parley.Row{Token: parley.Token(binary.BigEndian.Uint64(random))},
 		Conversation: c,
-		Key:          parley.NewEventKey("send_failed", ch.name.String(), d.providerID, "failed"),
+		Key:          key,
 		Input:        input, Data: data,
 	}, nil
 }

@@ -87,7 +87,7 @@ func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, _ 
 }
 
 // Claim is egress.Outbox's.
-func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+func (s *Store) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, 0, err
 	}
@@ -99,6 +99,7 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWa
 	}
 	var claimed []parley.Claimed
 	wait := horizon
+	var lanes [2][]*message // replies, bulk
 	for _, m := range s.heads(l.Channel) {
 		due := m.due
 		switch m.epoch {
@@ -108,15 +109,45 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWa
 		default:
 			due = m.at.Add(doubtfulWait)
 		}
-		if due.After(now) || len(claimed) >= limit {
-			wait = min(wait, max(due.Sub(now), 0))
+		if due.After(now) {
+			wait = min(wait, due.Sub(now))
 			continue
 		}
+		lane := 0
+		if s.allBulk(m.Conversation) {
+			lane = 1
+		}
+		lanes[lane] = append(lanes[lane], m)
+	}
+	for _, lane := range lanes { // whoever waits for longest
+		slices.SortStableFunc(lane, func(a, b *message) int { return a.due.Compare(b.due) })
+	}
+	ready, left := shares(lanes, max(places.All, 0), places.Bulk)
+	for _, m := range ready {
 		m.doubtful = m.doubtful || m.epoch != 0
 		m.epoch, m.at = l.Epoch, now
 		claimed = append(claimed, parley.Claimed{Outgoing: m.Outgoing, Attempts: m.attempts, Doubtful: m.doubtful})
 	}
+	if left {
+		wait = 0
+	}
 	return claimed, wait, nil
+}
+
+// shares takes limit messages of two lanes: of the second up to bulk, of the first
+// what there is then room for, and what is left of the second. It reports whether
+// any are left.
+func shares(lanes [2][]*message, limit, bulk int) ([]*message, bool) {
+	first := min(bulk, limit, len(lanes[1]))
+	replies := min(limit-first, len(lanes[0]))
+	rest := min(limit-first-replies, len(lanes[1])-first)
+	out := slices.Concat(lanes[1][:first], lanes[0][:replies], lanes[1][first:first+rest])
+	return out, len(out) < len(lanes[0])+len(lanes[1])
+}
+
+// allBulk reports whether all that a conversation has to send is bulk.
+func (s *Store) allBulk(c parley.Conversation) bool {
+	return !slices.ContainsFunc(s.outbox, func(m *message) bool { return m.Conversation == c && !m.Send.Bulk })
 }
 
 // heads is the oldest unsent message of each conversation of a channel, unless
@@ -183,6 +214,11 @@ func (s *Store) settle(ch *channel, m *message, o *parley.Outcome) error {
 		s.dead = append(s.dead, parley.DeadLetter{ID: m.ID, Conversation: m.Conversation, At: s.now(), Cause: cause, Data: data})
 		s.remove(m)
 		return err
+	case parley.Returned:
+		s.remove(m)
+		input, key := o.Failed(&m.Outgoing)
+		_, err := s.tell(m.Conversation, input, key)
+		return err
 	case parley.Retry:
 		if !o.Uncounted {
 			m.attempts++
@@ -241,6 +277,12 @@ func (s *Store) change(ch *channel, providerID string, with func(*delivery)) ([]
 		return nil, nil
 	}
 	input := parley.SendFailed{ID: d.ID, ProviderID: providerID, Code: d.Code, Reason: d.Reason}
+	return s.tell(d.Conversation, input, parley.NewEventKey("send_failed", d.Conversation.Channel.String(), providerID, "failed"))
+}
+
+// tell puts a failure into the inbox of a conversation, or of what that was merged
+// into.
+func (s *Store) tell(c parley.Conversation, input parley.SendFailed, key parley.EventKey) ([]parley.Pending, error) {
 	data, err := parley.EncodeInput(input)
 	if err != nil {
 		return nil, err
@@ -249,40 +291,33 @@ func (s *Store) change(ch *channel, providerID string, with func(*delivery)) ([]
 	if err != nil {
 		return nil, err
 	}
-	p := parley.Pending{
-		Row: parley.Row{Token: token}, Conversation: s.final(d.Conversation),
-		Key:   parley.NewEventKey("send_failed", d.Conversation.Channel.String(), providerID, "failed"),
-		Input: input, Data: data,
-	}
+	p := parley.Pending{Row: parley.Row{Token: token}, Conversation: s.final(c), Key: key, Input: input, Data: data}
 	s.enqueue(&p)
 	return []parley.Pending{p}, nil
 }
 
 // Fold is egress.Receipts'. A receipt that names a message which was attempted
 // and not settled proves that the provider accepted it.
-func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
+func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error) {
 	if err := s.begin(ctx); err != nil {
-		return 0, nil, err
+		return parley.Folded{}, err
 	}
 	defer s.end()
 	ch, err := s.held(l)
 	if err != nil {
-		return 0, nil, fmt.Errorf("fold receipts: %w", err)
+		return parley.Folded{}, fmt.Errorf("fold receipts: %w", err)
 	}
-	n := min(max(limit, 0), len(ch.receipts))
-	var failed []parley.Pending
-	for i := range n {
-		rows, err := s.fold(l.Channel, ch, &ch.receipts[i])
-		if err != nil {
-			return 0, nil, fmt.Errorf("fold receipts: %w", err)
+	f := parley.Folded{Receipts: min(max(limit, 0), len(ch.receipts))}
+	for i := range f.Receipts {
+		if err := s.fold(l.Channel, ch, &ch.receipts[i], &f); err != nil {
+			return parley.Folded{}, fmt.Errorf("fold receipts: %w", err)
 		}
-		failed = append(failed, rows...)
 	}
-	ch.receipts = slices.Delete(ch.receipts, 0, n)
-	return n, failed, nil
+	ch.receipts = slices.Delete(ch.receipts, 0, f.Receipts)
+	return f, nil
 }
 
-func (s *Store) fold(name parley.Channel, ch *channel, r *parley.Receipt) ([]parley.Pending, error) {
+func (s *Store) fold(name parley.Channel, ch *channel, r *parley.Receipt, f *parley.Folded) error {
 	contact := r.Contact
 	if known, ok := s.aliases[parley.Conversation{Channel: name, Contact: contact}]; ok {
 		contact = s.final(parley.Conversation{Channel: name, Contact: known}).Contact
@@ -291,31 +326,42 @@ func (s *Store) fold(name parley.Channel, ch *channel, r *parley.Receipt) ([]par
 		ch.watermarks = append(ch.watermarks, watermark{contact: contact, status: r.Status, upTo: r.Watermark, at: s.now()})
 	}
 	if r.ProviderID == "" {
-		return nil, nil
+		return nil
 	}
-	return s.change(ch, r.ProviderID, func(d *delivery) {
-		d.Conversation.Channel = name
-		at := slices.IndexFunc(s.outbox, func(m *message) bool {
-			return m.ID == r.Row && !m.at.IsZero() && m.Conversation.Channel == name
-		})
-		switch {
-		case at >= 0:
-			d.accept(s.outbox[at])
-			s.remove(s.outbox[at])
-		default:
-			if d.ID.IsZero() {
-				d.ID = r.Row
-			}
-			if d.Conversation.Contact == "" {
-				d.Conversation.Contact = contact
-			}
-		}
-		if joined := d.Status.Join(r.Status); joined != d.Status {
-			if d.Status = joined; joined == parley.StatusFailed {
-				d.Code, d.Reason = r.Code, r.Reason
-			}
+	rows, err := s.change(ch, r.ProviderID, func(d *delivery) {
+		before := d.Status
+		s.join(name, contact, d, r)
+		if d.Status.Told() && !before.Told() && !d.ID.IsZero() {
+			f.Told = append(f.Told, d.ID)
 		}
 	})
+	f.Failed = append(f.Failed, rows...)
+	return err
+}
+
+// join joins a receipt into what is known of its message.
+func (s *Store) join(name parley.Channel, contact parley.Contact, d *delivery, r *parley.Receipt) {
+	d.Conversation.Channel = name
+	at := slices.IndexFunc(s.outbox, func(m *message) bool {
+		return m.ID == r.Row && !m.at.IsZero() && m.Conversation.Channel == name
+	})
+	switch {
+	case at >= 0:
+		d.accept(s.outbox[at])
+		s.remove(s.outbox[at])
+	default:
+		if d.ID.IsZero() {
+			d.ID = r.Row
+		}
+		if d.Conversation.Contact == "" {
+			d.Conversation.Contact = contact
+		}
+	}
+	if joined := d.Status.Join(r.Status); joined != d.Status {
+		if d.Status = joined; joined == parley.StatusFailed {
+			d.Code, d.Reason = r.Code, r.Reason
+		}
+	}
 }
 
 // Delivery tells what is known of a message, watermarks included.

@@ -201,7 +201,7 @@ func (l *lineBench) round(i int) {
 
 func (l *lineBench) send(lease parley.Lease) {
 	l.next(2)
-	claimed, _, err := l.store.Claim(l.b.Context(), lease, 1024, time.Minute, time.Minute)
+	claimed, _, err := l.store.Claim(l.b.Context(), lease, parley.Places{All: 1024}, time.Minute, time.Minute)
 	l.next(-1)
 	if err != nil {
 		l.b.Fatal(err)

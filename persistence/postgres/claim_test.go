@@ -40,7 +40,7 @@ func claimBeside(t *testing.T, data string) {
 		t.Fatal(err)
 	}
 	for range 2 { // and again, when what nobody knows of has been recalled
-		rows, _, err := s.Claim(t.Context(), l, 10, 0, time.Minute)
+		rows, _, err := s.Claim(t.Context(), l, parley.Places{All: 10}, 0, time.Minute)
 		if err != nil || len(rows) > 1 || len(rows) == 1 && rows[0].Conversation.Contact != "user:b" {
 			t.Fatalf("claimed %v: %v", rows, err)
 		}
@@ -52,7 +52,7 @@ func claimBeside(t *testing.T, data string) {
 	if _, err := s.Append(t.Context(), parley.Arrivals{Receipts: []parley.Receipt{receipt}}); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, err := s.Fold(t.Context(), l, 10); n != 1 || err != nil {
-		t.Errorf("folded %d: %v", n, err)
+	if f, err := s.Fold(t.Context(), l, 10); f.Receipts != 1 || err != nil {
+		t.Errorf("folded %d: %v", f.Receipts, err)
 	}
 }

@@ -161,10 +161,11 @@ with locked as materialized (
     delete from parley.inbox
     where ctid = any(array(select unnest(j.tids) from judged j where j.passed))
 ), sent as (
-    insert into parley.outbox (id, channel, conv, ordinal, at, data, due)
-    select o.id, o.channel, o.conv, o.ordinal, o.at, o.data, case when o.first then 0 end
-    from unnest($12::integer[], $13::uuid[], $14::bytea[], $15::bytea[], $16::bigint[], $17::bigint[], $18::bytea[], $19::boolean[])
-        as o (i, id, channel, conv, ordinal, at, data, first)
+    insert into parley.outbox (id, channel, conv, ordinal, at, data, due, bulk)
+    select o.id, o.channel, o.conv, o.ordinal, o.at, o.data,
+        case when not o.first then null when o.bulk then ` + bulkLane + ` else 0 end, o.bulk
+    from unnest($12::integer[], $13::uuid[], $14::bytea[], $15::bytea[], $16::bigint[], $17::bigint[], $18::bytea[], $19::boolean[], $47::boolean[])
+        as o (i, id, channel, conv, ordinal, at, data, first, bulk)
     where ((select flags from passed))[o.i]
 ), cancelled as (
     delete from parley.timer

@@ -1,8 +1,6 @@
 package postgres
 
-import (
-	"github.com/parleychat/parley"
-)
+import "github.com/parleychat/parley"
 
 // copiedTable is a table with the holdings of one kind, and how these become rows
 // of it, and a row one of these. What a row repeats of itself (a shard, a digest)
@@ -21,7 +19,7 @@ func copiedTables() []copiedTable {
 		{"merged", "survivor, younger, shard", putMerged, getMerged},
 		{"contact", "alias, canonical, born", putContacts, getContact},
 		{"inbox", "conv, shard, seq, token, received, key, at, late, data", putPending, getPending},
-		{"outbox", "conv, channel, id, ordinal, at, data, attempts, doubtful, claimed, epoch, due", putUnsent, getUnsent},
+		{"outbox", "conv, channel, id, ordinal, at, data, attempts, doubtful, claimed, epoch, due, bulk", putUnsent, getUnsent},
 		{"timer", "conv, shard, id, key, due, data", putTimers, getTimer},
 		{"seen", "conv, key, at, day", putOlder, getOlder},
 		{"history", "conv, version, day, record", putHistory, getRecord},
@@ -95,6 +93,9 @@ func getPending(h *parley.Holdings, r *rowReader) {
 // dueClaimedMS is dueClaimed as a number.
 const dueClaimedMS = 1 << 60
 
+// bulkLaneMS is bulkLane as a number.
+const bulkLaneMS = -(1 << 61)
+
 // putUnsent knows whether a message is behind another of its conversation, but
 // for the first of a part: that is found out by the claim that comes upon it.
 func putUnsent(h *parley.Holdings, w *rowWriter) {
@@ -105,11 +106,13 @@ func putUnsent(h *parley.Holdings, w *rowWriter) {
 		switch {
 		case u.Epoch != 0:
 			ms = dueClaimedMS
-		case u.Last.IsZero() && i > 0 && u.Conversation == h.Unsent[i-1].Conversation:
+		case u.Last.IsZero() && i > 0 && u.Conversation == h.Unsent[i-1].Conversation && (u.Send.Bulk || !h.Unsent[i-1].Send.Bulk):
 			due = nil
+		case u.Send.Bulk:
+			ms += bulkLaneMS
 		}
-		w.row(w.name(u.Conversation), channelKey(u.Conversation.Channel), [16]byte(u.ID), int64(u.Ordinal), toMS(u.At), encodeSend(u.Send),
-			int32(u.Attempts), u.Doubtful, toMS(u.Last), int64(u.Epoch), due)
+		w.row(w.name(u.Conversation), channelKey(u.Conversation.Channel), [16]byte(u.ID), int64(u.Ordinal), toMS(u.At), encodeContent(&u.Outgoing),
+			int32(u.Attempts), u.Doubtful, toMS(u.Last), int64(u.Epoch), due, u.Send.Bulk)
 	}
 }
 
@@ -118,14 +121,16 @@ func getUnsent(h *parley.Holdings, r *rowReader) {
 	u.Conversation = r.conversation()
 	r.must(r.channel() == u.Conversation.Channel)
 	u.ID, u.Ordinal, u.At = r.fixed(), uint64(r.number()), r.time()
-	var err error
-	u.Send, err = decodeSend(r.bytes())
-	r.note(err)
+	r.note(u.DecodeContent(r.bytes()))
 	u.Attempts, u.Doubtful, u.Last, u.Epoch = int(r.number()), r.flag(), r.time(), uint64(r.number())
 	due := r.number()
+	if due < 0 {
+		due -= bulkLaneMS
+	}
 	if r.must(due == dueClaimedMS == (u.Epoch != 0)); due != dueClaimedMS {
 		u.Due = fromMS(due)
 	}
+	r.must(r.flag() == u.Send.Bulk)
 	h.Unsent = append(h.Unsent, u)
 }
 

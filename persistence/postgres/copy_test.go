@@ -103,7 +103,7 @@ func furnished(t *testing.T, large bool) origin {
 		{Channel: page, Status: parley.StatusRead, ProviderID: "later", Row: parley.ID{1}},
 	}
 	f.append(parley.Arrivals{Receipts: receipts})
-	if _, _, err := s.Fold(t.Context(), lease, 3); err != nil {
+	if _, err := s.Fold(t.Context(), lease, 3); err != nil {
 		t.Fatal(err)
 	}
 	late := hello("late")
@@ -170,7 +170,7 @@ func (f *furnisher) attempts(page parley.Channel) parley.Lease {
 	f.t.Helper()
 	lease, err := f.s.Lease(f.t.Context(), page, "sender", time.Minute, parley.Lease{})
 	f.must(lease, err)
-	claimed, _, err := f.s.Claim(f.t.Context(), lease, 12, time.Minute, time.Minute)
+	claimed, _, err := f.s.Claim(f.t.Context(), lease, parley.Places{All: 12}, time.Minute, time.Minute)
 	f.must(claimed, err)
 	var outcomes []parley.Outcome
 	for i, c := range claimed[:9] {

@@ -138,13 +138,14 @@ func (ds *deliveries) write(b *batch, now int64) (failed []parley.Pending, err e
 }
 
 func sendFailed(d *delivery) (parley.Pending, error) {
-	input := parley.SendFailed{ID: d.ID, ProviderID: d.ProviderID, Code: d.Code, Reason: d.Reason}
+	return tells(d.Conversation, parley.SendFailed{ID: d.ID, ProviderID: d.ProviderID, Code: d.Code, Reason: d.Reason},
+		parley.NewEventKey("send_failed", d.Conversation.Channel.String(), d.ProviderID, "failed"))
+}
+
+// tells is a row that tells a conversation of a failure.
+func tells(c parley.Conversation, input parley.SendFailed, key parley.EventKey) (parley.Pending, error) {
 	data, err := parley.EncodeInput(input)
-	return parley.Pending{
-		Row: parley.Row{Token: parley.Token(token())}, Conversation: d.Conversation,
-		Key:   parley.NewEventKey("send_failed", d.Conversation.Channel.String(), d.ProviderID, "failed"),
-		Input: input, Data: data,
-	}, err
+	return parley.Pending{Row: parley.Row{Token: parley.Token(token())}, Conversation: c, Key: key, Input: input, Data: data}, err
 }
 
 const raiseWatermarksSQL = `

@@ -359,8 +359,8 @@ func TestOverlongNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, _, err := s.Fold(t.Context(), l, 10); n != 1 || err != nil {
-		t.Errorf("folded %d: %v", n, err)
+	if f, err := s.Fold(t.Context(), l, 10); f.Receipts != 1 || err != nil {
+		t.Errorf("folded %d: %v", f.Receipts, err)
 	}
 }
 
@@ -469,7 +469,7 @@ func TestFailOverWithoutASettlement(t *testing.T) {
 	}
 	claims := func(l parley.Lease, want int) []parley.Claimed {
 		t.Helper()
-		claimed, _, err := s.Claim(t.Context(), l, 10, time.Millisecond, time.Minute)
+		claimed, _, err := s.Claim(t.Context(), l, parley.Places{All: 10}, time.Millisecond, time.Minute)
 		if err != nil || len(claimed) != want {
 			t.Fatalf("%d messages were claimed, want %d: %v", len(claimed), want, err)
 		}

@@ -46,7 +46,7 @@ type folding struct {
 // Fold folds receipts into deliveries: see egress.Receipts. A receipt that names
 // a message which is still in the outbox, attempted and not settled, proves that
 // the provider accepted it: the message leaves the outbox as sent.
-func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
+func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error) {
 	f := folding{
 		lease: l, limit: max(limit, 0), canonical: map[string]string{}, attempted: map[parley.ID]*unsent{},
 		deliveries: newDeliveries(l.Channel),
@@ -69,10 +69,20 @@ func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (int, []par
 		f.write,
 	)
 	if err != nil {
-		return 0, nil, failure("fold receipts", err)
+		return parley.Folded{}, failure("fold receipts", err)
 	}
 	s.metrics.folded.Add(float64(len(f.receipts)))
-	return len(f.receipts), f.failed, nil
+	return parley.Folded{Receipts: len(f.receipts), Failed: f.failed, Told: f.told()}, nil
+}
+
+// told is the messages of which it is now known what became.
+func (f *folding) told() (ids []parley.ID) {
+	for _, d := range f.deliveries.order {
+		if d.Status.Told() && !d.was.Status.Told() && !d.ID.IsZero() {
+			ids = append(ids, d.ID)
+		}
+	}
+	return ids
 }
 
 func (f *folding) scan(r pgx.Rows) error {

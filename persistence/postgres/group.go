@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"slices"
+
 	"github.com/parleychat/parley"
 )
 
@@ -46,7 +48,7 @@ type outboxRows struct {
 	ids                   [][16]byte
 	channels, convs, data [][]byte
 	ordinals, at          []int64
-	first                 []bool
+	first, bulk           []bool
 }
 
 type timerRows struct {
@@ -94,12 +96,19 @@ func (g *group) addOutbox(place int32, key []byte, c *parley.Commit) {
 	o := &g.sent
 	for n := range c.Outbox {
 		m := &c.Outbox[n]
-		data := encodeSend(m.Send)
+		data := encodeContent(m)
 		o.places, o.ids, o.channels = append(o.places, place), append(o.ids, m.ID), append(o.channels, channel)
 		o.convs, o.ordinals, o.at = append(o.convs, key), append(o.ordinals, int64(m.Ordinal)), append(o.at, toMS(m.At))
 		o.data, o.first = append(o.data, data), append(o.first, n == 0)
+		o.bulk = append(o.bulk, allBulk(c.Outbox[n:]))
 		g.bytes += len(data)
 	}
+}
+
+// allBulk reports whether messages wait in the second lane: none of what comes
+// after the first of them in its turn is to be waited for.
+func allBulk(messages []parley.Outgoing) bool {
+	return !slices.ContainsFunc(messages, func(m parley.Outgoing) bool { return !m.Send.Bulk })
 }
 
 // addTimers adds timers, each with the input that it will be, so that moving it
@@ -148,7 +157,7 @@ func (g *group) arguments(now *int64) []any {
 		array(t.places), array(t.ids), array(t.shards), array(t.convs), array(t.due), array(t.keys), array(t.data),
 		array(g.seen.places), array(g.seen.days), array(g.seen.convs), array(g.seen.keys), array(g.seen.at),
 		array(g.records.places), now, array(g.records.convs), array(g.records.versions), array(g.records.records),
-		array(d.places), array(d.brands), array(d.ids), array(d.convs), array(d.at), array(d.causes), array(d.seqs), array(d.data),
+		array(d.places), array(d.brands), array(d.ids), array(d.convs), array(d.at), array(d.causes), array(d.seqs), array(d.data), array(s.bulk),
 	}
 }
 
@@ -160,19 +169,10 @@ func array[T any](of []T) []T {
 	return of
 }
 
-// encodeSend is the stored form of a message's content.
-func encodeSend(s parley.Send) []byte {
-	b, _ := parley.EncodeSend(s) // it was validated: it has a form
+// encodeContent is the stored form of a message's content.
+func encodeContent(o *parley.Outgoing) []byte {
+	b, _ := o.EncodeContent() // it was validated: it has a form
 	return b
-}
-
-// decodeSend reads it. What can't be read, or only by a newer program, is errStored.
-func decodeSend(b []byte) (parley.Send, error) {
-	s, err := parley.DecodeSend(b)
-	if err != nil {
-		return s, errStored // without what is in it
-	}
-	return s, nil
 }
 
 // timerKey is the event key of a timer.

@@ -88,15 +88,15 @@ func (n *nodes) Recall(ctx context.Context, l parley.Lease, open []parley.ID, do
 	return n.next().Recall(ctx, l, open, doubtfulWait)
 }
 
-func (n *nodes) Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
-	return n.next().Claim(ctx, l, limit, doubtfulWait, horizon)
+func (n *nodes) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
+	return n.next().Claim(ctx, l, places, doubtfulWait, horizon)
 }
 
 func (n *nodes) Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error {
 	return n.next().Settle(ctx, l, outcomes)
 }
 
-func (n *nodes) Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error) {
+func (n *nodes) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error) {
 	return n.next().Fold(ctx, l, limit)
 }
 

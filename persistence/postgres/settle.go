@@ -29,7 +29,7 @@ const removeSQL = `delete from parley.outbox where id = any($1::uuid[])`
 // have absorbed them: they may have waited for this one. It is a statement behind
 // the one that removes.
 const promoteSQL = `
-update parley.outbox set due = 0 where ctid = any(array(
+update parley.outbox set due = case when bulk then ` + bulkLane + ` else 0 end where ctid = any(array(
     select h.tid from (
         select c.conv from unnest($1::bytea[]) as c (conv)
         union
@@ -43,7 +43,7 @@ update parley.outbox set due = 0 where ctid = any(array(
 ))`
 
 const againSQL = `
-update parley.outbox o set epoch = 0, due = a.due, attempts = o.attempts + a.counts, doubtful = o.doubtful or a.doubtful
+update parley.outbox o set epoch = 0, due = a.due + case when o.bulk then ` + bulkLane + ` else 0 end, attempts = o.attempts + a.counts, doubtful = o.doubtful or a.doubtful
 from unnest($1::uuid[], $2::bigint[], $3::integer[], $4::boolean[]) as a (id, due, counts, doubtful)
 where o.id = a.id`
 
@@ -63,6 +63,7 @@ type settling struct {
 	deliveries *deliveries
 
 	removed leaving
+	told    []parley.Pending // of what was returned
 	again   struct {
 		ids      [][16]byte
 		due      []int64
@@ -155,8 +156,12 @@ func scanUnsent(r pgx.Rows) (*unsent, error) {
 	if m.conversation, err = parseKey(conv); err != nil {
 		return m, err
 	}
-	m.send, err = decodeSend(data)
-	return m, err
+	o := parley.Outgoing{ID: m.id, Conversation: m.conversation}
+	if err := o.DecodeContent(data); err != nil {
+		return m, errStored
+	}
+	m.send = o.Send
+	return m, nil
 }
 
 func (st *settling) write(b *batch, outcomes []parley.Outcome) error {
@@ -179,7 +184,7 @@ func (st *settling) write(b *batch, outcomes []parley.Outcome) error {
 		b.exec(buryMessagesSQL, st.now, d.brands, d.ids, d.convs, d.causes, d.data)
 	}
 	failed, err := st.deliveries.write(b, st.now)
-	insertRows(b, &st.now, failed)
+	insertRows(b, &st.now, append(failed, st.told...))
 	return err
 }
 
@@ -193,6 +198,9 @@ func (st *settling) settle(m *unsent, o *parley.Outcome) error {
 	case parley.Refused:
 		st.removed.add(m)
 		return st.bury(m, o)
+	case parley.Returned:
+		st.removed.add(m)
+		return st.tell(m, o)
 	case parley.Retry:
 		counts := int32(1)
 		if o.Uncounted {
@@ -205,6 +213,13 @@ func (st *settling) settle(m *unsent, o *parley.Outcome) error {
 		return fmt.Errorf("outcome of kind %d: no such kind", o.Kind)
 	}
 	return nil
+}
+
+func (st *settling) tell(m *unsent, o *parley.Outcome) error {
+	input, key := o.Failed(&parley.Outgoing{ID: m.id, Conversation: m.conversation})
+	p, err := tells(m.conversation, input, key)
+	st.told = append(st.told, p)
+	return err
 }
 
 func (st *settling) later(m *unsent, o *parley.Outcome, counts int32, doubtful bool) {

@@ -269,7 +269,7 @@ func concurrentClaims(t *testing.T, d *desk) {
 	sends := map[parley.Conversation][]uint64{}
 	d.together(func(ctx context.Context, _ int, own *desk) error {
 		for range conversations * each {
-			claimed, _, err := own.Claim(ctx, l, 3, doubtfulWait, time.Minute)
+			claimed, _, err := own.Claim(ctx, l, parley.Places{All: 3}, doubtfulWait, time.Minute)
 			if err != nil {
 				return err
 			}

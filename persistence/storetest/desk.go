@@ -205,6 +205,16 @@ func (d *desk) send(c parley.Conversation, texts ...string) []parley.Outgoing {
 	return out
 }
 
+// sendBulk makes one turn of c that sends something of a campaign.
+func (d *desk) sendBulk(c parley.Conversation, text string) []parley.Outgoing {
+	d.t.Helper()
+	turn := d.turn(d.load(c))
+	out := d.replies(&turn, text)
+	out[0].Send.Bulk, turn.Outbox[0].Send.Bulk = true, true
+	d.commit(turn)
+	return out
+}
+
 const leaseTTL = 10 * time.Second
 
 func (d *desk) lease(holder string, have parley.Lease) parley.Lease {
@@ -225,7 +235,7 @@ const doubtfulWait = 30 * time.Second
 
 func (d *desk) claim(l parley.Lease, limit int) ([]parley.Claimed, time.Duration) {
 	d.t.Helper()
-	claimed, wait, err := d.Claim(d.t.Context(), l, limit, doubtfulWait, time.Hour)
+	claimed, wait, err := d.Claim(d.t.Context(), l, parley.Places{All: limit}, doubtfulWait, time.Hour)
 	if err != nil {
 		d.t.Fatalf("claim: %v", err)
 	}

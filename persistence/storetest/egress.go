@@ -64,7 +64,7 @@ func leaseRaisedWithoutTheEpochInHand(t *testing.T, d *desk) {
 	if second.Epoch <= first.Epoch {
 		t.Fatalf("epoch %d after %d", second.Epoch, first.Epoch)
 	}
-	_, _, err := d.Claim(t.Context(), first, 1, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), first, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim by its earlier self", err)
 }
 
@@ -74,10 +74,10 @@ func leaseFencedAfterTakeover(t *testing.T, d *desk) {
 	d.claims(first, out[0])
 	d.clock.Add(leaseTTL)
 	second := d.lease("s2", parley.Lease{})
-	_, _, err := d.Claim(t.Context(), first, 1, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), first, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim", err)
 	d.fenced("settle", d.Settle(t.Context(), first, []parley.Outcome{sent(out[0])}))
-	_, _, err = d.Fold(t.Context(), first, 10)
+	_, err = d.Fold(t.Context(), first, 10)
 	d.fenced("fold", err)
 	d.same("unsent", d.backlog().Unsent, 1)
 	d.claims(second)
@@ -88,7 +88,7 @@ func leaseExpiredMayStillSettleNotClaim(t *testing.T, d *desk) {
 	l := d.lease("s1", parley.Lease{})
 	d.claims(l, out[0])
 	d.clock.Add(leaseTTL)
-	_, _, err := d.Claim(t.Context(), l, 1, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), l, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim with an expired lease", err)
 	d.settle(l, sent(out[0]))
 	d.same("unsent", d.backlog().Unsent, 1)
@@ -117,7 +117,7 @@ func leaseByChannel(t *testing.T, d *desk) {
 
 func leaseNeverLeasedIsFenced(t *testing.T, d *desk) {
 	d.send(conv("a"), "x")
-	_, _, err := d.Claim(t.Context(), parley.Lease{Channel: page()}, 1, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), parley.Lease{Channel: page()}, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim", err)
 }
 
@@ -131,6 +131,10 @@ func runClaim(t *testing.T, open Open) {
 		"DoubtfulIfNobodyHasItOpen":     claimDoubtfulIfNobodyHasItOpen,
 		"ByChannel":                     claimByChannel,
 		"WaitsForNothingUpToTheHorizon": claimWaitsForNothingUpToTheHorizon,
+		"RepliesBeforeBulk":             claimRepliesBeforeBulk,
+		"WhatALaneLeavesIsTheOthers":    claimWhatALaneLeavesIsTheOthers,
+		"AReplyLiftsItsConversation":    claimAReplyLiftsItsConversation,
+		"BulkComesBackAsBulk":           claimBulkComesBackAsBulk,
 	})
 }
 
@@ -244,6 +248,103 @@ func claimWaitsForNothingUpToTheHorizon(t *testing.T, d *desk) {
 	}
 }
 
+// claimOf claims and expects how many are of either lane.
+func (d *desk) claimOf(l parley.Lease, limit, bulk, wantReplies, wantBulk int) []parley.Claimed {
+	d.t.Helper()
+	claimed, _, err := d.Claim(d.t.Context(), l, parley.Places{All: limit, Bulk: bulk}, doubtfulWait, time.Hour)
+	if err != nil {
+		d.t.Fatalf("claim: %v", err)
+	}
+	n := 0
+	for i := range claimed {
+		if claimed[i].Send.Bulk {
+			n++
+		}
+	}
+	if len(claimed)-n != wantReplies || n != wantBulk {
+		d.t.Fatalf("%d replies and %d bulk of a claim of %d with %d for bulk; want %d and %d", len(claimed)-n, n, limit, bulk, wantReplies, wantBulk)
+	}
+	return claimed
+}
+
+// claimRepliesBeforeBulk: a campaign came first, and what people ask meanwhile
+// goes before it, beside its share.
+func claimRepliesBeforeBulk(_ *testing.T, d *desk) {
+	for i := range 20 {
+		d.sendBulk(conv(fmt.Sprint("c", i)), "campaign")
+	}
+	for i := range 6 {
+		d.send(conv(fmt.Sprint("r", i)), "reply")
+	}
+	l := d.lease("s", parley.Lease{})
+	d.claimOf(l, 5, 1, 4, 1)
+	d.claimOf(l, 1, 1, 0, 1)
+	d.claimOf(l, 1, 0, 1, 0)
+	d.claimOf(l, 0, 0, 0, 0)
+	d.claimOf(l, 3, 1, 1, 2)
+}
+
+func claimWhatALaneLeavesIsTheOthers(_ *testing.T, d *desk) {
+	for i := range 3 {
+		d.send(conv(fmt.Sprint("r", i)), "reply")
+	}
+	l := d.lease("s", parley.Lease{})
+	d.claimOf(l, 2, 2, 2, 0)
+	d.sendBulk(conv("a"), "1")
+	d.sendBulk(conv("b"), "2")
+	d.claimOf(l, 10, 0, 1, 2)
+}
+
+// claimAReplyLiftsItsConversation: it can't overtake, so what is before it goes
+// with it.
+func claimAReplyLiftsItsConversation(t *testing.T, d *desk) {
+	for i := range 5 {
+		d.sendBulk(conv(fmt.Sprint("c", i)), "campaign")
+	}
+	first := d.sendBulk(conv("z"), "campaign")
+	second := d.sendBulk(conv("z"), "more of it")
+	reply := d.send(conv("z"), "reply")
+	l := d.lease("s", parley.Lease{})
+	var got []parley.ID
+	for range 4 { // the claim that comes upon the reply may be too late for the first
+		claimed, _, err := d.Claim(t.Context(), l, parley.Places{All: 1}, doubtfulWait, time.Hour)
+		if err != nil || len(claimed) != 1 {
+			t.Fatalf("claimed %v: %v", claimed, err)
+		}
+		d.settle(l, sent(claimed[0].Outgoing))
+		if claimed[0].Conversation == conv("z") {
+			got = append(got, claimed[0].ID)
+		}
+	}
+	if len(got) == 3 {
+		d.same("order", got, []parley.ID{first[0].ID, second[0].ID, reply[0].ID})
+		return
+	}
+	t.Fatalf("%d of 3 messages of the conversation in 4 claims", len(got))
+}
+
+func claimBulkComesBackAsBulk(_ *testing.T, d *desk) {
+	out := d.sendBulk(conv("a"), "1")
+	next := d.sendBulk(conv("a"), "2")
+	l := d.lease("s", parley.Lease{})
+	d.claims(l, out[0])
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Retry, Wait: 3 * time.Second})
+	d.send(conv("b"), "reply")
+	if claimed, wait := d.claim(l, 0); len(claimed) > 0 || wait != 0 {
+		d.t.Fatalf("claimed %v, wait %s", claimed, wait)
+	}
+	d.clock.Add(3 * time.Second)
+	d.claimOf(l, 1, 0, 1, 0)
+	d.claims(l, out[0])
+	d.settle(l, sent(out[0]))
+	d.send(conv("c"), "reply")
+	d.claimOf(l, 1, 0, 1, 0)
+	d.claims(l, next[0])
+	if _, wait := d.claim(l, 1); wait != time.Hour {
+		d.t.Fatalf("wait %s with nothing left", wait)
+	}
+}
+
 func runSettle(t *testing.T, open Open) {
 	t.Helper()
 	promises(t, open, map[string]promise{
@@ -255,6 +356,7 @@ func runSettle(t *testing.T, open Open) {
 		"OnlyWhatIsClaimed":            settleOnlyWhatIsClaimed,
 		"NotWhatAnEarlierEpochClaimed": settleNotWhatAnEarlierEpochClaimed,
 		"TwiceIsOnce":                  settleTwiceIsOnce,
+		"ReturnedIsTold":               settleReturnedIsTold,
 	})
 }
 
@@ -356,6 +458,22 @@ func settleNotWhatAnEarlierEpochClaimed(t *testing.T, d *desk) {
 	l := d.lease("s", parley.Lease{})
 	d.settle(l, sent(out[0]))
 	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1})
+}
+
+// settleReturnedIsTold: no dead letter, but an event that names the reason.
+func settleReturnedIsTold(t *testing.T, d *desk) {
+	l, out := beginSettle(t, d, "x", "y")
+	d.settle(l, parley.Outcome{ID: out[0].ID, Kind: parley.Returned, Why: parley.WindowClosed, Cause: "too long ago", Code: 131047})
+	rows := d.load(conv("a")).Pending
+	if len(rows) != 1 {
+		t.Fatalf("%d rows, want 1", len(rows))
+	}
+	d.same("input", rows[0].Input, parley.Input(parley.SendFailed{ID: out[0].ID, Code: 131047, Reason: "too long ago", Why: parley.WindowClosed}))
+	if letters, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10); err != nil || len(letters) > 0 {
+		t.Fatalf("letters %v: %v", letters, err)
+	}
+	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1, Pending: 1})
+	d.claims(l, out[1])
 }
 
 func settleTwiceIsOnce(t *testing.T, d *desk) {

@@ -174,7 +174,8 @@ func (d *desk) receive(receipts ...parley.Receipt) {
 
 func (d *desk) fold(l parley.Lease, limit, want int) []parley.Pending {
 	d.t.Helper()
-	n, rows, err := d.Fold(d.t.Context(), l, limit)
+	f, err := d.Fold(d.t.Context(), l, limit)
+	n, rows := f.Receipts, f.Failed
 	if err != nil || n != want {
 		d.t.Fatalf("folded %d, want %d: %v", n, want, err)
 	}
@@ -269,7 +270,7 @@ func (d *desk) foldInSomeOrder(l parley.Lease, c parley.Conversation, statuses [
 
 func (d *desk) foldAll(l parley.Lease) {
 	d.t.Helper()
-	if _, _, err := d.Fold(d.t.Context(), l, 1000); err != nil {
+	if _, err := d.Fold(d.t.Context(), l, 1000); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -153,7 +153,7 @@ func reopenEpochsGoOnGrowingAndClaimsAreDoubtful(t *testing.T, d *desk) {
 	if l.Epoch <= old.Epoch {
 		t.Fatalf("epoch %d after %d", l.Epoch, old.Epoch)
 	}
-	_, _, err := d.Claim(t.Context(), old, 1, doubtfulWait, time.Minute)
+	_, _, err := d.Claim(t.Context(), old, parley.Places{All: 1}, doubtfulWait, time.Minute)
 	d.fenced("claim with the lease of the dead", err)
 	d.claims(l)
 	d.clock.Add(doubtfulWait)

@@ -49,13 +49,13 @@ type (
 	Outbox interface {
 		Lease(ctx context.Context, ch parley.Channel, holder string, ttl time.Duration, have parley.Lease) (parley.Lease, error)
 		Recall(ctx context.Context, l parley.Lease, open []parley.ID, doubtfulWait time.Duration) (int, error)
-		Claim(ctx context.Context, l parley.Lease, limit int, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
+		Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
 		Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error
 		Yield(ctx context.Context, holder string, channels []parley.Channel) error
 	}
 	// Receipts is egress.Receipts.
 	Receipts interface {
-		Fold(ctx context.Context, l parley.Lease, limit int) (int, []parley.Pending, error)
+		Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error)
 	}
 	// Records is what an operator reads.
 	Records interface {
