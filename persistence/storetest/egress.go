@@ -469,7 +469,7 @@ func settleReturnedIsTold(t *testing.T, d *desk) {
 		t.Fatalf("%d rows, want 1", len(rows))
 	}
 	d.same("input", rows[0].Input, parley.Input(parley.SendFailed{ID: out[0].ID, Code: 131047, Reason: "too long ago", Why: parley.WindowClosed}))
-	if letters, err := d.DeadLetters(t.Context(), "acme", parley.ID{}, 10); err != nil || len(letters) > 0 {
+	if letters, err := d.DeadLetters(t.Context(), parley.DeadQuery{Limit: 10}); err != nil || len(letters) > 0 {
 		t.Fatalf("letters %v: %v", letters, err)
 	}
 	d.same("backlog", d.backlog(), parley.Backlog{Unsent: 1, Pending: 1})
