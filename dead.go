@@ -130,7 +130,8 @@ type Retried struct {
 // that is retried first is sent first.
 //
 // The message keeps its id, by which the provider's receipts tell it, and begins
-// anew in all else: no attempts, and the age of a message that was decided now.
+// anew in all else: no attempts, the age of a message that was decided now, and the
+// window in which the contact may be written to now.
 func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte) (Commit, error) {
 	send, err := decodeDeadSend(d.Data)
 	if err != nil {
@@ -145,6 +146,7 @@ func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte) (Commi
 	next.Ordinal++
 	c := Commit{Conversation: s.Conversation, Base: s.Version, Next: next}
 	c.Outbox = []Outgoing{{ID: d.ID, Conversation: s.Conversation, Ordinal: next.Ordinal, At: next.Last, Send: send, Heard: s.Heard}}
+	c.Format = send.Format() // what the snapshot takes it took before
 	c.History = retryRecord(&next, &d)
 	return c, nil
 }

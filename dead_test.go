@@ -21,7 +21,7 @@ func mourned(t *testing.T) (parley.Snapshot, parley.DeadLetter) {
 	}
 	s := parley.Snapshot{
 		Conversation: c, Version: parley.Version{Number: 6, Token: 60}, Bot: "pizza", State: []byte("{}"), Ordinal: 4,
-		Last: time.UnixMilli(1795680000000).UTC(),
+		Last: time.UnixMilli(1795680000000).UTC(), Heard: parley.Heard{At: time.UnixMilli(1795600000000).UTC()},
 	}
 	return s, parley.DeadLetter{ID: parley.NewID(s.Last, [16]byte{15: 1}), Conversation: c, At: s.Last, Cause: "no", Data: data}
 }
@@ -40,7 +40,8 @@ func TestRetryMessage(t *testing.T) {
 		Conversation: s.Conversation, Base: s.Version, Next: want,
 		Outbox: []parley.Outgoing{{ID: d.ID, Conversation: s.Conversation, Ordinal: 5, At: at.UTC(), Send: parley.Send{
 			Text: "hello", QuickReplies: []parley.QuickReply{{Title: "yes", Payload: "\x00"}},
-		}}},
+		}, Heard: s.Heard}},
+		Format:  1,
 		History: []byte(`{"version":7,"at":"2026-11-26T09:00:00Z","bot":"pizza","retried":"` + d.ID.String() + `","out":[` + string(d.Data) + `]}`),
 	}, c)
 	// The store's clock may be set back; a conversation's time never is.
@@ -176,5 +177,38 @@ func TestRetryMessageWhole(t *testing.T) {
 			continue
 		}
 		diff(t, name, send, c.Outbox[0].Send)
+		if c.Format != send.Format() || c.Format < 2 {
+			t.Errorf("%s is of format %d", name, c.Format)
+		}
+	}
+}
+
+// When a retried event was said nobody knows any more: it must neither open a window
+// for writing, nor take back what the contact has said since.
+func TestRetriedEventIsNotHeardAgain(t *testing.T) {
+	t.Parallel()
+	s, d := mourned(t)
+	s.State, s.Heard.Stopped = nil, s.Heard.At
+	d.Seq = 7
+	bot := &parley.Bot{Name: "b", Behavior: parley.BehaviorFunc(func(*parley.Turn) error { return nil })}
+	for name, in := range map[string]parley.Input{
+		"Message": parley.Message{ID: "m", Text: "hello", Referral: &parley.Referral{Source: "ad"}},
+		"Resume":  parley.Preference{Value: "resume"},
+	} {
+		var err error
+		if d.Data, err = parley.EncodeInput(in); err != nil {
+			t.Fatal(err)
+		}
+		p, err := parley.RetryEvent(d, s.Conversation, 9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Seq, p.Received = 8, s.Last.Add(48*time.Hour)
+		c := parley.Step(bot, s, []parley.Pending{p}, parley.Circumstance{Format: parley.Format})
+		diff(t, name, s.Heard, c.Next.Heard)
+		p.Late, p.Key = false, parley.NewEventKey("x", name) // as one that has just come in it would
+		if c = parley.Step(bot, s, []parley.Pending{p}, parley.Circumstance{Format: parley.Format}); cmp.Equal(c.Next.Heard, s.Heard) {
+			t.Errorf("%s is never heard", name)
+		}
 	}
 }

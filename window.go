@@ -93,24 +93,27 @@ func (h Heard) Refuses(kind ChannelKind, s *Send, at time.Time) Failure {
 }
 
 // hear is h after an event that was received at a time. Events come late and in
-// any order: a time is never set back. A late one without a time of its own, which an
-// operator has retried, doesn't say when its contact spoke.
+// any order: a time is never set back.
+//
+// Of what is late and has no time, like a dead letter that was retried after days,
+// nobody knows when it was said. It opens no window, and doesn't take back that
+// they want no marketing; that they want none it tells whenever it was.
 func (h Heard) hear(p *Pending, received time.Time) Heard {
 	at := received
 	if p.Time.Before(at) && p.Time.After(at.Add(-SeenFor)) { // nothing is delivered later: that is no time, but a broken clock
 		at = ceil(p.Time.UTC())
 	}
-	unknown := p.Late && p.Time.IsZero()
-	if speaks(p.Input) && at.After(h.At) && !unknown {
+	known := !p.Late || !p.Time.IsZero()
+	if known && speaks(p.Input) && at.After(h.At) {
 		h.At = at
 	}
-	if m, ok := p.Input.(Message); ok && m.Referral != nil && at.After(h.Entry) && !unknown {
+	if m, ok := p.Input.(Message); known && ok && m.Referral != nil && at.After(h.Entry) {
 		h.Entry = at
 	}
 	switch stopped, told := stops(p.Input); {
 	case told && stopped && h.Stopped.IsZero():
 		h.Stopped = at
-	case told && !stopped:
+	case told && !stopped && known:
 		h.Stopped = time.Time{}
 	}
 	return h

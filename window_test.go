@@ -26,24 +26,6 @@ func heardAfter(t *testing.T, start time.Time, inputs ...parley.Input) parley.He
 	return s.Heard
 }
 
-// An event that an operator has retried doesn't tell when its contact spoke: it may
-// have been days ago. What it says of marketing holds.
-func TestRetriedEventOpensNoWindow(t *testing.T) {
-	t.Parallel()
-	bot := &parley.Bot{Name: "b", Behavior: parley.BehaviorFunc(func(*parley.Turn) error { return nil })}
-	s := parley.Snapshot{Conversation: parley.Conversation{Channel: parley.Channel{Brand: "b", Kind: parley.Messenger, ID: "1"}, Contact: "user:1"}}
-	for seq, in := range []parley.Input{parley.Message{Text: "hi", Referral: &parley.Referral{Source: "ad"}}, parley.OptIn{Status: "STOP"}} {
-		row := parley.Pending{
-			Row: parley.Row{Seq: parley.Seq(seq + 1)}, Conversation: s.Conversation, Input: in, Late: true,
-			Key: parley.NewEventKey("retried", string(rune('a'+seq))), Received: time.UnixMilli(1_800_000_000_000),
-		}
-		s = parley.Step(bot, s, []parley.Pending{row}, parley.Circumstance{}).Next
-	}
-	if h := s.Heard; !h.At.IsZero() || !h.Entry.IsZero() || h.Stopped.IsZero() {
-		t.Errorf("heard %+v: want only that marketing has stopped", h)
-	}
-}
-
 func TestHeard(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
