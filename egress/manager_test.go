@@ -20,7 +20,11 @@ import (
 	"github.com/parleychat/parley/egress"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// fasthttp's cleaner of connections sleeps as long as a connection may be idle
+// before it sees that there are none left.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
+}
 
 // floor is where Managers run: a store, a provider that remembers, and the
 // clock of a synctest bubble. All of it must be made inside the bubble.
