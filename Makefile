@@ -25,7 +25,7 @@ CHAOS ?=
 LARGE ?= 10000000
 SOAK ?= 1h
 
-.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim planted fuzz cover bench bench-large bench-cluster soak microbench clean
+.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim planted fuzz cover bench bench-large bench-cluster bench-sends soak microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ bench-large: ## hold the turn among 10 million stored conversations to that amon
 bench-cluster: ## measure three nodes that work together: turns, a kill, a drain, a join, idleness; most of an hour (BENCH="-rounds 2 -only drain")
 	go build -o bin/bench ./bench
 	bin/bench -cluster $(BENCH)
+
+bench-sends: ## measure sending at the limit of one number, over 50, beside a parked one, and what acknowledging notices; 10 minutes (BENCH="-only 'send, 1 number' -duration 60s -rounds 5")
+	go build -o bin/bench ./bench
+	bin/bench -sends $(BENCH)
 
 soak: ## run a node on PostgreSQL for an hour and see that its tables stop growing (SOAK=5m)
 	go build -o bin/bench ./bench

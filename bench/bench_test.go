@@ -102,6 +102,22 @@ func checkFigures(t *testing.T, results []rounds.Result) (found []string) {
 func promised() map[string]float64 {
 	return map[string]float64{
 		"ack CPU": 3, "ack, postgres CPU": 6, "turn CPU": 10, "turn, postgres CPU": 15, "idle heap": 1.5, "activation, postgres p50": 3,
+		"send, 1 number CPU": 3, "send, 1 number off the pace": 1, "send, 50 numbers CPU": 3, "send, 50 numbers off the pace": 1,
+		"send, 50 numbers, 1 parked CPU": 1.1, "send, 50 numbers, 1 parked off the pace": 1, "ack beside sends p99": 1.1,
+	}
+}
+
+// TestSends measures sending, in little. That nothing came, or something twice, is an
+// error of its own.
+func TestSends(t *testing.T) {
+	t.Parallel()
+	results, err := main.SmallSends(t.Context(), folder(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"unit", "send, 1 number", "send, 50 numbers", "send, 50 numbers, 1 parked", "ack, nothing sent", "ack beside sends"}
+	if diff := cmp.Diff(want, checkFigures(t, results)); diff != "" {
+		t.Errorf("scenarios (-want +got):\n%s", diff)
 	}
 }
 
@@ -308,6 +324,9 @@ func TestRefuses(t *testing.T) {
 		"a soak and a large one":     {func(s *main.Settings) { s.Soak, s.Large = time.Hour, 600 }, false},
 		"a cluster":                  {func(s *main.Settings) { s.Cluster = true }, true},
 		"a cluster and a soak":       {func(s *main.Settings) { s.Cluster, s.Soak = true, time.Hour }, false},
+		"sends":                      {func(s *main.Settings) { s.Sends, s.Store = true, "embedded" }, true},
+		"sends on PostgreSQL":        {func(s *main.Settings) { s.Sends, s.Store = true, "postgres" }, false},
+		"sends of a cluster":         {func(s *main.Settings) { s.Sends, s.Cluster, s.Store = true, true, "embedded" }, false},
 		"a cluster that is embedded": {func(s *main.Settings) { s.Cluster, s.Store = true, "embedded" }, false},
 	} {
 		s := good

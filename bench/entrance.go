@@ -19,6 +19,7 @@ import (
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
 	"github.com/parleychat/parley/bench/bare"
+	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/ingress"
 )
 
@@ -41,6 +42,7 @@ func channel() parley.Channel {
 type entrance struct {
 	place  string // of the store, as openStore takes it
 	actors bool
+	outbox string // what is sent besides, as [outbox.argument] tells it; empty for nothing
 }
 
 // dropped is the Deliverer of an entrance without actors: the rows are durable
@@ -80,6 +82,14 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 		deliverer, parts = host, 2
 		start(host.Run)
 	}
+	if e.outbox != "" {
+		senders, err := e.senders(ctx, stored)
+		if err != nil {
+			return err
+		}
+		parts++
+		start(senders.Run)
+	}
 	server, addr, err := newIngress(ctx, stored, deliverer, lines.Text())
 	if err != nil {
 		return err
@@ -94,6 +104,15 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 		err = errors.Join(err, <-ended)
 	}
 	return err
+}
+
+// senders are those of the outbox.
+func (e entrance) senders(ctx context.Context, stored store) (*egress.Manager, error) {
+	var o outbox
+	if err := json.Unmarshal([]byte(e.outbox), &o); err != nil {
+		return nil, fmt.Errorf("what is to be sent: %w", err)
+	}
+	return o.senders(ctx, stored)
 }
 
 func newIngress(ctx context.Context, stored store, deliverer ingress.Deliverer, secret string) (*ingress.Server, net.Addr, error) {

@@ -20,6 +20,13 @@ func Small(ctx context.Context, folder, store string) (results []rounds.Result, 
 	return rounds.Run(ctx, scenarios(c), 1, func(int, string, []rounds.Figure) {})
 }
 
+// SmallSends measures the scenarios of sending once, in little time.
+func SmallSends(ctx context.Context, folder string) ([]rounds.Result, error) {
+	c := small(folder)
+	c.store, c.profiles, c.server = storeEmbedded, "", &server{folder: folder}
+	return rounds.Run(ctx, c.sendScenarios(), 1, func(int, string, []rounds.Figure) {})
+}
+
 func small(folder string) config {
 	return config{
 		rounds: 1, rate: 300, duration: 500 * time.Millisecond, warmup: 100 * time.Millisecond,
@@ -46,13 +53,13 @@ type Settings struct {
 	Store                string
 	Large                int
 	Soak                 time.Duration
-	Cluster              bool
+	Cluster, Sends       bool
 }
 
 // Check is the check of a configuration with such settings.
 func Check(s Settings) error {
 	c := small("")
-	c.rate, c.users, c.conversations, c.store, c.large, c.soak, c.cluster = s.Rate, s.Users, s.Conversations, s.Store, s.Large, s.Soak, s.Cluster
+	c.rate, c.users, c.conversations, c.store, c.large, c.soak, c.cluster, c.sends = s.Rate, s.Users, s.Conversations, s.Store, s.Large, s.Soak, s.Cluster, s.Sends
 	return c.check()
 }
 

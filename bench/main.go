@@ -35,6 +35,7 @@ const (
 	bareArgument     = "bare-server"
 	entranceArgument = "entrance" // followed by the store's place
 	actorsArgument   = "actors"   // as well
+	sendingArgument  = "sending"  // an entrance, as well; followed by what it sends, too
 	nodeArgument     = "serve"    // Parley itself, with its own flags
 )
 
@@ -56,6 +57,7 @@ type config struct {
 	large         int           // conversations of the larger store to compare; 0 for the scenarios
 	soak          time.Duration // length of a soak; 0 for the scenarios
 	cluster       bool          // the scenarios of nodes that work together
+	sends         bool          // those of sending
 	server        *server
 }
 
@@ -64,7 +66,7 @@ func main() {
 		child(os.Args[1], os.Args[2:])
 	}
 	var c config
-	flag.IntVar(&c.rounds, "rounds", 0, fmt.Sprintf("how many times each scenario is measured; default %d, with -cluster %d", roundsDefault, clusterRounds))
+	flag.IntVar(&c.rounds, "rounds", 0, fmt.Sprintf("how many times each scenario is measured; default %d, with -cluster or -sends %d", roundsDefault, clusterRounds))
 	flag.Float64Var(&c.rate, "rate", 0, fmt.Sprintf("requests per second offered; default %g, with -cluster %g, and a third of it", float64(rateDefault), float64(clusterRate)))
 	flag.DurationVar(&c.duration, "duration", 5*time.Second, "length of one measurement")
 	flag.DurationVar(&c.warmup, "warmup", time.Second, "time before it that isn't measured")
@@ -78,6 +80,7 @@ func main() {
 	flag.IntVar(&c.large, "large", 0, "instead of the scenarios, hold the turn among so many stored conversations to that among few")
 	flag.DurationVar(&c.soak, "soak", 0, "instead of the scenarios, run so long and see that the store stops growing")
 	flag.BoolVar(&c.cluster, "cluster", false, "instead of the scenarios, those of nodes that work together on PostgreSQL")
+	flag.BoolVar(&c.sends, "sends", false, "instead of the scenarios, those of sending, on the embedded store")
 	flag.BoolVar(&c.json, "json", false, "print the report as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -101,9 +104,12 @@ func (c config) resolve() config {
 	}
 	if c.rounds == 0 {
 		c.rounds = roundsDefault
-		if c.cluster {
+		if c.cluster || c.sends {
 			c.rounds = clusterRounds
 		}
+	}
+	if c.sends && c.store == "" {
+		c.store = storeEmbedded
 	}
 	return c
 }
@@ -118,6 +124,8 @@ func child(name string, args []string) {
 		exit(entrance{place: args[0]}.run(context.Background(), os.Stdin, os.Stdout))
 	case name == actorsArgument && len(args) == 1:
 		exit(entrance{place: args[0], actors: true}.run(context.Background(), os.Stdin, os.Stdout))
+	case name == sendingArgument && len(args) == 2:
+		exit(entrance{place: args[0], outbox: args[1]}.run(context.Background(), os.Stdin, os.Stdout))
 	case name == nodeArgument:
 		node.Main(tally.Bot())
 	}
@@ -132,8 +140,10 @@ func (c config) check() error {
 		return fmt.Errorf("%d users, %d messages: want at least 1", c.users, c.messages)
 	case c.conversations < idleUnrest || c.conversations%idleUnrest != 0:
 		return fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleUnrest)
-	case c.large > 0 && c.soak > 0 || c.cluster && (c.large > 0 || c.soak > 0):
-		return errors.New("-large, -soak and -cluster: want one of them")
+	case c.large > 0 && c.soak > 0 || (c.cluster || c.sends) && (c.large > 0 || c.soak > 0) || c.cluster && c.sends:
+		return errors.New("-large, -soak, -cluster and -sends: want one of them")
+	case c.sends && c.store != storeEmbedded:
+		return fmt.Errorf("-sends, -store %s: sending is measured on the store %s", c.store, storeEmbedded)
 	case c.cluster && c.store == storeEmbedded:
 		return fmt.Errorf("-cluster, -store %s: only nodes on PostgreSQL work together", storeEmbedded)
 	case c.large > 0:
@@ -170,6 +180,8 @@ func (c config) run(ctx context.Context) (err error) {
 		limit = c.soak + soakSpare
 	case c.cluster:
 		limit = time.Duration(c.rounds) * clusterMax
+	case c.sends:
+		limit = time.Duration(c.rounds) * sendsMax
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -193,6 +205,8 @@ func (c config) measure(ctx context.Context) (err error) {
 		report.Results, report.Notes, err = compare(ctx, c)
 	case c.cluster:
 		report.Results, err = rounds.Run(ctx, newTogether(c).scenarios(), c.rounds, progress)
+	case c.sends:
+		report.Results, err = rounds.Run(ctx, c.sendScenarios(), c.rounds, progress)
 	default:
 		report.Results, err = rounds.Run(ctx, scenarios(c), c.rounds, progress)
 	}

@@ -67,7 +67,11 @@ func scenarios(c config) []rounds.Scenario {
 		{rounds.Scenario{Name: "idle", AtMost: idleKiBMax, Measure: c.idle}, storeEmbedded},
 		{rounds.Scenario{Name: "activation, postgres", AtMost: activationMSMax, Measure: c.activation}, storePostgres},
 	}
-	var wanted []rounds.Scenario
+	return c.pick(all)
+}
+
+// pick leaves those that are wanted.
+func (c config) pick(all []scenario) (wanted []rounds.Scenario) {
 	for _, s := range all {
 		if s.store == "" || (strings.HasPrefix(s.Name, c.only) && (c.store == "" || c.store == s.store)) {
 			wanted = append(wanted, s.Scenario)
