@@ -104,6 +104,10 @@ func (n *nodes) History(ctx context.Context, c parley.Conversation, after uint64
 	return n.next().History(ctx, c, after, limit)
 }
 
+func (n *nodes) Unsent(ctx context.Context, c parley.Conversation, limit int) ([]parley.Outgoing, error) {
+	return n.next().Unsent(ctx, c, limit)
+}
+
 func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {
 	return n.next().DeadLetters(ctx, q)
 }
