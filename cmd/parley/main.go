@@ -10,5 +10,5 @@ import (
 )
 
 func main() {
-	node.Main(greeter.Bot(), pizza.Bot(), tally.Bot())
+	node.Main(pizza.Bot(), greeter.Bot(), tally.Bot())
 }
