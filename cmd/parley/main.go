@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/parleychat/parley/examples/gallery"
 	"github.com/parleychat/parley/examples/greeter"
 	"github.com/parleychat/parley/examples/pizza"
 	"github.com/parleychat/parley/examples/tally"
@@ -10,5 +11,5 @@ import (
 )
 
 func main() {
-	node.Main(pizza.Bot(), greeter.Bot(), tally.Bot())
+	node.Main(pizza.Bot(), gallery.Bot(), greeter.Bot(), tally.Bot())
 }

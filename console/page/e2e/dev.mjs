@@ -123,10 +123,55 @@ async function platforms(page) {
   await page.screenshot({ path: out + 'narrow-dark.png', fullPage: true });
 }
 
+/** Has each sort of message shown, and answers what can be. */
+async function gallery(stage) {
+  const page = await open(stage.url);
+  await page.getByLabel('Bot').selectOption('gallery');
+  await page.locator('.who b').first().filter({ hasText: 'gallery' }).waitFor();
+  await page.getByRole('button', { name: 'Show Chen beside' }).click();
+  await page.getByRole('button', { name: /^Ada/ }).first().click();
+  for (const what of ['cards', 'buttons', 'image']) {
+    const n = await theirs(page, 'Ada').count();
+    await say(page, 'Ada', what);
+    await theirs(page, 'Ada').nth(n).waitFor({ state: 'attached' });
+  }
+  await chatOf(page, 'Ada').getByRole('button', { name: 'Fine' }).click();
+  await theirs(page, 'Ada').filter({ hasText: 'You pressed Fine' }).waitFor();
+  await say(page, 'Ada', 'reaction');
+  await chatOf(page, 'Ada').locator('.mine .reaction').waitFor();
+  await page.screenshot({ path: out + 'messenger-light.png' });
+  await page.getByRole('button', { name: 'Show Chen beside' }).click();
+  for (const what of ['list', 'location', 'template', 'document', 'place']) {
+    const n = await theirs(page, 'Chen').count();
+    await say(page, 'Chen', what);
+    await theirs(page, 'Chen').nth(n).waitFor();
+  }
+  await chatOf(page, 'Chen').getByRole('button', { name: 'Send location' }).click();
+  await chatOf(page, 'Chen').locator('.mine .place').waitFor();
+  await chatOf(page, 'Chen').getByRole('button', { name: 'Dishes' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: /Diavola/ }).waitFor();
+  await page.screenshot({ path: out + 'list-light.png' });
+  await page.getByRole('dialog').getByRole('button', { name: /Diavola/ }).click();
+  await chatOf(page, 'Chen').locator('.mine .bubble').filter({ hasText: 'Diavola' }).waitFor();
+  await say(page, 'Chen', 'typing');
+  await chatOf(page, 'Chen').locator('.dots').waitFor();
+  await theirs(page, 'Chen').filter({ hasText: 'took me a while' }).waitFor();
+  await chatOf(page, 'Chen').locator('.row:not(.mine)').last().hover();
+  await chatOf(page, 'Chen').locator('.row:not(.mine)').last().getByRole('button', { name: 'React' }).click();
+  await page.screenshot({ path: out + 'react-light.png' });
+  await page.getByRole('button', { name: '👍' }).click();
+  await theirs(page, 'Chen').last().locator('.reaction').waitFor();
+  await page.getByRole('button', { name: 'Close Chen' }).click();
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await page.getByRole('button', { name: /^Chen/ }).first().click();
+  await page.screenshot({ path: out + 'whatsapp-dark.png' });
+}
+
 const stage = await start('--bot', 'pizza');
 let failed;
 try {
   await platforms(await order(stage));
+  await gallery(stage);
 } catch (e) {
   failed = e;
   for (const context of browser.contexts()) for (const page of context.pages()) await page.screenshot({ path: out + 'failed.png' });

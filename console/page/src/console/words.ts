@@ -36,7 +36,8 @@ export function inputLine(s: Stored): Line {
 export function effectLine(s: Stored): Line {
   const value = (s.value ?? s.send ?? s) as Record<string, unknown>;
   const kind = s.effect ?? '?';
-  const names = [str(value.text), str(value.name)].filter(Boolean);
+  const reaction = (value.reaction ?? {}) as { emoji?: string };
+  const names = [str(value.text), str(value.name), str(reaction.emoji)].filter(Boolean);
   const parts = ['buttons', 'quick_replies', 'list', 'media', 'cards', 'location', 'template', 'flow', 'signal'].filter((k) => k in value);
   return { what: kind.replaceAll('_', ' '), text: [...names, ...parts.map((p) => `[${p.replaceAll('_', ' ')}]`)].join(' ') };
 }
