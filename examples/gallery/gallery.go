@@ -45,7 +45,9 @@ func exhibits() []exhibit {
 		{"link", everywhere(), func(string) parley.Send {
 			return parley.Send{Text: "What we cook today stands on our page.", Buttons: []parley.Button{{Title: "Open the page", URL: site}}}
 		}},
-		{"list", numbers(), func(string) parley.Send { return parley.Send{Text: "What may it be?", Header: "Trattoria", Footer: "until 10 pm", List: dishes()} }},
+		{"list", numbers(), func(string) parley.Send {
+			return parley.Send{Text: "What may it be?", Header: "Trattoria", Footer: "until 10 pm", List: dishes()}
+		}},
 		{"cards", pages(), func(string) parley.Send { return parley.Send{Cards: cards()} }},
 		{"image", everywhere(), func(string) parley.Send {
 			return parley.Send{Media: &parley.Media{Kind: parley.Image, URL: site + "/terrace.jpg"}}

@@ -421,6 +421,34 @@ func TestPhonesRefuseActs(t *testing.T) {
 	}
 }
 
+// Whatever a bot's node sends, it is answered, and what was told of it can be read.
+func FuzzPhonesGraph(f *testing.F) {
+	for _, body := range []string{
+		pageText, numberText, `{"recipient":{"id":"$"},"sender_action":"react","payload":{"message_id":"m_1","reaction":"love"}}`,
+		`{"messaging_product":"whatsapp","to":"$","type":"reaction","reaction":{"message_id":"wamid.1","emoji":"👍"}}`,
+		`{"messaging_product":"whatsapp","status":"read","message_id":"wamid.1","typing_indicator":{"type":"text"}}`, `[]`, `{"message":7}`,
+	} {
+		f.Add(body, true)
+		f.Add(body, false)
+	}
+	f.Fuzz(func(t *testing.T, body string, number bool) {
+		h := newHand(t)
+		phone := h.add(map[bool]metatest.Platform{true: metatest.WhatsApp, false: metatest.Messenger}[number])
+		h.do(phone, metatest.Act{Text: "hello"})
+		h.post(0, 200)
+		if a := h.send(phone, body); !a.Withhold && !json.Valid(a.Body) {
+			t.Errorf("answered with what isn't JSON: %s", a.Body)
+		}
+		if err := h.phones.Look(phone.ID, h.now); err != nil {
+			t.Error(err)
+		}
+		h.decoded(h.post(time.Minute, 200))
+		if _, err := h.phones.Save(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What others write into a folder must not bring the simulator down.
 func FuzzRestorePhones(f *testing.F) {
 	h := metatest.NewPhones(metatest.PhonesConfig{Seed: 1}, time.Unix(1, 0))
