@@ -217,7 +217,9 @@ func (s *devStage) post(order, body string) (status int, answer string) {
 
 func (s *devStage) send(r *http.Request) (status int, answer string) {
 	s.t.Helper()
-	got, err := http.DefaultClient.Do(r)
+	ctx, cancel := context.WithTimeout(r.Context(), devLimit)
+	defer cancel()
+	got, err := http.DefaultClient.Do(r.WithContext(ctx))
 	if err != nil {
 		s.t.Fatal(err)
 	}
