@@ -76,6 +76,11 @@ const (
 
 // Run serves the page until the process is told to stop.
 func (c *devCommand) Run(ctx context.Context, sys *system) (err error) {
+	if c.Package == "" { // else only the program that is built knows
+		if _, err := servingBot(c.Bot, sys.bots); err != nil {
+			return err
+		}
+	}
 	ln, err := c.listen(ctx)
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func (c devNodeCommand) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	bot, err := c.serving(sys.bots)
+	bot, err := servingBot(c.Bot, sys.bots)
 	if err != nil {
 		return err
 	}
@@ -58,17 +58,18 @@ func (c devNodeCommand) Run(ctx context.Context, sys *system) error {
 	return c.serve(ctx, sys, cfg, bot)
 }
 
-// serving is the name of the bot that is to serve.
-func (c devNodeCommand) serving(bots []parley.Bot) (string, error) {
+// servingBot is the name of the bot that is to serve: the one that is asked for, or the
+// first.
+func servingBot(name string, bots []parley.Bot) (string, error) {
 	switch {
 	case len(bots) == 0:
 		return "", errors.New("this program has no bots: pass them to node.Main")
-	case c.Bot == "":
+	case name == "":
 		return bots[0].Name, nil
-	case !slices.ContainsFunc(bots, func(b parley.Bot) bool { return b.Name == c.Bot }):
-		return "", fmt.Errorf("bot %q is not among those of this program: %s", c.Bot, botNames(bots))
+	case !slices.ContainsFunc(bots, func(b parley.Bot) bool { return b.Name == name }):
+		return "", fmt.Errorf("bot %q is not among those of this program: %s", name, botNames(bots))
 	}
-	return c.Bot, nil
+	return name, nil
 }
 
 func (c devNodeCommand) serve(ctx context.Context, sys *system, cfg Config, bot string) error {

@@ -81,6 +81,7 @@ func (p devPhone) texts() (said []string) {
 
 type devInside struct {
 	ID           string
+	DeadLetters  []struct{ ID, Cause string } `json:"dead_letters"`
 	Conversation struct {
 		Version uint64
 		State   json.RawMessage
@@ -403,6 +404,8 @@ func TestDevRefuses(t *testing.T) {
 	t.Parallel()
 	run(t, "", "dev", "--listen", "0.0.0.0:0").want(t, 1, "--expose", "loopback")
 	run(t, "", "dev", "--listen", "nowhere").want(t, 1, "listen")
+	run(t, "", "dev", "--bot", "barista").want(t, 1, "barista", "greeter")
+	run(t, "", "dev", "./no-such-folder").want(t, 2, "no-such-folder")
 	help := run(t, "", "dev", "--help")
 	help.want(t, 0)
 	for _, words := range []string{"parley dev ./mybot", "node.Main", "--dir"} {
@@ -424,6 +427,8 @@ const botSource = `// Command mybot is a test's.
 package main
 
 import (
+	"errors"
+
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/node"
 )
@@ -436,6 +441,9 @@ func main() {
 
 func answer(t *parley.Turn, m *memory) error {
 	if in, ok := t.Input().(parley.Message); ok {
+		if in.Text == "boom" {
+			return errors.New("a bug")
+		}
 		m.Heard++
 		t.Say(greeting(m.Heard) + in.Text)
 	}
@@ -502,6 +510,21 @@ func TestDevBuildsABot(t *testing.T) {
 	s.until("the new program", func() bool { return s.overall.Node.State == "up" && s.overall.Node.Starts == 2 })
 	s.say(devAda, "c")
 	s.said(devAda, 3, "second 3 c")
+	s.say(devAda, "boom")
+	s.until("a dead letter", func() bool {
+		return len(s.inside.DeadLetters) == 1 && strings.Contains(s.inside.DeadLetters[0].Cause, "a bug")
+	})
+	s.mu.Lock()
+	letter := s.inside.DeadLetters[0].ID
+	s.mu.Unlock()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.url+"/api/deadletters/"+letter, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := s.send(r); status != http.StatusNoContent {
+		t.Errorf("drop a dead letter: %d %s", status, answer)
+	}
+	s.until("no dead letter", func() bool { return len(s.inside.DeadLetters) == 0 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.overall.Node.Bot != "mybot" || !slices.Equal(s.overall.Node.Bots, []string{"mybot"}) || s.overall.Node.Kills > 0 {
