@@ -60,9 +60,7 @@ func pieces(c *parley.Commit) []piece {
 	_ = json.Unmarshal(c.History, &r) // what Step writes is JSON
 	for _, row := range r.Turn {
 		all = append(all, piece{"how the turn ended", row.Not})
-		for i, raw := range row.Out {
-			var e effect
-			_ = json.Unmarshal(raw, &e)
+		for i, e := range row.Out {
 			text := string(e.Value)
 			if s, err := parley.DecodeSend(e.Value); err == nil && (e.Effect == "send" || e.Effect == "withheld") {
 				text = strings.Join(SendLines(&s), "\n")

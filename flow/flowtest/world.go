@@ -39,7 +39,6 @@ type world struct {
 type talk struct {
 	user     string
 	snapshot parley.Snapshot
-	stored   []byte // snapshot, as a store keeps it
 	inbox    []parley.Pending
 	older    map[parley.EventKey]bool // evicted from the snapshot
 	again    []parley.Pending         // to be delivered once more
@@ -80,11 +79,15 @@ func newTalk(user string, kind parley.ChannelKind) *talk {
 
 // load is the snapshot as an actor has it: in memory, or read from the store.
 func (k *talk) load(stored bool) (parley.Snapshot, error) {
-	if !stored || k.stored == nil {
+	if !stored || k.snapshot.Version == (parley.Version{}) {
 		return k.snapshot, nil
 	}
+	data, err := k.snapshot.AppendBinary(nil)
+	if err != nil {
+		return k.snapshot, fmt.Errorf("store: %w", err)
+	}
 	s := parley.Snapshot{Conversation: k.snapshot.Conversation}
-	if err := s.UnmarshalBinary(k.stored); err != nil {
+	if err := s.UnmarshalBinary(data); err != nil {
 		return s, fmt.Errorf("load: %w", err)
 	}
 	return s, nil
@@ -234,10 +237,7 @@ func (w *world) circumstance(k *talk, s *parley.Snapshot, rows []parley.Pending)
 
 // commit does what a store does with a commit, and then what senders and callers do
 // with what is in it.
-func (w *world) commit(k *talk, c *parley.Commit) (err error) {
-	if k.stored, err = c.Next.AppendBinary(nil); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
+func (w *world) commit(k *talk, c *parley.Commit) error {
 	k.snapshot = c.Next
 	for _, key := range c.Evicted {
 		k.older[key.Key] = true
@@ -259,8 +259,8 @@ func (w *world) commit(k *talk, c *parley.Commit) (err error) {
 // record is the part of a commit's history that is told.
 type record struct {
 	Turn []struct {
-		Not string `json:"not"`
-		Out []json.RawMessage
+		Not string   `json:"not"`
+		Out []effect `json:"out"`
 	} `json:"turn"`
 }
 
@@ -279,8 +279,8 @@ func (w *world) tell(k *talk, c *parley.Commit) error {
 		if row.Not != "" && row.Not != "repeated" && row.Not != "stale" {
 			w.say(k, told{who: "dead", head: ": " + shown(row.Not)})
 		}
-		for _, raw := range row.Out {
-			if err := w.effect(k, c, raw); err != nil {
+		for _, e := range row.Out {
+			if err := w.effect(k, c, e); err != nil {
 				return err
 			}
 		}
@@ -293,14 +293,10 @@ func (w *world) say(k *talk, t told) {
 	w.told = append(w.told, t)
 }
 
-func (w *world) effect(k *talk, c *parley.Commit, raw json.RawMessage) error {
-	var e effect
-	if err := json.Unmarshal(raw, &e); err != nil {
-		return fmt.Errorf("read the turn's record: %w", err)
-	}
+func (w *world) effect(k *talk, c *parley.Commit, e effect) error {
 	switch e.Effect {
 	case "send":
-		return w.send(k, c, raw)
+		return w.send(k, c, e)
 	case "withheld":
 		s, err := parley.DecodeSend(e.Value)
 		w.sayBot(k, "withheld", &s)
@@ -344,11 +340,11 @@ func (w *world) sayPlainly(k *talk, e effect) error {
 
 // send does what a sender does with the next message of the commit: unless it isn't
 // among its messages, since it is a dead letter already.
-func (w *world) send(k *talk, c *parley.Commit, raw json.RawMessage) error {
-	dropped := slices.IndexFunc(c.Dead, func(d parley.DeadLetter) bool { return d.Seq == 0 && string(d.Data) == string(raw) })
+func (w *world) send(k *talk, c *parley.Commit, e effect) error {
+	dropped := slices.IndexFunc(c.Dead, func(d parley.DeadLetter) bool {
+		return d.Seq == 0 && string(d.Data) == `{"effect":"send","value":`+string(e.Value)+"}"
+	})
 	if dropped >= 0 {
-		var e effect
-		_ = json.Unmarshal(raw, &e)
 		s, err := parley.DecodeSend(e.Value)
 		w.sayBot(k, "dead: "+c.Dead[dropped].Cause, &s)
 		c.Dead = slices.Delete(c.Dead, dropped, dropped+1)
