@@ -186,7 +186,7 @@ func TestChat(t *testing.T) {
 	if got := anna.Sent(); len(got) != 3 || !strings.Contains(got[1].Text, "timer_fired") {
 		t.Errorf("sent %+v", got)
 	}
-	var m memory
+	var m heard
 	if ben.State(&m); m.Heard != 2 {
 		t.Errorf("state %+v", m)
 	}
