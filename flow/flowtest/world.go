@@ -45,8 +45,9 @@ type talk struct {
 	first    *parley.Pending
 	sent     []parley.Outgoing
 	calls    []parley.OutgoingCall // not answered
-	messages int                   // of the user's side: m1, m2 …
-	last     string                // the user's last message
+	history  [][]byte
+	messages int    // of the user's side: m1, m2 …
+	last     string // the user's last message
 }
 
 type due struct {
@@ -239,6 +240,7 @@ func (w *world) circumstance(k *talk, s *parley.Snapshot, rows []parley.Pending)
 // with what is in it.
 func (w *world) commit(k *talk, c *parley.Commit) error {
 	k.snapshot = c.Next
+	k.history = append(k.history, c.History)
 	for _, key := range c.Evicted {
 		k.older[key.Key] = true
 	}
@@ -256,11 +258,13 @@ func (w *world) commit(k *talk, c *parley.Commit) error {
 	return w.tell(k, c)
 }
 
-// record is the part of a commit's history that is told.
+// record is what a commit's history says, as far as it is told.
 type record struct {
+	At   time.Time `json:"at"`
 	Turn []struct {
-		Not string   `json:"not"`
-		Out []effect `json:"out"`
+		In  json.RawMessage `json:"in"`
+		Not string          `json:"not"`
+		Out []effect        `json:"out"`
 	} `json:"turn"`
 }
 

@@ -46,6 +46,7 @@ func TestImpure(t *testing.T) {
 	t.Parallel()
 	var count atomic.Int64
 	menu := map[string]int{"a": 1, "b": 2, "c": 3, "d": 4}
+	pair := map[string]int{"yes": 1, "no": 2}
 	for _, c := range []struct {
 		name  string
 		does  func(*parley.Turn)
@@ -53,7 +54,7 @@ func TestImpure(t *testing.T) {
 	}{
 		{
 			"the clock", func(t *parley.Turn) { t.Say("It is " + time.Now().Format("15:04")) },
-			[]string{"x.txt:2: the bot is not a pure function", "the clock", "effect 1 (send)", "bot: It is "},
+			[]string{"x.txt:", " the bot is not a pure function", "the clock", "effect 1 (send)", "bot: It is "},
 		},
 		{"the date only", func(t *parley.Turn) { t.Say(time.Now().Format(time.DateOnly)) }, []string{"the clock"}},
 		{
@@ -72,6 +73,11 @@ func TestImpure(t *testing.T) {
 			}
 			t.Say(text)
 		}, []string{"the order of a map", "bot: We have"}},
+		{"a map of two", func(t *parley.Turn) {
+			for name := range pair {
+				t.Say(name)
+			}
+		}, []string{"the order of a map\n", "effect 1 (send)"}},
 		{"a map in several effects", func(t *parley.Turn) {
 			t.Say("first")
 			for name := range menu {
@@ -82,7 +88,7 @@ func TestImpure(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			kit := flowtest.Kit{Bot: botOf(c.does)}
-			says(t, kit.Pure(t, parse(t, "# once\nanna: hi")), c.wants...)
+			says(t, kit.Pure(t, parse(t, "# thrice\nanna: hi\nanna: hi\nanna: hi")), c.wants...)
 		})
 	}
 }
