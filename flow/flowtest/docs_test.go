@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/flow/flowtest"
 )
 
@@ -60,14 +61,18 @@ func TestDocumentedCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	example, err := os.ReadFile("../../examples/pizza/pizza_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
 	found := 0
 	for _, m := range regexp.MustCompile("(?s)```go\n(func .*?)```").FindAllStringSubmatch(string(text), -1) {
 		found++
-		if !strings.Contains(string(source), m[1]) {
-			t.Errorf("not in docs_test.go:\n%s", m[1])
+		if !strings.Contains(string(source)+string(example), m[1]) {
+			t.Errorf("not in docs_test.go, nor in the example's test:\n%s", m[1])
 		}
 	}
-	if found < 2 {
+	if found < 5 {
 		t.Errorf("found %d functions", found)
 	}
 }
@@ -75,6 +80,25 @@ func TestDocumentedCode(t *testing.T) {
 func TestShop(t *testing.T) {
 	t.Parallel()
 	flowtest.Run(t, shop(), "testdata/shop/*.txt")
+}
+
+func TestKitchen(t *testing.T) {
+	t.Parallel()
+	kit := flowtest.Kit{Bot: shop(), Services: map[string]flowtest.Service{
+		"kitchen": func(c parley.Call) flowtest.Answer {
+			return flowtest.Answer{Status: 200, Body: []byte("baked: " + c.Path)}
+		},
+	}}
+	kit.Run(t, "testdata/kitchen/*.txt")
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	older := shop()
+	newer := shop()
+	newer.Version = 2
+	kit := flowtest.Kit{Bot: newer, Earlier: []parley.Bot{older}}
+	kit.Run(t, "testdata/upgrade/*.txt")
 }
 
 func TestEveryPizza(t *testing.T) {
