@@ -28,7 +28,7 @@ func TestParseRefuses(t *testing.T) {
 		{"wait 99999 weeks", "MaxWait"},
 		{"wait", `time ""`},
 		{"at noon", `time "noon": want`},
-		{"version two", `version "two": want a number`},
+		{"release two", `release "two": want a number`},
 		{"platform telegram", "want messenger, instagram or whatsapp"},
 		{"platform messenger\n    | x", "has one line"},
 		{`anna: "open`, `no end of what begins with "`},

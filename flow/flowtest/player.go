@@ -180,14 +180,13 @@ func (a wait) play(p *player) error {
 	return p.w.pass(p.w.now.Add(a.d))
 }
 
-// play takes the bot of that version, with which the conversations go on.
-func (a version) play(p *player) error {
+// play takes the bot of that release, with which the conversations go on.
+func (a release) play(p *player) error {
 	known := append(slices.Clone(p.kit.Earlier), p.kit.Bot)
-	i := slices.IndexFunc(known, func(b parley.Bot) bool { return b.Version == a.number })
-	if i < 0 {
-		return fmt.Errorf("the kit has no version %d of the bot (Bot, Earlier)", a.number)
+	if a.number < 1 || a.number > len(known) {
+		return fmt.Errorf("release %d: the kit has 1 to %d (Earlier, and Bot, the last)", a.number, len(known))
 	}
-	p.w.bot = &known[i]
+	p.w.bot = &known[a.number-1]
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -208,6 +209,9 @@ func (w *world) turn(k *talk) error {
 			return err
 		}
 		commit = parley.Step(w.bot, s, rows, w.circumstance(k, &s, rows))
+	}
+	if len(commit.History) == 0 { // every turn leaves a record
+		return errors.New("the turn is put off: what is stored is of a newer version of the bot than this one")
 	}
 	k.inbox = k.inbox[len(rows):]
 	return w.commit(k, &commit)

@@ -208,18 +208,18 @@ func TestChat(t *testing.T) {
 	}
 }
 
-// A new version of the bot goes on where the one before was, whatever the way.
-func TestVersions(t *testing.T) {
+// A new release of the bot goes on where the one before was, whatever the way.
+func TestReleases(t *testing.T) {
 	t.Parallel()
-	numbered := func(version int) parley.Bot {
-		return parley.Bot{Name: "numbered", Version: version, Behavior: parley.Stateful(func(t *parley.Turn, m *heard) error {
+	numbered := func(release int) parley.Bot {
+		return parley.Bot{Name: "numbered", Version: 1, Behavior: parley.Stateful(func(t *parley.Turn, m *heard) error {
 			m.Heard++
-			t.Say(fmt.Sprintf("version %d, message %d", version, m.Heard))
+			t.Say(fmt.Sprintf("release %d, message %d", release, m.Heard))
 			return nil
 		})}
 	}
 	kit := flowtest.Kit{Bot: numbered(2), Earlier: []parley.Bot{numbered(1)}}
-	text := "version 1\nanna: a\nbot: version 1, message 1\nversion 2\nanna: b\nbot: version 2, message 2\n"
+	text := "release 1\nanna: a\nbot: release 1, message 1\nrelease 2\nanna: b\nbot: release 2, message 2\n"
 	script := parse(t, text)
 	said, err := kit.Play(script)
 	if err != nil || said.String() != text {
@@ -228,8 +228,8 @@ func TestVersions(t *testing.T) {
 	if err := kit.Verify(script); err != nil {
 		t.Error(err)
 	}
-	_, err = kit.Play(parse(t, "anna: a\nversion 3"))
-	says(t, err, "x.txt:2:", "no version 3")
+	_, err = kit.Play(parse(t, "anna: a\nrelease 3"))
+	says(t, err, "x.txt:2:", "the kit has 1 to 2")
 }
 
 // A platform that can't show a message is asked first.
