@@ -103,7 +103,7 @@ func (o *order) ask(t *parley.Turn) {
 func menu(titles []string) []parley.QuickReply {
 	replies := make([]parley.QuickReply, 0, len(titles))
 	for _, title := range titles {
-		replies = append(replies, parley.QuickReply{Title: title, Payload: strings.ToLower(title)})
+		replies = append(replies, parley.QuickReply{Title: title, Payload: title})
 	}
 	return replies
 }
