@@ -13,9 +13,25 @@ import (
 
 // Conversations shows what is stored of a conversation; the node implements it.
 type Conversations interface {
-	// Conversation tells all that there is of one, whether there is one or not, and
-	// the last records of its history, at most so many.
-	Conversation(ctx context.Context, c parley.Conversation, history int) (Conversation, error)
+	// Conversation tells all that there is of one, whether there is one or not.
+	Conversation(ctx context.Context, c parley.Conversation, p HistoryPage) (Conversation, error)
+}
+
+// HistoryPage is a part of a history.
+type HistoryPage struct {
+	From  uint64 // version of the first record; 0 means the last records
+	Limit int    // records
+}
+
+// After is the version behind which the page of a history begins that ends with version.
+func (p HistoryPage) After(version uint64) uint64 {
+	switch limit := uint64(max(p.Limit, 0)); {
+	case p.From > 0:
+		return p.From - 1
+	case version > limit:
+		return version - limit
+	}
+	return 0
 }
 
 // Conversation is what is stored of a conversation. Texts are in it.
@@ -34,7 +50,7 @@ type Conversation struct {
 	Timers       []ConversationTimer `json:"timers" nullable:"false" doc:"Not due yet"`
 	Pending      []PendingEvent      `json:"pending" nullable:"false" doc:"Events that have not taken effect, the first of them"`
 	Outbox       []UnsentMessage     `json:"outbox" nullable:"false" doc:"Messages that are not sent, the first of them"`
-	History      []json.RawMessage   `json:"history" nullable:"false" doc:"Records of the last commits, oldest first"`
+	History      []json.RawMessage   `json:"history" nullable:"false" doc:"Records of the last commits, or from the one asked for on, oldest first"`
 	MergedInto   string              `json:"merged_into,omitempty" doc:"The conversation that this one has become part of"`
 }
 
@@ -79,6 +95,7 @@ func (a archive) register(api huma.API) {
 type conversationQuestion struct {
 	Conversation string `query:"conversation" required:"true" maxLength:"1024" example:"acme/messenger/1134713619900975/user:7012" doc:"brand/kind/channel/contact, as logs show it"`
 	History      int    `query:"history" minimum:"0" maximum:"200" default:"20" doc:"How many records of the history at most"`
+	From         uint64 `query:"from" default:"0" doc:"Version of the first of these records; 0: the last ones"`
 }
 
 type conversationAnswer struct{ Body Conversation }
@@ -88,7 +105,7 @@ func (a archive) show(ctx context.Context, q *conversationQuestion) (*conversati
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	c, err := a.conversations.Conversation(ctx, id, q.History)
+	c, err := a.conversations.Conversation(ctx, id, HistoryPage{From: q.From, Limit: q.History})
 	if err != nil {
 		return nil, problem(ctx, err)
 	}

@@ -13,7 +13,7 @@ import (
 
 // The operator of the tests has one conversation, of user 2.
 
-func (o *operator) Conversation(ctx context.Context, c parley.Conversation, history int) (console.Conversation, error) {
+func (o *operator) Conversation(ctx context.Context, c parley.Conversation, p console.HistoryPage) (console.Conversation, error) {
 	at := time.Date(2026, 11, 26, 20, 0, 0, 0, time.UTC)
 	if c.Contact != "user:2" {
 		return console.Conversation{Conversation: c.String(), Now: at}, o.answer(ctx)
@@ -25,8 +25,8 @@ func (o *operator) Conversation(ctx context.Context, c parley.Conversation, hist
 		Pending: []console.PendingEvent{{Seq: 9, Received: at, Event: json.RawMessage(`{"kind":"message","input":{"text":"hello"}}`)}},
 		Outbox:  []console.UnsentMessage{{ID: "0198c2f0-5d1a-7c3e-9b1f-2a6d4e8f0a11", Time: at, Message: json.RawMessage(`{"effect":"send","value":{"text":"hi"}}`)}},
 	}
-	for i := range min(history, 2) {
-		whole.History = append(whole.History, json.RawMessage(fmt.Sprintf(`{"version":%d}`, 6+i)))
+	for v := p.After(whole.Version) + 1; v <= whole.Version && len(whole.History) < p.Limit; v++ {
+		whole.History = append(whole.History, json.RawMessage(fmt.Sprintf(`{"version":%d}`, v)))
 	}
 	return whole, o.answer(ctx)
 }
@@ -40,6 +40,7 @@ func TestConversation(t *testing.T) {
 	}{
 		"conversation":             {"?conversation=acme/messenger/1/user:2", two(), 200},
 		"conversation-history":     {"?conversation=acme/messenger/1/user:2&history=1", two(), 200},
+		"conversation-from":        {"?conversation=acme/messenger/1/user:2&history=3&from=2", two(), 200},
 		"conversation-none":        {"?conversation=acme/messenger/1/user:3", two(), 200},
 		"conversation-malformed":   {"?conversation=acme/telegram/1/user:2", two(), 422},
 		"conversation-missing":     {"", two(), 422},

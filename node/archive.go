@@ -17,7 +17,7 @@ const archiveLimit = 50
 
 // Conversation is what the store has of one. Its parts are read one after another,
 // so that a turn may fall between them.
-func (a archive) Conversation(ctx context.Context, id parley.Conversation, history int) (console.Conversation, error) {
+func (a archive) Conversation(ctx context.Context, id parley.Conversation, p console.HistoryPage) (console.Conversation, error) {
 	if !a.n.serves() {
 		return console.Conversation{}, errStarting
 	}
@@ -28,11 +28,7 @@ func (a archive) Conversation(ctx context.Context, id parley.Conversation, histo
 	}
 	c := storedConversation(&loaded)
 	c.Now = a.n.time()
-	var after uint64
-	if n := uint64(history); c.Version > n {
-		after = c.Version - n
-	}
-	records, err := store.History(ctx, id, after, history)
+	records, err := store.History(ctx, id, p.After(c.Version), p.Limit)
 	if err != nil {
 		return c, err
 	}

@@ -25,7 +25,12 @@ import (
 	"github.com/parleychat/parley/persistence/memory"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+// updating says whether golden files are rewritten: -update is flow/flowtest's, which the
+// node links.
+func updating() bool {
+	f := flag.Lookup("update")
+	return f != nil && f.Value.String() == "true"
+}
 
 const adminToken = "a-token-of-this-test"
 
@@ -149,7 +154,7 @@ func parleyCluster(t *testing.T, args ...string) (code int, out, errs string) {
 func golden(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join("testdata", "cluster", name)
-	if *update {
+	if updating() {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

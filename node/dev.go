@@ -143,6 +143,9 @@ func (c *devCommand) stage(dir, url string) (*dev.Stage, error) {
 		Program: self, Bot: c.Bot, Attr: childAttributes(),
 		// What the environment sets for a real node is not for this one.
 		Env: slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, envPrefix+"_") }),
+		Play: func(bot, user, kind string) []string {
+			return []string{"dev-play", "--bot", bot, "--user", user, "--kind", kind}
+		},
 		Args: func(bot string, offset time.Duration) []string {
 			return []string{"dev-node", "--config", filepath.Join(dir, devConfigFile), "--bot", bot, "--offset", offset.String()}
 		},

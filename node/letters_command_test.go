@@ -39,7 +39,7 @@ func (o office) Drop(ctx context.Context, id parley.ID) (parley.DeadLetter, erro
 // noConversations are shown by nobody here.
 type noConversations struct{}
 
-func (noConversations) Conversation(context.Context, parley.Conversation, int) (console.Conversation, error) {
+func (noConversations) Conversation(context.Context, parley.Conversation, console.HistoryPage) (console.Conversation, error) {
 	return console.Conversation{}, parley.ErrUnavailable
 }
 
@@ -93,7 +93,7 @@ func letters(t *testing.T, o console.Letters, args ...string) (code int, out, er
 
 func letterGolden(t *testing.T, name, text string) {
 	t.Helper()
-	if *update {
+	if updating() {
 		if err := os.MkdirAll(filepath.Join("testdata", "deadletters"), 0o750); err != nil {
 			t.Fatal(err)
 		}

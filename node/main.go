@@ -46,6 +46,7 @@ type command struct {
 	Decode  decodeCommand  `cmd:"" help:"Read a webhook body on standard input and print its events, one JSON line each."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 	DevNode devNodeCommand `cmd:"" hidden:"" name:"dev-node" help:"Run the node of parley dev, which starts it."`
+	DevPlay devPlayCommand `cmd:"" hidden:"" name:"dev-play" help:"Make a transcript of a history, for parley dev."`
 	Bare    bareCommand    `cmd:"" hidden:"" help:"Run the bare server that is the unit of the benchmarks."`
 }
 

@@ -19,6 +19,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/parleychat/parley/examples/pizza"
+	"github.com/parleychat/parley/flow/flowtest"
 )
 
 // devLimit is how long something may take that a person would wait for.
@@ -534,4 +537,59 @@ func TestDevBuildsABot(t *testing.T) {
 	if err := json.NewDecoder(bytes.NewReader(s.inside.Conversation.State)).Decode(&state); err != nil || state.Heard < 2 {
 		t.Errorf("state %s: %v", s.inside.Conversation.State, err)
 	}
+}
+
+// A chat is saved as a transcript, which a test of the bot may play: what the user did,
+// the time between, and what the bot says to it.
+func TestDevTranscript(t *testing.T) {
+	t.Parallel()
+	s := startDev(t, devChen, "--bot", "pizza")
+	s.untilUp()
+	get := func(id string) (status int, text string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/dev/transcript?id="+id, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.send(r)
+	}
+	if status, answer := get(devChen); status != http.StatusUnprocessableEntity || !strings.Contains(answer, "nothing has been said") {
+		t.Errorf("of nothing: %d %s", status, answer)
+	}
+	if status, _ := get("1"); status != http.StatusNotFound {
+		t.Errorf("of nobody: %d", status)
+	}
+	s.order("troubles", `{"duplicates":true,"reorder":false,"lost_answers":false,"graph_down":false}`)
+	s.say(devChen, "hello")
+	s.said(devChen, 1, "Which pizza")
+	s.order("jump", `{"seconds":1800}`)
+	s.said(devChen, 3, "Which pizza")
+	s.order("act", `{"id":"`+devChen+`","act":{"text":"Funghi","payload":"Funghi","tap":"quick_reply"}}`)
+	s.said(devChen, 4, "What size")
+	s.until("everything delivered twice", func() bool { return s.inside.Conversation.Version >= 5 })
+	status, text := get(devChen)
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(text, "=Funghi", "")), "\n") // the payload is the title
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "at ") })
+	waits := 0
+	lines = slices.DeleteFunc(lines, func(l string) bool {
+		if strings.HasPrefix(l, "wait ") {
+			waits++
+		}
+		return strings.HasPrefix(l, "at ") || strings.HasPrefix(l, "wait ") || strings.HasPrefix(l, "(after ")
+	})
+	want := []string{
+		"platform whatsapp",
+		"chen: hello",
+		"bot: Which pizza would you like? [Margherita] [Salami] [Funghi]",
+		"bot: Are you still hungry? Your order is not finished.",
+		"bot: Which pizza would you like? [Margherita] [Salami] [Funghi]",
+		"chen: [Funghi]",
+		"bot: One Funghi. What size? [Small] [Medium] [Large]",
+	}
+	if status != http.StatusOK || at != 1 || waits == 0 || !slices.Equal(lines, want) {
+		t.Errorf("status %d, at line %d, %d waits:\n%s", status, at, waits, text)
+	}
+	path := filepath.Join(t.TempDir(), "chen.txt")
+	write(t, path, text)
+	flowtest.Run(t, pizza.Bot(), path)
 }

@@ -91,7 +91,7 @@ func (b *Builder) once(ctx context.Context, n int) Build {
 func errorText(said []byte, err error) string {
 	text := strings.TrimSpace(string(said[:min(len(said), buildErrorMax)]))
 	if text == "" {
-		return "go build: " + err.Error()
+		return err.Error()
 	}
 	return text
 }

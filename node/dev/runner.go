@@ -2,6 +2,7 @@ package dev
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,9 @@ type RunnerConfig struct {
 	Program string
 	// Args are its arguments, for a bot ("" is its first) and an offset of the clock.
 	Args func(bot string, offset time.Duration) []string
+	// Play are those with which the program makes a transcript of the history that comes
+	// on its standard input, a JSON list of records.
+	Play func(bot, user, kind string) []string
 	Env  []string
 	Bot  string // the one to begin with
 	Attr *syscall.SysProcAttr
@@ -77,6 +81,7 @@ type Status struct {
 const (
 	logLines     = 200
 	logLineBytes = 2000
+	playWithin   = 30 * time.Second
 	restartMost  = 8 * time.Second // between two starts of a node that always ends by itself
 )
 
@@ -226,6 +231,24 @@ func (r *Runner) Shift(ctx context.Context, offset time.Duration) error {
 			return errors.New("the node does not say that it has put its clock forward")
 		}
 	}
+}
+
+// Play has the program make a transcript of a history.
+func (r *Runner) Play(ctx context.Context, args []string, history []byte) ([]byte, error) {
+	r.mu.Lock()
+	program := r.program
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, playWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // the developer's own program
+	cmd.Env, cmd.SysProcAttr, cmd.Stdin = r.cfg.Env, r.cfg.Attr, bytes.NewReader(history)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("the bot could not play it again: %s", errorText(said.Bytes(), err))
+	}
+	return out, nil
 }
 
 // Run keeps the node running until ctx ends, then lets it drain. up is told where the

@@ -28,6 +28,7 @@ func (s *Stage) Handler(token string) http.Handler {
 	mux.Handle("/api/", s.admin(token))
 	mux.HandleFunc("GET /dev/events", s.events(token))
 	mux.HandleFunc("GET "+mediaPath+"{name}", serveMedia)
+	mux.HandleFunc("GET /dev/transcript", s.transcript(token))
 	take(mux, "people", s.addPerson)
 	take(mux, "act", s.act)
 	take(mux, "look", s.look)

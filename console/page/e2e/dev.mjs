@@ -2,7 +2,7 @@
 // program, CHROMIUM the browser.
 import { chromium } from 'playwright-core';
 import { spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 const paintLimit = 3000; // ms, from the start of the program
@@ -92,6 +92,10 @@ async function order(stage) {
   must((await theirs(page, 'Ada').count()) === 6, `${await theirs(page, 'Ada').count()} replies, want 6`);
   must((await chatOf(page, 'Ada').locator('.row.mine').count()) === 4, 'not all that Ada said is there');
   await page.screenshot({ path: out + 'ordered-light.png' });
+  const [saved] = await Promise.all([page.waitForEvent('download'), tap(page, 'Save as a test')]);
+  must(saved.suggestedFilename() === 'pizza-ada.txt', `saved as ${saved.suggestedFilename()}`);
+  const text = readFileSync(await saved.path(), 'utf8');
+  must(/^platform messenger\n[^]*\nada: Hello\n[^]*\nbot: Are you still hungry\?[^]*on its way\.\n$/.test(text), `saved: ${text}`);
   await page.getByRole('switch', { name: 'Duplicates' }).click();
   return page;
 }

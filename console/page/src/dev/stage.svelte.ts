@@ -136,6 +136,19 @@ class Stage {
   node = (order: string, bot?: string) => this.attempt(() => send('POST', '/dev/node', bot ? { do: order, bot } : { do: order }));
   trouble = (change: Partial<Troubles>) =>
     this.attempt(() => send('POST', '/dev/troubles', { ...this.overall?.troubles, ...change }));
+  /** Saves the chat of a phone as a transcript for a test of the bot. */
+  save = (phone: Phone) =>
+    this.attempt(async () => {
+      const answer = await fetch('/dev/transcript?id=' + encodeURIComponent(phone.id));
+      const text = await answer.text();
+      if (!answer.ok) throw new Error(text.trim());
+      const link = document.createElement('a');
+      link.href = URL.createObjectURL(new Blob([text], { type: 'text/plain' }));
+      link.download = `${stage.overall?.node.bot || 'bot'}-${phone.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}.txt`;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+
   async add(platform: Platform, name: string): Promise<string> {
     let id = '';
     await this.attempt(async () => {
