@@ -15,7 +15,7 @@ export function inputLine(s: Stored): Line {
   switch (kind) {
     case 'message': {
       const files = Array.isArray(i.attachments) ? i.attachments.map((a: { type?: string }) => `[${a.type}]`).join(' ') : '';
-      const payload = str(i.payload) && str(i.payload) !== str(i.text).toLowerCase() ? ` (${str(i.payload)})` : '';
+      const payload = str(i.payload) && str(i.payload).toLowerCase() !== str(i.text).toLowerCase() ? ` (${str(i.payload)})` : '';
       return { what: 'message', text: [str(i.text) + payload, files, i.location ? '[location]' : ''].filter(Boolean).join(' ') };
     }
     case 'postback':
