@@ -24,14 +24,20 @@ import (
 	"github.com/parleychat/parley/flow/flowtest"
 )
 
-// devLimit is how long something may take that a person would wait for.
-const devLimit = 30 * time.Second
+const (
+	// devLimit is how long something may take that a person would wait for, on a
+	// machine that has much else to do; buildLimit that for which all of Parley must be
+	// compiled first.
+	devLimit   = time.Minute
+	buildLimit = 5 * time.Minute
+)
 
 // devStage is parley dev as its page sees it.
 type devStage struct {
-	t   *testing.T
-	url string
-	cmd *exec.Cmd
+	t     *testing.T
+	url   string
+	cmd   *exec.Cmd
+	limit time.Duration
 
 	mu      sync.Mutex
 	overall devOverall
@@ -98,7 +104,7 @@ type devInside struct {
 // startDev starts parley dev with flags, and opens its page.
 func startDev(t *testing.T, watch string, args ...string) *devStage {
 	t.Helper()
-	s := &devStage{t: t, phones: map[string]devPhone{}, news: make(chan struct{}, 1)}
+	s := &devStage{t: t, limit: devLimit, phones: map[string]devPhone{}, news: make(chan struct{}, 1)}
 	s.cmd = command(context.WithoutCancel(t.Context()), t, asItself, append([]string{"dev", "--listen", "127.0.0.1:0"}, args...)...)
 	said, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -180,7 +186,7 @@ func (s *devStage) take(event string, data []byte) {
 // until waits for something to be seen.
 func (s *devStage) until(what string, seen func() bool) {
 	s.t.Helper()
-	limit := time.NewTimer(devLimit)
+	limit := time.NewTimer(s.limit)
 	defer limit.Stop()
 	for {
 		s.mu.Lock()
@@ -499,6 +505,7 @@ func TestDevBuildsABot(t *testing.T) {
 	}
 	dir, greeting := writeBot(t)
 	s := startDev(t, devAda, dir)
+	s.limit = buildLimit
 	s.untilUp()
 	s.say(devAda, "a")
 	s.said(devAda, 1, "first 1 a")

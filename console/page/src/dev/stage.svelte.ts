@@ -78,11 +78,13 @@ class Stage {
   inside = $state.raw<Inside>();
   connected = $state(false);
   error = $state('');
+  visible = $state(document.visibilityState === 'visible');
   tick = $state(Date.now());
   #source?: EventSource;
   #watch = '';
 
   constructor() {
+    document.addEventListener('visibilitychange', () => (this.visible = document.visibilityState === 'visible'));
     setInterval(() => (this.tick = Date.now()), 1000);
   }
 
