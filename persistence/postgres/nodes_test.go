@@ -155,7 +155,7 @@ func openNodes(t *testing.T, o storetest.Options) storetest.Store { //nolint:ire
 // TestMergeByAnotherNode.)
 func TestExamOfNodes(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Letters", "Concurrent")
+	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Hear", "Letters", "Concurrent")
 }
 
 // atOnce runs f for three nodes of one database at the same time.

@@ -126,7 +126,7 @@ func Run(t *testing.T, open Open, parts ...string) {
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
-		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
+		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold, "Hear": runHear,
 		"Operator": runOperator, "Letters": runLetters, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {
