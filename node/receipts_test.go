@@ -149,7 +149,7 @@ func (l *line) tryPost(body string) error {
 // messaging is a webhook of Messenger (object page) or Instagram.
 func messaging(object, from, to, message string) string {
 	return fmt.Sprintf(`{"object":%q,"entry":[{"id":"1","time":1,"messaging":[{"sender":{"id":%q},"recipient":{"id":%q},"timestamp":%d,"message":%s}]}]}`,
-		object, from, to, time.Now().UnixMilli(), message) //nolint:forbidigo // what Meta stamps it with
+		object, from, to, time.Now().UnixMilli(), message)
 }
 
 // echo is an echo of a message to user ann.
@@ -229,12 +229,12 @@ func (l *line) sends(n int) []posted {
 func (l *line) await(what string, done func() bool) {
 	l.t.Helper()
 	const most = 20 * time.Second
-	for began := time.Now(); !done(); { //nolint:forbidigo // a node of its own clock is waited for
-		if time.Since(began) > most { //nolint:forbidigo // see above
+	for began := time.Now(); !done(); {
+		if time.Since(began) > most {
 			l.t.Fatalf("in vain for %s: %s\nheard %q", most, what, l.told())
 		}
 		select {
-		case <-time.After(10 * time.Millisecond): //nolint:forbidigo // see above
+		case <-time.After(10 * time.Millisecond):
 		case <-l.t.Context().Done():
 		}
 	}

@@ -108,8 +108,8 @@ func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.D
 	return n.next().DeadLetters(ctx, q)
 }
 
-func (n *nodes) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error) {
-	return n.next().RetryDeadLetter(ctx, id)
+func (n *nodes) RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error) {
+	return n.next().RetryDeadLetter(ctx, id, reads)
 }
 
 func (n *nodes) DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error) {

@@ -70,7 +70,7 @@ type (
 	// the node makes of it.
 	Letters interface {
 		DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
-		RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error)
+		RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error)
 		DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
 	}
 	// Registry remembers which channels are served through which apps.
