@@ -358,3 +358,41 @@ func TestEchoSettlesADoubtfulSend(t *testing.T) {
 		})
 	}
 }
+
+// A number's statuses, three for each of 10,000 messages, are folded without a row in
+// an inbox, a conversation in memory or a turn.
+func TestStatusesCostNoTurn(t *testing.T) {
+	t.Parallel()
+	const posts, each, statuses = 30, 1000, 30_000
+	l := startLine(t, nil)
+	l.writes(map[string]string{"whatsapp": "hello"})
+	p := l.sends(1)[0]
+	l.await("its turn", func() bool { return l.metric("parley_store_pending") == 0 && l.metric("parley_store_unsent") == 0 })
+	costs := func() (all []float64) {
+		for _, name := range []string{"parley_store_events_appended_total", "parley_actors_turns_total", "parley_actors_events_total", "parley_actors_loads_total"} {
+			all = append(all, l.metric(name))
+		}
+		return all
+	}
+	before := costs()
+	if before[1] != 1 {
+		t.Fatalf("%v turns of one message", before[1])
+	}
+	for i := range posts {
+		var body strings.Builder
+		for k := i * each; k < (i+1)*each; k++ {
+			id := p.ID
+			if k >= 3 {
+				id = fmt.Sprint("wamid.", k/3)
+			}
+			status := [...]string{"read", "sent", "delivered"}[k%3]
+			fmt.Fprintf(&body, `,{"id":%q,"status":%q,"timestamp":"1700000001","recipient_id":"49%09d"}`, id, status, k/3)
+		}
+		l.post(whatsApp("messages", `"statuses":[`+body.String()[1:]+`]`))
+	}
+	l.folds(statuses)
+	if diff := cmp.Diff(before, costs()); diff != "" {
+		t.Errorf("rows appended, turns, events, loads (-before +after):\n%s", diff)
+	}
+	l.sends(1)
+}
