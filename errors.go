@@ -17,6 +17,9 @@ var (
 	// ErrFormat marks something stored in a format newer than this program
 	// reads. It is never overwritten.
 	ErrFormat = errors.New("stored in a newer format than this program reads")
+	// ErrAhead is the answer to the retry of a dead letter that a member of the cluster
+	// doesn't read: nobody stores what not everybody reads, see Format.
+	ErrAhead = errors.New("a member of the cluster doesn't read this yet")
 	// ErrUnavailable is the answer of a store that can't be reached or doesn't
 	// answer in time. Whether what was asked took hold is open.
 	ErrUnavailable = errors.New("store is unavailable")

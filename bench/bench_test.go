@@ -60,7 +60,7 @@ func needsPostgres(t *testing.T) {
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	for store, want := range map[string][]string{
-		"embedded": {"ack", "ack, full speed", "turn", "turn with receipts", "idle"},
+		"embedded": {"ack", "ack, full speed", "turn", "turn with receipts", "statuses", "idle"},
 		"postgres": {"ack, postgres", "ack, full speed, postgres", "turn, postgres", "turn with receipts, postgres", "activation, postgres"},
 	} {
 		t.Run(store, func(t *testing.T) {

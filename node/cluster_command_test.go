@@ -118,7 +118,7 @@ func three() *town {
 // token.
 func listen(t *testing.T, o console.Operator) (admin, place string) {
 	t.Helper()
-	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{memory.New(memory.Config{})}})
+	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{store: memory.New(memory.Config{})}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestClusterDrainJSON(t *testing.T) {
 func TestClusterDrainAsksWhoLeaves(t *testing.T) {
 	t.Parallel()
 	o := three()
-	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{memory.New(memory.Config{})}})
+	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{store: memory.New(memory.Config{})}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,6 +84,9 @@ func (t Tokens) Of(ch parley.Channel) string { return t.t.of(ch) }
 // Lost is lost.
 func Lost(now []cluster.Member, holder string) bool { return lost(cluster.NewView(now), holder) }
 
+// ReadByAll is readByAll.
+func ReadByAll(now []cluster.Member) int { return readByAll(cluster.NewView(now)) }
+
 // Heirs is heirs.
 func Heirs(now []cluster.Member, self string) (forShards, forChannels bool) {
 	return heirs(cluster.NewView(now), self)

@@ -41,6 +41,7 @@ type command struct {
 	Store   storeCommand   `cmd:"" help:"Back up what a node has stored, restore it, or move it to PostgreSQL."`
 	Cluster clusterCommand `cmd:"" help:"See how a cluster is, find a conversation, drain a node."`
 	Letters lettersCommand `cmd:"" name:"deadletters" help:"See what bots could not handle and Meta would not take, and retry or drop it."`
+	Media   mediaCommand   `cmd:"" help:"Leave files with Meta for bots to send."`
 	Sim     simCommand     `cmd:"" help:"Play Meta against any webhook receiver, and judge it."`
 	Decode  decodeCommand  `cmd:"" help:"Read a webhook body on standard input and print its events, one JSON line each."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -56,7 +56,7 @@ type store interface {
 // letters is what an operator does with dead letters.
 type letters interface {
 	DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
-	RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error)
+	RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error)
 	DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
 }
 

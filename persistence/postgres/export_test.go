@@ -15,7 +15,7 @@ func Statements() map[string]string {
 		"newestDeadSQL": newestDeadSQL, "oldestDeadSQL": oldestDeadSQL, "oneDeadSQL": oneDeadSQL, "takeDeadSQL": takeDeadSQL,
 		"olderSQL": olderSQL, "orphanSQL": orphanSQL, "overdueEachSQL": overdueEachSQL, "overdueSQL": overdueSQL,
 		"promoteSQL": promoteSQL, "pruneWatermarksSQL": pruneWatermarksSQL, "quarantinedSQL": quarantinedSQL, "raiseWatermarksSQL": raiseWatermarksSQL,
-		"readAttemptedSQL": readAttemptedSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
+		"readAttemptedSQL": readAttemptedSQL, "readAttemptsSQL": readAttemptsSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
 		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "trySQL": trySQL, "vitalsSQL": vitalsSQL, "waitShortlySQL": waitShortlySQL, "writeDeliveriesSQL": writeDeliveriesSQL,

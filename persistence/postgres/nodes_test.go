@@ -108,8 +108,8 @@ func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.D
 	return n.next().DeadLetters(ctx, q)
 }
 
-func (n *nodes) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error) {
-	return n.next().RetryDeadLetter(ctx, id)
+func (n *nodes) RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error) {
+	return n.next().RetryDeadLetter(ctx, id, reads)
 }
 
 func (n *nodes) DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error) {
@@ -155,7 +155,7 @@ func openNodes(t *testing.T, o storetest.Options) storetest.Store { //nolint:ire
 // TestMergeByAnotherNode.)
 func TestExamOfNodes(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Letters", "Concurrent")
+	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Hear", "Letters", "Concurrent")
 }
 
 // atOnce runs f for three nodes of one database at the same time.

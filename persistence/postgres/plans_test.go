@@ -102,7 +102,7 @@ func hot() map[string][]string {
 		"overdueSQL": nil, "overdueEachSQL": nil, "fireSQL": nil, "nextTimerSQL": nil,
 		"leaseSQL": nil, "yieldSQL": {"lease"}, "yieldWaitingSQL": {"lease"}, "holdSQL": nil, "orphanSQL": nil, "recallSQL": nil, "claimSQL": nil, "nextDueSQL": nil,
 		"readClaimedSQL": nil, "removeSQL": nil, "promoteSQL": nil, "againSQL": nil,
-		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil,
+		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil, "readAttemptsSQL": nil,
 		"readDeliveriesSQL": nil, "writeDeliveriesSQL": nil, "raiseWatermarksSQL": nil, "pruneWatermarksSQL": nil,
 		"oldestDeadSQL": nil, "newestDeadSQL": nil, "oneDeadSQL": {"dead"}, "takeDeadSQL": {"dead"}, "finalSQL": nil,
 	}

@@ -70,7 +70,7 @@ type (
 	// the node makes of it.
 	Letters interface {
 		DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
-		RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error)
+		RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error)
 		DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
 	}
 	// Registry remembers which channels are served through which apps.
@@ -126,7 +126,7 @@ func Run(t *testing.T, open Open, parts ...string) {
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
-		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
+		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold, "Hear": runHear,
 		"Operator": runOperator, "Letters": runLetters, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {
