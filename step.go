@@ -28,6 +28,9 @@ type Commit struct {
 	History      []byte // a JSON record of what came in and what was decided
 	// Format is the generation of stored forms that this takes; see the constant.
 	Format int
+	// PutOff, if not empty, is why this must not be written: there was no turn, and
+	// beside Conversation and Base there is nothing in it.
+	PutOff PutOff
 }
 
 // Circumstance is what a turn needs to know beside the snapshot and the rows,
@@ -47,6 +50,9 @@ type Circumstance struct {
 	// without; what it says is its Format may still be newer, and it must not be
 	// written then.
 	Format int
+	// BotVersion is the newest version of the bot that everybody reads who may load
+	// this conversation; 0: Bot.Version. See Bot.Previous.
+	BotVersion int
 	// Begin, if set, is told which row is about to be run. It exists so that the
 	// row can be named if the process dies of it.
 	Begin func(Row)
@@ -56,8 +62,13 @@ type Circumstance struct {
 // order, and returns what is to be committed. The rows must be of one
 // conversation, sorted by Seq, and not empty. An event that fails becomes a
 // dead letter and changes nothing else; the rows after it are handled from the
-// state before it. Step itself can't fail.
+// state before it. Step itself can't fail; it may find that nobody must take the
+// turn now (Commit.PutOff).
 func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
+	bot, why := bot.at(&s, c.BotVersion)
+	if why != "" {
+		return Commit{Conversation: s.Conversation, Base: s.Version, PutOff: why}
+	}
 	w := work{bot: bot, c: c, next: s}
 	w.next.Seen = append(make([]SeenKey, 0, len(s.Seen)+len(rows)), s.Seen...)
 	w.next.Timers = slices.Clone(s.Timers)
@@ -147,7 +158,11 @@ func (w *work) run(t *Turn) (fault *TurnError) {
 			fault = &TurnError{Kind: TurnPanicked, Cause: panicCause(r)}
 		}
 	}()
-	if err := w.bot.behavior(w.next.Behavior).Receive(t); err != nil {
+	behavior, fault := w.receiver(t)
+	if fault != nil {
+		return fault
+	}
+	if err := behavior.Receive(t); err != nil {
 		if errors.As(err, &fault) && fault != nil {
 			return fault
 		}
@@ -198,7 +213,7 @@ func (w *work) tooManyTimers(t *Turn) *TurnError {
 
 func (w *work) apply(t *Turn) {
 	w.next.State = t.state
-	if t.wrote || len(t.state) == 0 { // what a bot only carries on is still of the form it found
+	if t.wrote || t.migrated || len(t.state) == 0 { // what a bot only carries on is still of the form it found
 		w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
 	}
 	for _, e := range t.effects {
