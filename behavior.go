@@ -3,6 +3,7 @@ package parley
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -78,6 +79,7 @@ type Turn struct {
 	conversation Conversation
 	now          time.Time
 	event        *Pending
+	before       *Snapshot // as the turn found it
 	state        []byte
 	wrote        bool       // state was replaced in this turn
 	migrated     bool       // state is of the bot's version and was stored in an older one
@@ -153,6 +155,13 @@ func (t *Turn) Become(name string) { t.Do(Become{Behavior: name}) }
 // after it, hold.
 func (t *Turn) End() { t.Do(End{}) }
 
+// Refuses says what would keep a message from being sent at a time, for which it need
+// not be valid: the contact has not written for too long by then, or wants no
+// marketing. Empty if nothing is known that would.
+func (t *Turn) Refuses(s Send, at time.Time) Failure {
+	return t.before.Heard.Refuses(t.conversation.Channel.Kind, &s, at)
+}
+
 // Do wants an effect. An effect outside the limits fails the turn.
 func (t *Turn) Do(e Effect) {
 	if len(t.effects) == MaxEffects {
@@ -170,18 +179,38 @@ func (t *Turn) check(e Effect) {
 			_ = t.over("%s", err)
 		}
 	case SetTimer:
-		t.checkName("timer name", e.Name, 1)
+		t.checkTimerName(e.Name)
 		if e.In < 0 || e.In > MaxTimerAhead {
 			_ = t.over("timer %s ahead: 0 to %s (MaxTimerAhead)", e.In, MaxTimerAhead)
 		}
 	case CancelTimer:
-		t.checkName("timer name", e.Name, 1)
+		t.checkTimerName(e.Name)
+	case Call:
+		t.checkCall(&e)
+	case CancelCall:
+		t.checkName("call name", e.Name, 1)
+	case HandOff:
+		t.checkHandOff(e)
+	case SetAttribute:
+		t.checkAttribute(e)
+	case Tag:
+		t.checkName("tag", e.Name, 1)
+	case Untag:
+		t.checkName("tag", e.Name, 1)
+	case Resume:
 	case Become:
 		t.checkName("behaviour name", e.Behavior, 0)
 	case End:
 		t.ended, t.state = true, nil
 	default: // a pointer to an effect, or nil: it would be dropped without a word
 		_ = t.over("effect of type %T: not one of this package", e)
+	}
+}
+
+func (t *Turn) checkTimerName(name string) {
+	t.checkName("timer name", name, 1)
+	if strings.HasPrefix(name, reservedNames) {
+		_ = t.over("timer name that begins with %q: reserved", reservedNames)
 	}
 }
 

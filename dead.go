@@ -175,6 +175,21 @@ func decodeDeadSend(data []byte) (send Send, _ error) {
 	return send, nil
 }
 
+// again is an input that a conversation waits for, as it meets it when it has ceased
+// to.
+func again(in Input) (_ Input, ok bool) {
+	switch in := in.(type) {
+	case TimerFired:
+		in.Retried = true
+		return in, true
+	case Called:
+		in.Retried = true
+		return in, true
+	default:
+		return nil, false
+	}
+}
+
 // RetryEvent is the row by which a dead event is to take effect after all, without
 // what the store adds when it appends it: a number behind all others, and the time.
 // A store appends it in the transaction that removes the letter, or neither.
@@ -194,9 +209,8 @@ func RetryEvent(d DeadLetter, into Conversation, token Token) (Pending, error) {
 		return Pending{}, fmt.Errorf("dead event: %w: %w", ErrFormat, err)
 	}
 	data := d.Data
-	if fired, ok := in.(TimerFired); ok && !fired.Retried {
-		fired.Retried = true
-		in = fired
+	if waited, ok := again(in); ok {
+		in = waited
 		if data, err = EncodeInput(in); err != nil {
 			return Pending{}, err
 		}

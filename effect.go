@@ -7,7 +7,7 @@ import (
 )
 
 // Effect is what a turn may want. The sum is closed: a switch over it lists
-// every type of this file. Effects are values, never pointers. Nothing of them
+// every type with an EffectKind. Effects are values, never pointers. Nothing of them
 // happens before the turn's commit is durable.
 //
 //sumtype:decl
@@ -83,8 +83,9 @@ type Become struct {
 	Behavior string `json:"behavior"`
 }
 
-// End forgets the conversation's state, timers and behaviour: the next input
-// begins anew. What is already in the outbox is still sent.
+// End forgets the conversation's state, timers, calls and behaviour: the next input
+// begins anew. What is already in the outbox is still sent. Who has the word, and what
+// is known of the contact (SetAttribute, Tag), stays.
 type End struct{}
 
 // EffectKind names an effect in the store.

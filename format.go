@@ -14,25 +14,29 @@ import (
 //
 // It is raised when something is to be stored that older programs would misread or
 // refuse. What they may leave out isn't such a thing: an optional field is enough.
-const Format = formatContents
+const Format = formatDialog
 
 // The generations.
 const (
 	formatFirst    = 1
 	formatContents = 2 // sends have more than a text and quick replies, snapshots say when the contact was Heard
+	formatDialog   = 3 // calls, hand-offs, attributes and tags
 )
 
 // format is the generation that the turn's outcome takes. When a contact was heard
 // is left out while somebody doesn't read it: it comes again with their next
 // message. That they want no marketing doesn't.
-func (w *work) format(before Heard) int {
+func (w *work) format(before *Snapshot) int {
 	newest := formatFirst
-	if before == (Heard{}) { // else the stored one is of this generation already
+	if !before.dialog() && w.next.dialog() {
+		newest = formatDialog
+	}
+	if before.Heard == (Heard{}) { // else the stored one is of this generation already
 		if w.c.Format == formatFirst {
 			w.next.Heard = Heard{Stopped: w.next.Heard.Stopped}
 		}
 		if w.next.Heard != (Heard{}) {
-			newest = formatContents
+			newest = max(newest, formatContents)
 		}
 	}
 	for i := range w.out.Outbox {

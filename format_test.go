@@ -68,7 +68,7 @@ func given(t *testing.T, v reflect.Value) {
 // A newer send is refused, not sent with parts of it left out.
 func TestDecodeSendRefuses(t *testing.T) {
 	t.Parallel()
-	if _, err := parley.DecodeSend([]byte(`{"format":3,"text":"x","novelty":{}}`)); !errors.Is(err, parley.ErrFormat) {
+	if _, err := parley.DecodeSend([]byte(`{"format":4,"text":"x","novelty":{}}`)); !errors.Is(err, parley.ErrFormat) {
 		t.Errorf("a newer send: %v, want ErrFormat", err)
 	}
 	if _, err := parley.DecodeSend([]byte(`{"text":`)); err == nil || errors.Is(err, parley.ErrFormat) {

@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -11,7 +12,8 @@ import (
 //	{"version":7,"at":"…","bot":"pizza","turn":[{"seq":1,"in":{…},"out":[…]},{"seq":2,"not":"repeated"}]}
 //
 // A row that was acknowledged from a spool, or was a dead letter that an operator has
-// retried, has "late":true behind its number.
+// retried, has "late":true behind its number. A message that was withheld from being
+// sent is the effect "withheld".
 type history struct{ rows []byte }
 
 // The reasons for which a row is consumed without a turn.
@@ -22,7 +24,10 @@ const (
 
 // add notes a row. The reason, if any, says why it was not handled: repeated,
 // stale, or the fault of its turn.
-func (h *history) add(p *Pending, reason string, effects []Effect) {
+func (h *history) add(p *Pending, reason string) { h.turn(p, reason, nil, 0) }
+
+// turn notes a row with its effects; of these, the messages withheld are a bit each.
+func (h *history) turn(p *Pending, reason string, effects []Effect, withheld uint32) {
 	b := h.rows
 	if len(b) > 0 {
 		b = append(b, ',')
@@ -40,7 +45,7 @@ func (h *history) add(p *Pending, reason string, effects []Effect) {
 	}
 	for i, e := range effects {
 		b = append(b, separator(i, `,"out":[`)...)
-		enc, err := EncodeEffect(e)
+		enc, err := encodeTold(e, withheld&(1<<i) != 0)
 		if err != nil { // not possible for the effects there are; said rather than lost
 			enc = quoted(err.Error())
 		}
@@ -51,6 +56,16 @@ func (h *history) add(p *Pending, reason string, effects []Effect) {
 	}
 	b = append(b, '}')
 	h.rows = b
+}
+
+// encodeTold is the stored form of an effect in the history; that of a message which
+// wasn't sent, since somebody else had the word, says so.
+func encodeTold(e Effect, withheld bool) ([]byte, error) {
+	b, err := EncodeEffect(e)
+	if withheld {
+		b = bytes.Replace(b, []byte(`{"effect":"send"`), []byte(`{"effect":"withheld"`), 1)
+	}
+	return b, err
 }
 
 // quoted is s as JSON; a string always has such a form.

@@ -8,7 +8,7 @@ import (
 )
 
 // Input is what can happen to a conversation. The sum is closed: a switch over
-// it lists every type of this file. Inputs are values, never pointers.
+// it lists every type with a Kind. Inputs are values, never pointers.
 //
 //sumtype:decl
 type Input interface {
@@ -241,47 +241,51 @@ type SendFailed struct {
 }
 
 // Kind names an input in the store.
-func (Message) Kind() string        { return "message" }
-func (Postback) Kind() string       { return "postback" }
-func (Edited) Kind() string         { return "edited" }
-func (Deleted) Kind() string        { return "deleted" }
-func (Reaction) Kind() string       { return "reaction" }
-func (Referred) Kind() string       { return "referred" }
-func (OptIn) Kind() string          { return "opt_in" }
-func (Preference) Kind() string     { return "preference" }
-func (AccountLink) Kind() string    { return "account_link" }
-func (ThreadControl) Kind() string  { return "thread_control" }
-func (Echo) Kind() string           { return "echo" }
-func (Overheard) Kind() string      { return "overheard" }
-func (Comment) Kind() string        { return "comment" }
-func (Lead) Kind() string           { return "lead" }
-func (PhoneCall) Kind() string      { return "phone_call" }
-func (ContactChanged) Kind() string { return "contact_changed" }
-func (Notice) Kind() string         { return "notice" }
-func (Unknown) Kind() string        { return "unknown" }
-func (TimerFired) Kind() string     { return "timer_fired" }
-func (SendFailed) Kind() string     { return "send_failed" }
+func (Message) Kind() string         { return "message" }
+func (Postback) Kind() string        { return "postback" }
+func (Edited) Kind() string          { return "edited" }
+func (Deleted) Kind() string         { return "deleted" }
+func (Reaction) Kind() string        { return "reaction" }
+func (Referred) Kind() string        { return "referred" }
+func (OptIn) Kind() string           { return "opt_in" }
+func (Preference) Kind() string      { return "preference" }
+func (AccountLink) Kind() string     { return "account_link" }
+func (ThreadControl) Kind() string   { return "thread_control" }
+func (Echo) Kind() string            { return "echo" }
+func (Overheard) Kind() string       { return "overheard" }
+func (Comment) Kind() string         { return "comment" }
+func (Lead) Kind() string            { return "lead" }
+func (PhoneCall) Kind() string       { return "phone_call" }
+func (ContactChanged) Kind() string  { return "contact_changed" }
+func (Notice) Kind() string          { return "notice" }
+func (Unknown) Kind() string         { return "unknown" }
+func (TimerFired) Kind() string      { return "timer_fired" }
+func (SendFailed) Kind() string      { return "send_failed" }
+func (Called) Kind() string          { return "called" }
+func (SpeakerReturned) Kind() string { return "speaker_returned" }
 
-func (Message) isInput()        {}
-func (Postback) isInput()       {}
-func (Edited) isInput()         {}
-func (Deleted) isInput()        {}
-func (Reaction) isInput()       {}
-func (Referred) isInput()       {}
-func (OptIn) isInput()          {}
-func (Preference) isInput()     {}
-func (AccountLink) isInput()    {}
-func (ThreadControl) isInput()  {}
-func (Echo) isInput()           {}
-func (Overheard) isInput()      {}
-func (Comment) isInput()        {}
-func (Lead) isInput()           {}
-func (PhoneCall) isInput()      {}
-func (ContactChanged) isInput() {}
-func (Notice) isInput()         {}
-func (Unknown) isInput()        {}
-func (TimerFired) isInput()     {}
-func (SendFailed) isInput()     {}
+func (Message) isInput()         {}
+func (Postback) isInput()        {}
+func (Edited) isInput()          {}
+func (Deleted) isInput()         {}
+func (Reaction) isInput()        {}
+func (Referred) isInput()        {}
+func (OptIn) isInput()           {}
+func (Preference) isInput()      {}
+func (AccountLink) isInput()     {}
+func (ThreadControl) isInput()   {}
+func (Echo) isInput()            {}
+func (Overheard) isInput()       {}
+func (Comment) isInput()         {}
+func (Lead) isInput()            {}
+func (PhoneCall) isInput()       {}
+func (ContactChanged) isInput()  {}
+func (Notice) isInput()          {}
+func (Unknown) isInput()         {}
+func (TimerFired) isInput()      {}
+func (SendFailed) isInput()      {}
+func (Called) isInput()          {}
+func (SpeakerReturned) isInput() {}
 
 const (
 	inputKind  = `{"kind":"`
@@ -389,10 +393,21 @@ func inputDecoder(kind string) decodeFunc {
 		return decodeAs[Notice]
 	case "unknown":
 		return decodeAs[Unknown]
+	}
+	return ownDecoder(kind)
+}
+
+// ownDecoder knows the kinds that come from ourselves.
+func ownDecoder(kind string) decodeFunc {
+	switch kind {
 	case "timer_fired":
 		return decodeAs[TimerFired]
 	case "send_failed":
 		return decodeAs[SendFailed]
+	case "called":
+		return decodeAs[Called]
+	case "speaker_returned":
+		return decodeAs[SpeakerReturned]
 	}
 	return nil
 }

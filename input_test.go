@@ -77,6 +77,8 @@ func inputs() []parley.Input {
 		parley.Unknown{},
 		parley.TimerFired{},
 		parley.SendFailed{},
+		parley.Called{},
+		parley.SpeakerReturned{},
 	}
 }
 
@@ -109,15 +111,29 @@ func TestKindsAreStoredFormat(t *testing.T) {
 	diff(t, "kinds", []string{
 		"message", "postback", "edited", "deleted", "reaction", "referred", "opt_in", "preference", "account_link",
 		"thread_control", "echo", "overheard", "comment", "lead", "phone_call", "contact_changed", "notice", "unknown",
-		"timer_fired", "send_failed",
+		"timer_fired", "send_failed", "called", "speaker_returned",
 	}, got)
 	var effects []string
 	for _, e := range []parley.Effect{
-		parley.Send{}, parley.SetTimer{}, parley.CancelTimer{}, parley.Become{}, parley.End{},
+		parley.Send{},
+		parley.SetTimer{},
+		parley.CancelTimer{},
+		parley.Become{},
+		parley.End{},
+		parley.Call{},
+		parley.CancelCall{},
+		parley.HandOff{},
+		parley.Resume{},
+		parley.SetAttribute{},
+		parley.Tag{},
+		parley.Untag{},
 	} {
 		effects = append(effects, e.EffectKind())
 	}
-	diff(t, "effects", []string{"send", "set_timer", "cancel_timer", "become", "end"}, effects)
+	diff(t, "effects", []string{
+		"send", "set_timer", "cancel_timer", "become", "end",
+		"call", "cancel_call", "hand_off", "resume", "set_attribute", "tag", "untag",
+	}, effects)
 }
 
 func TestInputStoredForm(t *testing.T) {

@@ -33,13 +33,27 @@ const (
 	// MaxPayloadBytes is the size of a quick reply's payload, which comes back as
 	// a message's. The platforms allow less; package meta checks that.
 	MaxPayloadBytes = 4 << 10
-	// MaxNameBytes is the length of a name: of a timer, a behaviour, the title of
-	// a quick reply.
+	// MaxNameBytes is the length of a name: of a timer, a behaviour, a call, a service,
+	// an attribute, a tag, the title of a quick reply.
 	MaxNameBytes = 128
 	// MaxCauseBytes is the part of a failed turn's cause that is kept.
 	MaxCauseBytes = 1 << 10
 	// MaxTimerAhead is how far ahead a timer may be set.
 	MaxTimerAhead = 366 * 24 * time.Hour
+	// MaxCalls is the number of calls of one conversation that are under way.
+	MaxCalls = 16
+	// MaxCallBytes is the size of the body of a call.
+	MaxCallBytes = 64 << 10
+	// MaxAnswerBytes is the size of the answer to a call.
+	MaxAnswerBytes = 64 << 10
+	// MaxCallWithin is how long a call may take with all its attempts.
+	MaxCallWithin = 24 * time.Hour
+	// MaxAttributes is the number of attributes of one contact.
+	MaxAttributes = 64
+	// MaxAttributeBytes is the size of the value of an attribute.
+	MaxAttributeBytes = 1 << 10
+	// MaxTags is the number of tags of one contact.
+	MaxTags = 64
 	// MaxContacts is the number of keys that one event may bring for its contact.
 	MaxContacts = 4
 	// MaxPendingPerTurn is the number of inbox rows that one turn takes; more

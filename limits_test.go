@@ -1,6 +1,7 @@
 package parley_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -66,6 +67,10 @@ func turnLimits() []limit {
 	cancel := func(n int) parley.Effect { return parley.CancelTimer{Name: name(n)} }
 	become := func(n int) parley.Effect { return parley.Become{Behavior: name(n)} }
 	ahead := func(d time.Duration) parley.Effect { return parley.SetTimer{Name: "n", In: d} }
+	bytes := func(n int) json.RawMessage { return json.RawMessage(`"` + name(n-len(`""`)) + `"`) }
+	call := func(body json.RawMessage) parley.Effect { return parley.Call{Name: "n", Service: "s", Body: body} }
+	calls := func(i int) parley.Effect { return parley.Call{Name: fmt.Sprint(i), Service: "s"} }
+	path := func(p string) parley.Effect { return parley.Call{Name: "n", Service: "s", Path: p} }
 	x := func(int) parley.Effect { return text(1) }
 	return []limit{
 		{"MaxEffects", many(parley.MaxEffects, x), many(parley.MaxEffects+1, x)},
@@ -82,6 +87,21 @@ func turnLimits() []limit {
 		{"MaxNameBytes", do(), do(cancel(0))},
 		{"MaxTimerAhead", do(ahead(parley.MaxTimerAhead)), do(ahead(parley.MaxTimerAhead + 1))},
 		{"MaxTimerAhead", do(ahead(0)), do(ahead(-1))},
+		{"MaxCallBytes", do(call(bytes(parley.MaxCallBytes))), do(call(bytes(parley.MaxCallBytes + 1)))},
+		{"MaxCallWithin", do(parley.Call{Name: "n", Service: "s", Within: parley.MaxCallWithin}), do(parley.Call{Name: "n", Service: "s", Within: parley.MaxCallWithin + 1})},
+		{"MaxLineBytes", do(path("/" + name(parley.MaxLineBytes-1))), do(path("/" + name(parley.MaxLineBytes)))},
+		{"MaxNameBytes", do(call(nil)), do(parley.Call{Name: "n"})},
+		{"MaxNameBytes", do(call(nil)), do(parley.Call{Service: "s"})},
+		{"MaxNameBytes", do(parley.CancelCall{Name: "n"}), do(parley.CancelCall{})},
+		{"MaxCalls", many(parley.MaxCalls, calls), many(parley.MaxCalls+1, calls)},
+		{"MaxAttributeBytes", do(parley.SetAttribute{Name: "n", Value: name(parley.MaxAttributeBytes)}), do(parley.SetAttribute{Name: "n", Value: name(parley.MaxAttributeBytes + 1)})},
+		{"MaxNameBytes", do(parley.Tag{Name: "n"}), do(parley.Tag{})},
+		{"MaxNameBytes", do(parley.Untag{Name: "n"}), do(parley.Untag{})},
+		{"MaxNameBytes", do(parley.SetAttribute{Name: "n"}), do(parley.SetAttribute{Value: "v"})},
+		{"hand-off to", do(parley.HandOff{To: parley.SpeakerPerson}), do(parley.HandOff{})},
+		{"MaxTimerAhead", do(parley.HandOff{To: parley.SpeakerApp, For: parley.MaxTimerAhead}), do(parley.HandOff{To: parley.SpeakerApp, For: -1})},
+		{"reserved", do(set(1)), do(parley.SetTimer{Name: "parley.speaker"})},
+		{"reserved", do(set(1)), do(parley.CancelTimer{Name: "parley.speaker"})},
 		{"empty text", do(text(1)), do(text(0))},
 		{"*parley.Send", do(parley.Send{Text: "x"}), do(&parley.Send{Text: "x"})},
 		{"<nil>", do(), do(nil)},

@@ -28,7 +28,8 @@ func MayMerge(survivor, younger *Snapshot) bool {
 // [Snapshot.NeedsOlder] true. The timers of both are set anew, with the due
 // times they had and with generations that neither side has used: an entry or
 // an inbox row of the time before is stale, and can't be mistaken for another.
-// Of two timers of one name the survivor's stays. There may be more than
+// Of two timers of one name the survivor's stays, and so it is with calls and
+// attributes. There may be more than
 // MaxTimers then: none is lost, and turns may not add to them.
 //
 // The younger is left with nothing but where it went. It never has a turn again.
@@ -47,6 +48,7 @@ func Merge(survivor, younger Snapshot, at time.Time, nonce [16]byte) (into, from
 	next.Absorbed = absorb(&survivor, &younger)
 	into.Evicted, next.Seen = forgetOld(seenByEither(survivor.Seen, younger.Seen))
 	setAnew(&next, &younger, at, nonce)
+	next.joinDialog(&younger)
 	into.SetTimers = slices.Clone(next.Timers)
 	into.Next = next
 	into.History = mergeRecord(&into.Next, at, next.Bot, "merged", younger.Conversation.Contact)
@@ -98,7 +100,7 @@ func seenByEither(a, b []SeenKey) []SeenKey {
 func setAnew(next, younger *Snapshot, at time.Time, nonce [16]byte) {
 	timers := slices.Clone(next.Timers)
 	for _, t := range younger.Timers {
-		if next.timer(t.Name) < 0 {
+		if next.timer(t.Name) < 0 && (t.Name != speakerTimer || next.Speaker == SpeakerBot) {
 			timers = append(timers, t)
 		}
 	}
@@ -109,6 +111,28 @@ func setAnew(next, younger *Snapshot, at time.Time, nonce [16]byte) {
 		timers[i].ID = deriveID(nonce, uint64(i)+1, at)
 	}
 	next.Timers = timers
+}
+
+// joinDialog gives s what the younger knows of the contact and waits for. Where both
+// know of something, s's own stays: of two calls of one name, too.
+func (s *Snapshot) joinDialog(younger *Snapshot) {
+	if s.Speaker == SpeakerBot {
+		s.Speaker = younger.Speaker
+	}
+	s.Calls = slices.Clone(s.Calls)
+	for _, c := range younger.Calls {
+		if s.call(c.Name) < 0 {
+			s.Calls = append(s.Calls, c)
+		}
+	}
+	for _, a := range younger.Attributes {
+		if s.Attribute(a.Name) == "" {
+			s.setAttribute(a.Name, a.Value)
+		}
+	}
+	for _, tag := range younger.Tags {
+		s.tag(tag, true)
+	}
 }
 
 func latest(t time.Time, others ...time.Time) time.Time {

@@ -41,7 +41,12 @@ type Snapshot struct {
 	// unsent messages are this one's too. At most MaxAbsorbed.
 	Absorbed []Contact
 	// Heard is when the contact could last be written to.
-	Heard Heard
+	Heard   Heard
+	Speaker Speaker    // who has the word
+	Calls   []LiveCall // under way
+	// Attributes and Tags are what is known of the contact, sorted by name.
+	Attributes []Attribute
+	Tags       []string
 }
 
 // Timer is a live timer of a conversation. A due entry whose generation isn't
@@ -73,10 +78,13 @@ type Loaded struct {
 // happened, so that one which happened after the oldest inline effect can't have
 // left. Two sorts of events escape this reasoning, those without a time and
 // those whose time was in the future when they came: the latter are what Ahead
-// remembers. A due timer is known by its generation, whatever its key.
+// remembers. A due timer is known by its generation and an answered call by its id,
+// whatever their keys.
 func (s *Snapshot) NeedsOlder(p Pending) bool {
-	if _, ok := p.Input.(TimerFired); ok {
+	switch p.Input.(type) {
+	case TimerFired, Called:
 		return false
+	default:
 	}
 	if len(s.Seen) < InlineSeen {
 		return false // nothing has ever been moved out
@@ -110,11 +118,12 @@ const (
 	snapshotPlain  = 1
 	snapshotMerged = 2 // ends with MergedInto and Absorbed
 	snapshotHeard  = 3 // and then Heard
+	snapshotDialog = 4 // and then Speaker, Calls, Attributes and Tags
 )
 
 // SnapshotFormat is the newest format of snapshots that this program reads. What
 // is stored in a newer one it must not overwrite.
-const SnapshotFormat = snapshotHeard
+const SnapshotFormat = snapshotDialog
 
 // AppendBinary appends the stored form of s without its conversation, which is
 // the key it is stored under. It never fails.
@@ -153,10 +162,51 @@ func (s *Snapshot) AppendBinary(b []byte) ([]byte, error) {
 	if format >= snapshotHeard {
 		b = appendTime(appendTime(appendTime(b, s.Heard.At), s.Heard.Entry), s.Heard.Stopped)
 	}
+	if format >= snapshotDialog {
+		b = s.appendDialog(b)
+	}
 	return b, nil
 }
 
+func (s *Snapshot) appendDialog(b []byte) []byte {
+	b = appendString(b, string(s.Speaker))
+	b = binary.AppendUvarint(b, uint64(len(s.Calls)))
+	for _, c := range s.Calls {
+		b = appendString(append(b, c.ID[:]...), c.Name)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.Attributes)))
+	for _, a := range s.Attributes {
+		b = appendString(appendString(b, a.Name), a.Value)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.Tags)))
+	for _, tag := range s.Tags {
+		b = appendString(b, tag)
+	}
+	return b
+}
+
+func (s *Snapshot) readDialog(r *reader) {
+	s.Speaker = Speaker(r.string())
+	for n := r.count(16); n > 0; n-- {
+		s.Calls = append(s.Calls, LiveCall{ID: ID(r.fixed(16)), Name: r.string()})
+	}
+	for n := r.count(2); n > 0; n-- {
+		s.Attributes = append(s.Attributes, Attribute{Name: r.string(), Value: r.string()})
+	}
+	for n := r.count(1); n > 0; n-- {
+		s.Tags = append(s.Tags, r.string())
+	}
+}
+
+// dialog reports whether there is something that only the newest format has.
+func (s *Snapshot) dialog() bool {
+	return s.Speaker != SpeakerBot || len(s.Calls)+len(s.Attributes)+len(s.Tags) > 0
+}
+
 func (s *Snapshot) format() byte {
+	if s.dialog() {
+		return snapshotDialog
+	}
 	if s.Heard != (Heard{}) {
 		return snapshotHeard
 	}
@@ -204,6 +254,9 @@ func (s *Snapshot) UnmarshalBinary(b []byte) error {
 	}
 	if format >= snapshotHeard {
 		out.Heard = Heard{At: r.time(), Entry: r.time(), Stopped: r.time()}
+	}
+	if format >= snapshotDialog {
+		out.readDialog(&r)
 	}
 	if err := r.end(); err != nil {
 		return fmt.Errorf("decode snapshot: %w", err)

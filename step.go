@@ -22,6 +22,9 @@ type Commit struct {
 	Next         Snapshot  // to be written, with its new version
 	Evicted      []SeenKey // keys that no longer fit into Next, for the chunks by day
 	Outbox       []Outgoing
+	Withheld     int            // messages that weren't sent, since somebody else has the word
+	Calls        []OutgoingCall // to be made
+	CancelCalls  []ID           // calls to be dropped, if not answered yet
 	SetTimers    []Timer
 	CancelTimers []Timer // entries to take out of the due list, if still there
 	Dead         []DeadLetter
@@ -79,7 +82,7 @@ func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
 	}
 	w.out.Evicted, w.next.Seen = forgetOld(w.next.Seen)
 	w.out.Through = rows[len(rows)-1].Seq
-	w.out.Format = w.format(s.Heard)
+	w.out.Format = w.format(&s)
 	w.out.Next = w.next
 	w.out.History = w.history.end(w.next, bot.Name)
 	return w.out
@@ -99,7 +102,7 @@ func (w *work) row(p *Pending) {
 	w.out.Saw = append(w.out.Saw, p.Row)
 	now := w.now(p)
 	if w.next.seen(p.Key) || w.c.Older[p.Key] {
-		w.history.add(p, repeated, nil)
+		w.history.add(p, repeated)
 		return
 	}
 	w.next.Last, w.next.Heard = now, w.next.Heard.hear(p, now)
@@ -107,17 +110,37 @@ func (w *work) row(p *Pending) {
 	if p.Time.After(now.Add(ClockSkew)) && p.Time.After(w.next.Ahead) {
 		w.next.Ahead = ceil(p.Time.UTC()) // see NeedsOlder
 	}
-	if fired, ok := p.Input.(TimerFired); ok && !w.fire(fired) {
-		w.history.add(p, stale, nil)
+	in, live := w.receive(p.Input)
+	if !live {
+		w.history.add(p, stale)
 		return
 	}
-	t := Turn{conversation: w.next.Conversation, now: now, event: p, state: w.next.State}
+	event, before := *p, w.next
+	event.Input = in
+	t := Turn{conversation: w.next.Conversation, now: now, event: &event, before: &before, state: w.next.State}
 	if err := w.run(&t); err != nil {
 		w.bury(p, now, err)
 		return
 	}
-	w.apply(&t)
-	w.history.add(p, "", t.effects)
+	w.history.turn(p, "", t.effects, w.apply(&t))
+}
+
+// receive is the input as the behaviour meets it. False: it answers something that
+// the conversation no longer waits for.
+func (w *work) receive(in Input) (Input, bool) {
+	switch in := in.(type) {
+	case TimerFired:
+		if !w.fire(in) {
+			return nil, false
+		}
+		if in.Name == speakerTimer {
+			return w.returned(in), true
+		}
+	case Called:
+		return in, w.answer(in)
+	default: // nothing that it waits for
+	}
+	return in, true
 }
 
 // now is the time of the turn that handles p. The store's clock may be set back;
@@ -169,7 +192,7 @@ func (w *work) run(t *Turn) (fault *TurnError) {
 		return &TurnError{Kind: TurnReturned, Cause: err.Error()}
 	}
 	if t.fault == nil {
-		t.fault = w.tooManyTimers(t)
+		t.fault = w.tooMuch(t)
 	}
 	return t.fault
 }
@@ -202,7 +225,7 @@ func (w *work) tooManyTimers(t *Turn) *TurnError {
 			delete(live, e.Name)
 		case End:
 			clear(live)
-		case Send, Become:
+		case Send, Become, Call, CancelCall, HandOff, Resume, SetAttribute, Tag, Untag:
 		}
 	}
 	if len(live) > max(MaxTimers, len(w.next.Timers)) {
@@ -211,18 +234,26 @@ func (w *work) tooManyTimers(t *Turn) *TurnError {
 	return nil
 }
 
-func (w *work) apply(t *Turn) {
+// apply makes the turn's effects part of the commit, but for the messages that it
+// returns, a bit each: somebody else has the word.
+func (w *work) apply(t *Turn) (withheld uint32) {
 	w.next.State = t.state
 	if t.wrote || t.migrated || len(t.state) == 0 { // what a bot only carries on is still of the form it found
 		w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
 	}
-	for _, e := range t.effects {
-		if s, ok := e.(Send); ok && w.inVain(t.event, &s) {
+	for i, e := range t.effects {
+		s, isSend := e.(Send)
+		switch {
+		case isSend && !w.maySpeak(&s):
+			withheld |= 1 << i
+			w.out.Withheld++
+		case isSend && w.inVain(t.event, &s):
 			w.dropSend(t, s)
-			continue
+		default:
+			w.effect(e, t.now)
 		}
-		w.effect(e, t.now)
 	}
+	return withheld
 }
 
 // inVain reports whether a turn that has just heard of a refusal sends what would
@@ -261,21 +292,49 @@ func (w *work) effect(e Effect, now time.Time) {
 			Heard: w.next.Heard,
 		})
 	case SetTimer:
-		w.cancel(e.Name)
-		w.next.Generation++
-		set := Timer{ID: w.newID(now), Name: e.Name, Generation: w.next.Generation, Due: ceil(now.Add(e.In))}
-		w.next.Timers = append(w.next.Timers, set)
-		w.out.SetTimers = append(w.out.SetTimers, set)
+		w.setTimer(e.Name, e.In, now)
 	case CancelTimer:
 		w.cancel(e.Name)
+	case Call:
+		w.call(e, now)
+	case CancelCall:
+		w.cancelCall(e.Name)
+	case HandOff:
+		w.handOff(e, now)
+	case Resume:
+		w.resume()
+	case SetAttribute:
+		w.next.setAttribute(e.Name, e.Value)
+	case Tag:
+		w.next.tag(e.Name, true)
+	case Untag:
+		w.next.tag(e.Name, false)
 	case Become:
 		w.next.Behavior = e.Behavior
 	case End:
-		for len(w.next.Timers) > 0 {
-			w.cancel(w.next.Timers[0].Name)
-		}
-		w.next.State, w.next.Behavior = nil, ""
+		w.end()
 	}
+}
+
+// end forgets the dialogue, but not who has the word.
+func (w *work) end() {
+	for _, t := range slices.Clone(w.next.Timers) {
+		if t.Name != speakerTimer {
+			w.cancel(t.Name)
+		}
+	}
+	for len(w.next.Calls) > 0 {
+		w.cancelCall(w.next.Calls[0].Name)
+	}
+	w.next.State, w.next.Behavior = nil, ""
+}
+
+func (w *work) setTimer(name string, d time.Duration, now time.Time) {
+	w.cancel(name)
+	w.next.Generation++
+	set := Timer{ID: w.newID(now), Name: name, Generation: w.next.Generation, Due: ceil(now.Add(d))}
+	w.next.Timers = append(w.next.Timers, set)
+	w.out.SetTimers = append(w.out.SetTimers, set)
 }
 
 // cancel takes the timer of that name from the live ones, and its entry from
@@ -310,7 +369,7 @@ func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
 	w.out.Dead = append(w.out.Dead, DeadLetter{
 		ID: w.newID(now), Conversation: w.next.Conversation, At: now, Cause: cause, Seq: p.Seq, Data: p.Data,
 	})
-	w.history.add(p, cause, nil)
+	w.history.add(p, cause)
 }
 
 // cut is s as valid UTF-8 of at most limit bytes.

@@ -28,7 +28,7 @@ func choosing() *parley.Bot {
 func TestNewFormsWaitUntilAllReadThem(t *testing.T) {
 	t.Parallel()
 	var oldest, asked atomic.Int64
-	oldest.Store(parley.Format - 1)
+	oldest.Store(1)
 	r := newRig(t, func(c *actors.Config) {
 		c.Bot = func(parley.Channel) *parley.Bot { return choosing() }
 		c.Format = func() int { asked.Add(1); return int(oldest.Load()) }

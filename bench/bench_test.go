@@ -109,8 +109,9 @@ func promised() map[string]float64 {
 
 // TestSends measures sending, in little. That nothing came, or something twice, is an
 // error of its own.
+//
+//nolint:paralleltest // it fills stores, for which the other measurements would wait
 func TestSends(t *testing.T) {
-	t.Parallel()
 	results, err := main.SmallSends(t.Context(), folder(t))
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package egress
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // places bounds what a node has with the provider. A place is taken before the
@@ -98,6 +99,9 @@ func (c *callers) more() bool {
 
 func (c *callers) run(ctx context.Context, j job) {
 	for ok := true; ok; j, ok = <-c.jobs {
+		if early := j.handover.From - c.manager.cfg.Clock(); early > 0 {
+			time.Sleep(early) //nolint:forbidigo // at most BurstFor: nothing is to be woken for
+		}
 		a := c.manager.gate.Pass(ctx, j.handover)
 		c.manager.metrics.answered(a)
 		c.manager.places.put(1)

@@ -120,6 +120,9 @@ type Handover struct {
 	parley.Claimed
 	Epoch uint64        // of the claim
 	Until time.Duration // on the clock that the Sender is driven by
+	// From is when it should leave, on the same clock: messages that are claimed
+	// together leave one after the other, as the pace has it.
+	From time.Duration
 }
 
 // A Gate is the last step before the provider. It is used by many callers at

@@ -59,6 +59,10 @@ const (
 	usageSome  = 60   // it isn't raised
 	usageFull  = 100  // the channel pauses
 	usageEvery = 10 * time.Second
+	// spreadStep is how far the messages of a claim are apart that leave together. At
+	// a thousand a second those are ten, which is the Headroom; a shorter step would
+	// cost more CPU, since each is something to wake up for.
+	spreadStep = 10 * time.Millisecond
 
 	// maxPairs bounds the contacts that are remembered for the pair limit. Beyond
 	// it those that have used least of theirs are forgotten; the provider's own
@@ -179,6 +183,16 @@ func (l *limits) take(n int, now time.Duration) {
 	l.count(now)
 	l.tokens -= float64(n)
 	l.recent, l.sum = append(l.recent, claimed{now, n}), l.sum+n
+}
+
+// spread is how long after a claim the message leaves that comes behind k others of
+// it. The provider counts by its own seconds: a claim's messages all at once would be
+// in one with those of a second before as soon as they are a moment faster.
+func (l *limits) spread(k int) time.Duration {
+	if l.ceiling == 0 {
+		return 0
+	}
+	return time.Duration(float64(k) / l.rate * float64(time.Second)).Truncate(spreadStep)
 }
 
 // lower cuts the pace.

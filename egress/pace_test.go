@@ -164,6 +164,36 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// What is claimed together leaves one after the other, at the pace: so that it is in
+// no second of the provider's with what belongs to another. Whoever comes alone waits
+// for nothing.
+func TestPaceWithinAClaim(t *testing.T) {
+	t.Parallel()
+	var now time.Duration
+	spring := &spring{}
+	clerk := egress.Clerk{Outbox: spring, Receipts: spring, Clock: func() time.Duration { return now }}
+	s := egress.NewSender(number, "me", egress.Policy{Random: middle, Pace: egress.PaceOf(parley.WhatsApp)})
+	s.Wake(now)
+	var early []egress.Handover
+	for len(early) < 2 {
+		a := s.Next(now)
+		if a.Kind == egress.Rest {
+			now = a.Until
+			continue
+		}
+		if early = clerk.Do(t.Context(), s, a).Handovers; len(early) > 0 && early[0].From != now {
+			t.Errorf("the first of a claim at %v leaves at %v", now, early[0].From)
+		}
+	}
+	between := time.Second / egress.NumberPerSecond
+	for i := range early {
+		due := now + time.Duration(i)*between
+		if from := early[i].From; from > due+between || from < due-10*time.Millisecond {
+			t.Errorf("number %d of a claim at %v leaves at %v, want %v", i, now, from, due)
+		}
+	}
+}
+
 func TestPaceOfAFreshLease(t *testing.T) {
 	t.Parallel()
 	m := &meter{limit: egress.NumberPerSecond}

@@ -45,7 +45,7 @@ func (s *Sender) Claimed(rows []parley.Claimed, next time.Duration, err error, n
 	for i := range rows {
 		if r := &rows[i]; !s.resolve(r, now) && !s.putBack(r, now) {
 			s.open[r.ID] = attempt{attempts: r.Attempts, contact: r.Conversation.Contact, era: s.trouble.era}
-			out = append(out, Handover{Claimed: *r, Epoch: s.lease.Epoch, Until: s.half()})
+			out = append(out, Handover{Claimed: *r, Epoch: s.lease.Epoch, Until: s.half(), From: now + s.limits.spread(len(out))})
 		}
 	}
 	s.limits.take(len(out), now)
