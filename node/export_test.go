@@ -88,3 +88,24 @@ func Lost(now []cluster.Member, holder string) bool { return lost(cluster.NewVie
 func Heirs(now []cluster.Member, self string) (forShards, forChannels bool) {
 	return heirs(cluster.NewView(now), self)
 }
+
+// ReadingOf is what a program of these bots tells that it reads.
+func ReadingOf(bots []parley.Bot) (string, error) {
+	r, err := readingOf(bots)
+	return r.String(), err
+}
+
+// HeardVersion is the version of a bot that is read by somebody who told this.
+func HeardVersion(told, bot string) int { return heardReading(told).version(bot) }
+
+// MaxTold is the limit.
+const MaxTold = maxTold
+
+// LeftFor is how long somebody who has left counts.
+const LeftFor = leftFor
+
+// NewBarrier makes a barrier that sees what view returns; its version is that of a bot
+// which everybody reads.
+func NewBarrier(bots []parley.Bot, view func() *cluster.View, now func() time.Time) func(bot string) int {
+	return (&barrier{bots: bots, view: view, now: now}).version
+}
