@@ -2,10 +2,10 @@
 // which its second version remembers more than its first, and keeps both.
 //
 // It is told what to do as the bot tally is, and answers the same, so that whoever
-// talks to it can judge it from outside. Beside that each command is a step of an
-// order: the pizza, its size, the word to bake it. How far a conversation must be
-// follows from the number of its commands. So each turn can see whether the state that
-// it has was made by somebody who understood it; if not, it fails.
+// talks to it can judge it from outside. Beside that every other command or so is a
+// step of an order: the pizza, its size, the word to bake it. What a state must hold
+// follows from the number of steps. So each turn can see whether the one that it has
+// was made by somebody who understood it; if not, it fails.
 package pizzeria
 
 import (
@@ -28,8 +28,8 @@ type item struct {
 	Size  string `json:"size,omitempty"`
 }
 
-// due is what has been ordered after n commands, and not been baked; and how many
-// orders have been.
+// due is what has been ordered after n steps, and not been baked; and how many orders
+// have been.
 func due(n uint64) (i item, baked uint64) {
 	step, baked := n%3, n/3
 	if step > 0 {
@@ -44,6 +44,7 @@ func due(n uint64) (i item, baked uint64) {
 // orderV1 is the state of the first version: one pizza.
 type orderV1 struct {
 	Commands uint64 `json:"commands"`
+	Steps    uint64 `json:"steps"`
 	Pizza    string `json:"pizza,omitempty"`
 	Size     string `json:"size,omitempty"`
 }
@@ -51,6 +52,7 @@ type orderV1 struct {
 // order is the state now: pizzas, and how many orders there were before.
 type order struct {
 	Commands uint64 `json:"commands"`
+	Steps    uint64 `json:"steps"`
 	Items    []item `json:"items,omitempty"`
 	Baked    uint64 `json:"baked,omitempty"`
 }
@@ -67,7 +69,7 @@ func Bot() parley.Bot {
 // migrate makes a pizza the one item of an order. What the first version didn't count
 // follows from what it did.
 func migrate(v orderV1) (order, error) {
-	o := order{Commands: v.Commands, Baked: v.Commands / 3}
+	o := order{Commands: v.Commands, Steps: v.Steps, Baked: v.Steps / 3}
 	if v.Pizza != "" {
 		o.Items = []item{{v.Pizza, v.Size}}
 	}
@@ -96,35 +98,41 @@ var (
 	errOrder = errors.New("the order isn't what was ordered")
 )
 
-// take does what the turn's input says, and reports how many commands there were before.
+// moves reports whether a command is a step: whether it came at an even millisecond, so
+// that people who write in turn don't all stand at the same.
+func moves(t *parley.Turn) bool { return t.Now().UnixMilli()%2 == 0 }
+
+// take does what the turn's input says, and reports how many steps there were before.
 func (o *orderV1) take(t *parley.Turn) (before uint64, err error) {
-	before = o.Commands
+	before = o.Steps
 	if i, _ := due(before); (item{o.Pizza, o.Size}) != i {
 		return before, errOrder
 	}
-	if tally.Obey(t, &o.Commands) {
-		i, _ := due(o.Commands)
+	if tally.Obey(t, &o.Commands) && moves(t) {
+		o.Steps++
+		i, _ := due(o.Steps)
 		o.Pizza, o.Size = i.Pizza, i.Size
-		t.Become(steps()[o.Commands%3])
+		t.Become(steps()[o.Steps%3])
 	}
 	return before, nil
 }
 
 // take is the same.
 func (o *order) take(t *parley.Turn) (before uint64, err error) {
-	before = o.Commands
+	before = o.Steps
 	if items, baked := o.due(); !slices.Equal(o.Items, items) || o.Baked != baked {
 		return before, errOrder
 	}
-	if tally.Obey(t, &o.Commands) {
+	if tally.Obey(t, &o.Commands) && moves(t) {
+		o.Steps++
 		o.Items, o.Baked = o.due()
-		t.Become(steps()[o.Commands%3])
+		t.Become(steps()[o.Steps%3])
 	}
 	return before, nil
 }
 
 func (o *order) due() ([]item, uint64) {
-	i, baked := due(o.Commands)
+	i, baked := due(o.Steps)
 	if i == (item{}) {
 		return nil, baked
 	}

@@ -11,7 +11,7 @@ import (
 
 // say lets a bot handle the nth command of a conversation.
 func say(bot *parley.Bot, s parley.Snapshot, n int) parley.Commit {
-	at := time.UnixMilli(1_800_000_000_000 + int64(n))
+	at := time.UnixMilli(1_800_000_000_000 + 2*int64(n)) // each is a step
 	row := parley.Pending{
 		Row: parley.Row{Seq: parley.Seq(n)}, Conversation: s.Conversation, Key: parley.NewEventKey(fmt.Sprint(n)),
 		Received: at, Input: parley.Message{ID: fmt.Sprint(n), Text: fmt.Sprintf("say %d", n)},
@@ -42,7 +42,7 @@ func TestVersions(t *testing.T) {
 		if c := say(first, s, 11); len(c.Dead) == 0 {
 			t.Errorf("the first version goes on with %s", s.State)
 		}
-		s.State = []byte(`{"commands":10,"pizza":"Diavola"}`)
+		s.State = []byte(`{"commands":10,"steps":10,"pizza":"Diavola"}`)
 		s.BotVersion = 2 // as if it had been overwritten, or the migration skipped
 		if c := say(&second, s, 11); len(c.Dead) == 0 {
 			t.Errorf("the second version goes on with %s", s.State)
