@@ -6,8 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/cluster"
+	"github.com/parleychat/parley/console"
 	"github.com/parleychat/parley/node"
 )
 
@@ -135,4 +138,23 @@ func sameMembers(a, b []cluster.Member) bool {
 		}
 	}
 	return true
+}
+
+// What operators are shown of a member: bots that are at their first version with
+// everybody aren't worth a word, and a member that runs none has none.
+func TestBotsOfAMember(t *testing.T) {
+	t.Parallel()
+	all := []parley.Bot{{Name: "pizza", Version: 2}, {Name: "tally", Version: 1}, {Name: "new", Version: 1}}
+	old := cluster.Member{Name: "a", Addr: "a:1", Roles: cluster.Roles()}
+	young := cluster.Member{Name: "b", Addr: "b:1", Roles: cluster.Roles(), Reads: reads(t, map[string]int{"pizza": 2})}
+	entrance := cluster.Member{Name: "c", Addr: "c:1", Roles: []cluster.Role{cluster.Ingress}}
+	members := []cluster.Member{old, young, entrance}
+	for i, want := range [][]console.BotVersion{{{Name: "pizza", Version: 1}}, {{Name: "pizza", Version: 2}}, nil} {
+		if d := cmp.Diff(want, node.BotsOf(all, members, &members[i])); d != "" {
+			t.Errorf("member %s: %s", members[i].Name, d)
+		}
+	}
+	if got := node.BotsOf(all, members[:1], &old); len(got) > 0 {
+		t.Errorf("where all have the first version: %v", got)
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/cluster"
+	"github.com/parleychat/parley/console"
 )
 
 // Kept is a store as the upkeep sees it.
@@ -103,6 +104,11 @@ const MaxTold = maxTold
 
 // LeftFor is how long somebody who has left counts.
 const LeftFor = leftFor
+
+// BotsOf are the versions of bots that a member is said to read.
+func BotsOf(bots []parley.Bot, members []cluster.Member, m *cluster.Member) []console.BotVersion {
+	return botsOf(bots, members, m)
+}
 
 // NewBarrier makes a barrier that sees what view returns; its version is that of a bot
 // which everybody reads.

@@ -32,21 +32,21 @@ func (n *Node) member(m cluster.Member) console.Member {
 	}
 	return console.Member{
 		Name: m.Name, Address: m.Addr, Roles: roles, Version: m.Version, Format: m.Format,
-		Draining: m.Draining, Self: n.members == nil || m.Addr == n.cfg.Cluster.address(), Bots: n.botsOf(m),
+		Draining: m.Draining, Self: n.members == nil || m.Addr == n.cfg.Cluster.address(), Bots: botsOf(n.bots, n.view().Members(), &m),
 	}
 }
 
-// botsOf are the versions of this program's bots that a member reads, if it runs them,
-// except those that are at their first everywhere.
-func (n *Node) botsOf(m cluster.Member) (all []console.BotVersion) {
-	if n.members == nil || !m.Does(cluster.Actors) {
+// botsOf are the versions of bots that a member reads, if it runs them, except those
+// that are at their first with everybody.
+func botsOf(bots []parley.Bot, members []cluster.Member, m *cluster.Member) (all []console.BotVersion) {
+	if !m.Does(cluster.Actors) {
 		return nil
 	}
 	told := heardReading(m.Reads)
-	for i := range n.bots {
-		name := n.bots[i].Name
+	for i := range bots {
+		name := bots[i].Name
 		later := func(m cluster.Member) bool { return heardReading(m.Reads).version(name) > 1 }
-		if slices.ContainsFunc(n.view().Members(), later) {
+		if slices.ContainsFunc(members, later) {
 			all = append(all, console.BotVersion{Name: name, Version: told.version(name)})
 		}
 	}
