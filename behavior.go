@@ -56,9 +56,9 @@ type Bot struct {
 	// the turn's commit stores the new form, or if it fails leaves the old.
 	Migrations map[int]Migration
 	// Fallback receives the inputs of conversations that can't go on: whose state
-	// can't be migrated, or whose behaviour isn't there any more; Turn.FallbackCause
-	// says which. Without it inputs that meet a state which can't be migrated become
-	// dead letters, and the state stays as it is.
+	// can't be migrated, or not be decoded by the behaviour, or whose behaviour isn't
+	// there any more; Turn.FallbackCause says which. Without it inputs that meet such a
+	// state become dead letters, and the state stays as it is.
 	Fallback Behavior
 	// Previous is the bot as it was in an earlier release. It runs while somebody
 	// doesn't read Version yet, so that nobody waits during an upgrade, and the
@@ -84,6 +84,7 @@ type Turn struct {
 	wrote        bool       // state was replaced in this turn
 	migrated     bool       // state is of the bot's version and was stored in an older one
 	fallback     *TurnError // why the Fallback has the input
+	unreadable   bool       // state could not be decoded
 	effects      []Effect
 	ended        bool
 	fault        *TurnError // the first limit passed
@@ -119,7 +120,8 @@ func (t *Turn) State(v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(t.state, v); err != nil {
-		return &TurnError{Kind: TurnState, Cause: fmt.Sprintf("decode state into %T: %v", v, err)}
+		t.unreadable = true
+		return &TurnError{Kind: TurnState, Cause: fmt.Sprintf("decode state into %T: %s", v, misread(err))}
 	}
 	return nil
 }

@@ -176,15 +176,23 @@ func (w *work) run(t *Turn) (fault *TurnError) {
 	if w.c.Begin != nil {
 		w.c.Begin(t.event.Row)
 	}
+	behavior, fault := w.receiver(t)
+	if fault == nil {
+		fault = w.hand(behavior, t)
+	}
+	if w.fallsBack(t, fault) {
+		fault = w.hand(w.bot.Fallback, t)
+	}
+	return fault
+}
+
+// hand gives the turn to a behaviour.
+func (w *work) hand(behavior Behavior, t *Turn) (fault *TurnError) {
 	defer func() {
 		if r := recover(); r != nil {
 			fault = &TurnError{Kind: TurnPanicked, Cause: panicCause(r)}
 		}
 	}()
-	behavior, fault := w.receiver(t)
-	if fault != nil {
-		return fault
-	}
 	if err := behavior.Receive(t); err != nil {
 		if errors.As(err, &fault) && fault != nil {
 			return fault

@@ -200,6 +200,16 @@ func (w *work) receiver(t *Turn) (Behavior, *TurnError) {
 	return w.bot.behavior(w.next.Behavior), nil
 }
 
+// fallsBack begins a turn anew for the Fallback that failed because its state couldn't
+// be decoded: it would fail again with every input.
+func (w *work) fallsBack(t *Turn, fault *TurnError) bool {
+	if fault == nil || fault.Kind != TurnState || !t.unreadable || t.fallback != nil || w.bot.Fallback == nil {
+		return false
+	}
+	*t = Turn{conversation: t.conversation, now: t.now, event: t.event, before: t.before, state: w.next.State, fallback: fault}
+	return true
+}
+
 func migrationFault(err error) *TurnError {
 	if fault, ok := errors.AsType[*TurnError](err); ok {
 		return fault
@@ -207,9 +217,9 @@ func migrationFault(err error) *TurnError {
 	return &TurnError{Kind: TurnMigration, Cause: err.Error()}
 }
 
-// FallbackCause is why Bot.Fallback has the input, a TurnError of kind TurnMigration
-// or TurnBehavior; nil for every other behaviour. After a migration that failed the
-// state is what was stored, in its old form, and stays it unless it is replaced, with
+// FallbackCause is why Bot.Fallback has the input, a TurnError of kind TurnMigration,
+// TurnState or TurnBehavior; nil for every other behaviour. Of the first two the state
+// is what was stored, in its old form, and stays it unless it is replaced, with
 // SetState, by one of the bot's version, or ended.
 func (t *Turn) FallbackCause() error {
 	if t.fallback == nil {

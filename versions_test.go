@@ -247,6 +247,49 @@ func TestFallbackOfBehavior(t *testing.T) {
 	diff(t, "with", []string{`behavior: the bot has no behaviour "sizes" [a]`, "v2 has 2"}, texts(got))
 }
 
+// A state that the behaviour can't decode, of whichever bot, is the fallback's, and
+// nothing of what the behaviour wanted is left; without one it is a dead letter, again
+// and again. A behaviour that can do without its state is left alone.
+func TestFallbackOfState(t *testing.T) {
+	t.Parallel()
+	bot := &parley.Bot{Name: "b", Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
+		t.Say("first")
+		t.SetTimer("t", 0)
+		var s ledger2
+		if err := t.State(&s); err != nil {
+			return fmt.Errorf("in vain: %w", err)
+		}
+		return nil
+	})}
+	for _, of := range []string{"b", "another"} {
+		s := fresh()
+		s.Bot, s.State = of, []byte(`{"Items":1}`)
+		if c := parley.Step(bot, s, said(1, "x", "y"), drawn(1)); len(c.Dead) != 2 || string(c.Next.State) != `{"Items":1}` {
+			t.Errorf("without a fallback: %+v", c)
+		}
+		able := *bot
+		able.Fallback = parley.BehaviorFunc(func(t *parley.Turn) error {
+			t.Say(fmt.Sprintf("%T", t.FallbackCause()))
+			return t.SetState(ledger2{})
+		})
+		c := parley.Step(&able, s, said(1, "x", "y"), drawn(1))
+		diff(t, "says", []string{"*parley.TurnError", "first"}, texts(c))
+		if len(c.Dead) > 0 || len(c.SetTimers) != 1 || string(c.Next.State) != `{"Items":null}` || c.Next.Bot != "b" {
+			t.Errorf("with a fallback: %+v", c)
+		}
+		able.Behavior = parley.BehaviorFunc(func(t *parley.Turn) error {
+			t.Say(fmt.Sprint(t.State(&ledger2{}) != nil))
+			return nil
+		})
+		diff(t, "a behaviour that goes on", []string{"true"}, texts(parley.Step(&able, s, said(1, "x"), drawn(1))))
+		able.Behavior = bot.Behavior
+		able.Fallback = parley.BehaviorFunc(func(t *parley.Turn) error { return t.State(&ledger2{}) })
+		if c := parley.Step(&able, s, said(1, "x"), drawn(1)); len(c.Dead) != 1 || len(c.Outbox) > 0 {
+			t.Errorf("a fallback that fails, too: %+v", c)
+		}
+	}
+}
+
 // FallbackCause is nothing for every other behaviour.
 func TestNoFallbackCause(t *testing.T) {
 	t.Parallel()
