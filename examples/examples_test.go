@@ -18,6 +18,7 @@ import (
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/examples/greeter"
 	"github.com/parleychat/parley/examples/pizza"
+	"github.com/parleychat/parley/examples/pizzeria"
 	"github.com/parleychat/parley/examples/tally"
 )
 
@@ -25,7 +26,7 @@ var update = flag.Bool("update", false, "write what the bots answer into the tra
 
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	bots := map[string]parley.Bot{"greeter": greeter.Bot(), "pizza": pizza.Bot(), "tally": tally.Bot()}
+	bots := map[string]parley.Bot{"greeter": greeter.Bot(), "pizza": pizza.Bot(), "tally": tally.Bot(), "pizzeria": pizzeria.Bot()}
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil {
 		t.Fatal(err)

@@ -16,16 +16,16 @@ import (
 	"github.com/parleychat/parley/node"
 )
 
-// stored is an upload as the Graph API got it.
-type stored struct {
+// received is an upload as the Graph API got it.
+type received struct {
 	Path, Token, Field, Type, Name, Content string
 	Proof                                   bool
 	JSON                                    string
 }
 
-func readUpload(t *testing.T, r *http.Request) stored {
+func readUpload(t *testing.T, r *http.Request) received {
 	t.Helper()
-	got := stored{Path: r.URL.Path, Token: r.Header.Get("Authorization"), Proof: r.URL.Query().Get("appsecret_proof") != ""}
+	got := received{Path: r.URL.Path, Token: r.Header.Get("Authorization"), Proof: r.URL.Query().Get("appsecret_proof") != ""}
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		t.Error(err)
@@ -72,24 +72,24 @@ apps:
 	png := "\x89PNG\r\n\x1a\nrest"
 	for name, c := range map[string]struct {
 		args []string
-		want stored
+		want received
 		id   string
 		errs string
 	}{
-		"ByName":    {[]string{"--channel", "acme/whatsapp/77", "DIR/menu.pdf"}, stored{Path: "/v26.0/77/media", Field: "file", Type: "application/pdf", Name: "menu.pdf", Content: "%PDF"}, "4711\n", ""},
-		"ByContent": {[]string{"--channel", "acme/whatsapp/77", "DIR/picture"}, stored{Path: "/v26.0/77/media", Field: "file", Type: "image/png", Name: "picture", Content: png}, "4711\n", ""},
-		"ByFlags":   {[]string{"--channel", "acme/messenger/88", "--kind", "audio", "--type", "audio/mpeg", "DIR/picture"}, stored{Path: "/v26.0/88/message_attachments", Field: "filedata", Type: "audio/mpeg", Name: "picture", Content: png}, "4712\n", ""},
-		"URL":       {[]string{"--channel", "acme/messenger/88", "https://shop.example/a.png?x=1"}, stored{Path: "/v26.0/88/message_attachments", JSON: `{"message":{"attachment":{"type":"image","payload":{"url":"https://shop.example/a.png?x=1","is_reusable":true}}}}`}, "4712\n", ""},
-		"NoToken":   {[]string{"--channel", "acme/whatsapp_account/99", "DIR/picture"}, stored{}, "", "no token"},
-		"NoChannel": {[]string{"--channel", "77", "DIR/picture"}, stored{}, "", "--channel"},
-		"NoFile":    {[]string{"--channel", "acme/whatsapp/77", "DIR/nothing"}, stored{}, "", "open file"},
-		"Folder":    {[]string{"--channel", "acme/whatsapp/77", "DIR"}, stored{}, "", "not a file"},
-		"Empty":     {[]string{"--channel", "acme/whatsapp/77", "DIR/empty.png"}, stored{}, "", "file without content"},
-		"Limit":     {[]string{"--channel", "acme/whatsapp/77", "--kind", "sticker", "DIR/large.webp"}, stored{}, "", "MaxWhatsAppStickerBytes"},
+		"ByName":    {[]string{"--channel", "acme/whatsapp/77", "DIR/menu.pdf"}, received{Path: "/v26.0/77/media", Field: "file", Type: "application/pdf", Name: "menu.pdf", Content: "%PDF"}, "4711\n", ""},
+		"ByContent": {[]string{"--channel", "acme/whatsapp/77", "DIR/picture"}, received{Path: "/v26.0/77/media", Field: "file", Type: "image/png", Name: "picture", Content: png}, "4711\n", ""},
+		"ByFlags":   {[]string{"--channel", "acme/messenger/88", "--kind", "audio", "--type", "audio/mpeg", "DIR/picture"}, received{Path: "/v26.0/88/message_attachments", Field: "filedata", Type: "audio/mpeg", Name: "picture", Content: png}, "4712\n", ""},
+		"URL":       {[]string{"--channel", "acme/messenger/88", "https://shop.example/a.png?x=1"}, received{Path: "/v26.0/88/message_attachments", JSON: `{"message":{"attachment":{"type":"image","payload":{"url":"https://shop.example/a.png?x=1","is_reusable":true}}}}`}, "4712\n", ""},
+		"NoToken":   {[]string{"--channel", "acme/whatsapp_account/99", "DIR/picture"}, received{}, "", "no token"},
+		"NoChannel": {[]string{"--channel", "77", "DIR/picture"}, received{}, "", "--channel"},
+		"NoFile":    {[]string{"--channel", "acme/whatsapp/77", "DIR/nothing"}, received{}, "", "open file"},
+		"Folder":    {[]string{"--channel", "acme/whatsapp/77", "DIR"}, received{}, "", "not a file"},
+		"Empty":     {[]string{"--channel", "acme/whatsapp/77", "DIR/empty.png"}, received{}, "", "file without content"},
+		"Limit":     {[]string{"--channel", "acme/whatsapp/77", "--kind", "sticker", "DIR/large.webp"}, received{}, "", "MaxWhatsAppStickerBytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var got stored
+			var got received
 			graph := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				got = readUpload(t, r)
 				_, _ = io.WriteString(w, map[bool]string{true: `{"id":"4711"}`, false: `{"attachment_id":"4712"}`}[strings.HasSuffix(got.Path, "/media")])

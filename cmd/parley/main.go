@@ -5,10 +5,11 @@ package main
 import (
 	"github.com/parleychat/parley/examples/greeter"
 	"github.com/parleychat/parley/examples/pizza"
+	"github.com/parleychat/parley/examples/pizzeria"
 	"github.com/parleychat/parley/examples/tally"
 	"github.com/parleychat/parley/node"
 )
 
 func main() {
-	node.Main(greeter.Bot(), pizza.Bot(), tally.Bot())
+	node.Main(greeter.Bot(), pizza.Bot(), tally.Bot(), pizzeria.Bot())
 }
