@@ -1,0 +1,67 @@
+package flow
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/parleychat/parley"
+)
+
+// progress is what the flow itself remembers of a conversation.
+type progress struct {
+	Form    *filling          `json:"form,omitempty"`
+	Offered []offered         `json:"offered,omitempty"`
+	Held    []json.RawMessage `json:"held,omitempty"`  // inputs that wait, as parley.EncodeInput made them
+	Since   int64             `json:"since,omitempty"` // ms: when the first of them came
+	Until   string            `json:"until,omitempty"` // the call whose answer they wait for; none: for quiet
+	Follows []Follow          `json:"follows,omitempty"`
+}
+
+func (p *progress) empty() bool {
+	return p.Form == nil && len(p.Offered)+len(p.Held)+len(p.Follows) == 0 && p.Until == ""
+}
+
+// The stored state of a conversation is that of S, or, if there is something that the
+// flow remembers, an envelope around both. Which one it is its first bytes tell.
+const (
+	progressField  = "$flow"
+	envelopePrefix = `{"` + progressField + `":`
+)
+
+type envelope[S any] struct {
+	Flow  *progress `json:"$flow"`
+	State *S        `json:"$state"`
+}
+
+func (t *Turn[S]) load() error {
+	raw := t.RawState()
+	if len(raw) == 0 {
+		return nil
+	}
+	var err error
+	if bytes.HasPrefix(raw, []byte(envelopePrefix)) {
+		err = json.Unmarshal(raw, &envelope[S]{Flow: &t.progress, State: t.State})
+	} else {
+		err = json.Unmarshal(raw, t.State)
+	}
+	if err != nil {
+		return &parley.TurnError{Kind: parley.TurnState, Cause: fmt.Sprintf("decode state into %T: %v", t.State, err)}
+	}
+	return nil
+}
+
+// store keeps what the turn made of the state. Nothing outlives End.
+func (t *Turn[S]) store() error {
+	if t.fault != nil {
+		return t.fault
+	}
+	if t.ended {
+		return nil
+	}
+	t.settle()
+	if t.progress.empty() {
+		return t.SetState(t.State)
+	}
+	return t.SetState(&envelope[S]{Flow: &t.progress, State: t.State})
+}
