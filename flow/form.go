@@ -80,9 +80,13 @@ func (t *Turn[S]) Fill(form string) {
 	t.later(f.next(t))
 }
 
-// Fill makes a handler that begins a form.
+// Fill makes a handler that begins a form when the contact writes or presses something;
+// anything else it passes.
 func Fill[S any](form string) Handler[S] {
 	return func(t *Turn[S]) error {
+		if !t.input.contact {
+			return errPass
+		}
 		t.Fill(form)
 		return nil
 	}
@@ -110,7 +114,7 @@ func (t *Turn[S]) Leave() {
 	if f := t.program.forms[t.Filling()]; f != nil {
 		t.CancelFollow(f.Name)
 	}
-	t.progress.Form, t.progress.Offered = nil, nil
+	t.progress.Form, t.progress.Offered, t.progress.Number = nil, nil, false
 }
 
 // later keeps the error of a handler that was called inside of another.
@@ -376,7 +380,7 @@ func (f *Form[S]) askAfter(t *Turn[S], words string) {
 	if words != "" {
 		text = words + "\n" + text
 	}
-	t.progress.Offered = nil
+	t.progress.Offered, t.progress.Number = nil, false
 	switch {
 	case len(options) > 0:
 		t.Offer(text, options...)

@@ -188,6 +188,8 @@ func TestFormCorrections(t *testing.T) {
 		> yes, but make it small
 		< {Guests:6 Size:Small Name:Small Note: Dogs:false Breed:}? {Yes} {Change number of guests} {Change size} {Change name}
 		> 4
+		< Sorry, I did not understand that. / {Guests:6 Size:Small Name:Small Note: Dogs:false Breed:}? {Yes} {Change number of guests} {Change size} {Change name}
+		> [Change name]
 		< Your name?
 		> Ann
 		< {Guests:6 Size:Small Name:Ann Note: Dogs:false Breed:}? {Yes} {Change number of guests} {Change size} {Change name}
@@ -195,7 +197,7 @@ func TestFormCorrections(t *testing.T) {
 		< Your name?
 		> Bea
 		< {Guests:6 Size:Small Name:Bea Note: Dogs:false Breed:}? {Yes} {Change number of guests} {Change size} {Change name}
-		> 1
+		> okay
 		< booked {Guests:6 Size:Small Name:Bea Note: Dogs:false Breed:}`)
 }
 

@@ -32,7 +32,7 @@ func Titles(titles ...string) []Option {
 
 // Offer asks something that has options: as quick replies, buttons or a list, whatever
 // the platform has room for, or else as numbered lines. The contact may press one, or
-// write its title, or its number; until something else is asked or the conversation
+// write its title, or its number if it was shown one; until something else is asked or the conversation
 // ends, either of them is met as a message with the option's payload.
 func (t *Turn[S]) Offer(text string, options ...Option) {
 	if err := checkOptions(options); err != nil {
@@ -44,6 +44,7 @@ func (t *Turn[S]) Offer(text string, options ...Option) {
 	for _, s := range m.render(t.Conversation().Channel.Kind) {
 		t.Do(s)
 	}
+	t.progress.Number = m.numbered
 	t.progress.Offered = make([]offered, 0, len(options))
 	for _, o := range options {
 		kept := offered{Title: o.Title, Payload: o.Payload}
@@ -77,10 +78,10 @@ type offered struct {
 	Payload string `json:"p,omitempty"` // none: the title
 }
 
-// choose finds the option that an input means: by its payload, its title, or its
-// number. A title that two have in common is none, so that nobody gets what they did
+// choose finds the option that an input means: by its payload, its title, or the number
+// that it was shown with; where none was, "3" may be an answer, but is no choice. A title that two have in common is none, so that nobody gets what they did
 // not choose.
-func choose(options []offered, in *heard) (offered, bool) {
+func choose(options []offered, numbered bool, in *heard) (offered, bool) {
 	said := in.fold()
 	if in.payload != "" {
 		said = Fold(in.payload)
@@ -98,7 +99,7 @@ func choose(options []offered, in *heard) (offered, bool) {
 	switch {
 	case n == 1:
 		return options[found], true
-	case n > 1 || in.payload != "":
+	case n > 1 || in.payload != "" || !numbered:
 		return offered{}, false
 	}
 	if i, err := strconv.Atoi(said); err == nil && i >= 1 && i <= len(options) {
@@ -113,6 +114,8 @@ type menu struct {
 	options []Option
 	label   string // on the button that opens a list
 	hint    string // below numbered lines
+
+	numbered bool // it was rendered with numbers
 }
 
 // render is the menu as messages that the platform takes.
@@ -132,7 +135,7 @@ func (m *menu) render(kind parley.ChannelKind) []parley.Send {
 			return m.list()
 		}
 	}
-	return m.numbered(textLimit(kind))
+	return m.lines(textLimit(kind))
 }
 
 // twins reports whether two options look or answer alike. Platforms refuse that; a
@@ -191,8 +194,9 @@ func (m *menu) list() []parley.Send {
 	return sends
 }
 
-// numbered is the menu as text.
-func (m *menu) numbered(l limit) []parley.Send {
+// lines is the menu as text.
+func (m *menu) lines(l limit) []parley.Send {
+	m.numbered = true
 	var b strings.Builder
 	b.WriteString(m.text)
 	for i, o := range m.options {

@@ -36,8 +36,9 @@ func TestMenuIsUnderstood(t *testing.T) {
 		< chose S by Small
 		> grosse l!
 		< chose L by grosse l!
+		# Where no numbers were shown, a number is only an answer.
 		> 1
-		< chose S by 1
+		< chose  by 1
 		# A title goes before a number.
 		> 3
 		< chose 3 by 3

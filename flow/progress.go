@@ -12,9 +12,10 @@ import (
 type progress struct {
 	Form    *filling          `json:"form,omitempty"`
 	Offered []offered         `json:"offered,omitempty"`
-	Held    []json.RawMessage `json:"held,omitempty"`  // inputs that wait, as parley.EncodeInput made them
-	Since   int64             `json:"since,omitempty"` // ms: when the first of them came
-	Until   string            `json:"until,omitempty"` // the call whose answer they wait for; none: for quiet
+	Number  bool              `json:"number,omitempty"` // they were shown with numbers
+	Held    []json.RawMessage `json:"held,omitempty"`   // inputs that wait, as parley.EncodeInput made them
+	Since   int64             `json:"since,omitempty"`  // ms: when the first of them came
+	Until   string            `json:"until,omitempty"`  // the call whose answer they wait for; none: for quiet
 	Follows []Follow          `json:"follows,omitempty"`
 }
 

@@ -259,7 +259,7 @@ func (t *Turn[S]) hear(in parley.Input) {
 	if !t.input.contact || len(t.progress.Offered) == 0 {
 		return
 	}
-	o, ok := choose(t.progress.Offered, &t.input)
+	o, ok := choose(t.progress.Offered, t.progress.Number, &t.input)
 	if !ok {
 		return
 	}

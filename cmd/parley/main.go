@@ -3,12 +3,18 @@
 package main
 
 import (
+	"github.com/parleychat/parley/examples/answers"
+	"github.com/parleychat/parley/examples/appointment"
+	"github.com/parleychat/parley/examples/faq"
 	"github.com/parleychat/parley/examples/greeter"
+	"github.com/parleychat/parley/examples/lead"
 	"github.com/parleychat/parley/examples/pizza"
 	"github.com/parleychat/parley/examples/tally"
 	"github.com/parleychat/parley/node"
 )
 
 func main() {
-	node.Main(greeter.Bot(), pizza.Bot(), tally.Bot())
+	node.Main(
+		answers.Bot(), appointment.Bot(), faq.Bot(), greeter.Bot(), lead.Bot(), pizza.Bot(), tally.Bot(),
+	)
 }
