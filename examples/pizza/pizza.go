@@ -10,6 +10,11 @@ import (
 	"github.com/parleychat/parley/flow"
 )
 
+// remindAfter is how long an unfinished order is left alone.
+const remindAfter = 30 * time.Minute
+
+const hungry = "Are you still hungry? Your order is not finished."
+
 // order is the conversation's state: what is known of the order so far.
 type order struct {
 	Pizza string `json:"pizza,omitempty"`
@@ -22,13 +27,12 @@ func (o *order) String() string { return strings.ToLower(o.Size) + " " + o.Pizza
 func Bot() parley.Bot {
 	return flow.Flow[order]{
 		Name: "pizza", Version: 1,
-		Start:    flow.Fill[order]("order"),
+		Start:    flow.Match(flow.On(flow.Timer("reminder"), remind), flow.On(flow.Spoke(), flow.Fill[order]("order"))),
 		Commands: []flow.Rule[order]{flow.On(flow.Says("cancel", "stop"), cancel)},
 		Phrases:  flow.Phrases{Again: "-"}, // the question once more is enough
 		Forms: []flow.Form[order]{{
 			Name: "order", Fields: []flow.Field[order]{pizza(), size()}, Confirm: confirm, Done: done,
-			// How long an unfinished order is left alone.
-			Remind: flow.Follow{In: 30 * time.Minute, Text: "Are you still hungry? Your order is not finished."},
+			Remind: flow.Follow{In: remindAfter, Text: hungry},
 		}},
 	}.Bot()
 }
@@ -44,6 +48,14 @@ func size() flow.Field[order] {
 	return flow.Ask("size", "What size?", func(o *order) *string { return &o.Size },
 		flow.OneOf("Small", "Medium", "Large")).Anytime().
 		Asking(func(t *flow.Turn[order]) string { return "One " + t.State.Pizza + ". What size?" })
+}
+
+// remind is for orders that were begun before the form reminded by itself: their timer
+// is still there.
+func remind(t *flow.Turn[order]) error {
+	t.Say(hungry)
+	t.Fill("order")
+	return nil
 }
 
 func confirm(t *flow.Turn[order]) string { return "A " + t.State.String() + ". Shall I order it?" }
