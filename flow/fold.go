@@ -9,31 +9,41 @@ import (
 // punctuation, its words parted by one space. Of a text that is nothing but punctuation
 // it is that.
 func Fold(text string) string {
-	var b strings.Builder
-	b.Grow(len(text))
+	b := make([]byte, 0, len(text)+8)
 	gap := false
 	for _, r := range text {
 		switch {
-		case unicode.IsSpace(r), unicode.IsPunct(r), unicode.IsControl(r):
-			gap = b.Len() > 0
+		case isBorder(r):
+			gap = len(b) > 0
 			continue
-		case isMark(r):
+		case r > unicode.MaxASCII && isMark(r):
 			continue
 		}
 		if gap {
-			b.WriteByte(' ')
-			gap = false
+			b, gap = append(b, ' '), false
 		}
-		if r < unicode.MaxASCII {
-			b.WriteRune(unicode.ToLower(r))
-			continue
+		switch {
+		case 'A' <= r && r <= 'Z':
+			b = append(b, byte(r)+'a'-'A')
+		case r <= unicode.MaxASCII:
+			b = append(b, byte(r))
+		default:
+			b = append(b, plain(unicode.ToLower(r))...)
 		}
-		b.WriteString(plain(unicode.ToLower(r)))
 	}
-	if b.Len() == 0 {
+	if len(b) == 0 {
 		return strings.TrimSpace(text)
 	}
-	return b.String()
+	return string(b)
+}
+
+// isBorder reports whether r parts words.
+func isBorder(r rune) bool {
+	switch {
+	case 'a' <= r && r <= 'z', '0' <= r && r <= '9', 'A' <= r && r <= 'Z':
+		return false
+	}
+	return unicode.IsSpace(r) || unicode.IsPunct(r) || unicode.IsControl(r)
 }
 
 // isMark reports whether r only changes the character before it: a diacritic of Latin

@@ -114,7 +114,7 @@ func (t *Turn[S]) Leave() {
 	if f := t.program.forms[t.Filling()]; f != nil {
 		t.CancelFollow(f.Name)
 	}
-	t.progress.Form, t.progress.Offered, t.progress.Number = nil, nil, false
+	t.progress.Form, t.progress.Offered, t.progress.Number = nil, "", false
 }
 
 // later keeps the error of a handler that was called inside of another.
@@ -380,7 +380,7 @@ func (f *Form[S]) askAfter(t *Turn[S], words string) {
 	if words != "" {
 		text = words + "\n" + text
 	}
-	t.progress.Offered, t.progress.Number = nil, false
+	t.progress.Offered, t.progress.Number = "", false
 	switch {
 	case len(options) > 0:
 		t.Offer(text, options...)

@@ -2,10 +2,12 @@ package flow
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/parleychat/parley"
@@ -41,18 +43,9 @@ func (t *Turn[S]) Offer(text string, options ...Option) {
 	}
 	p := &t.program.phrases
 	m := menu{text: text, options: options, label: t.translated(p.Choose), hint: t.translated(p.Number)}
-	for _, s := range m.render(t.Conversation().Channel.Kind) {
-		t.Do(s)
-	}
+	m.render(t.Conversation().Channel.Kind, t.Do)
 	t.progress.Number = m.numbered
-	t.progress.Offered = make([]offered, 0, len(options))
-	for _, o := range options {
-		kept := offered{Title: o.Title, Payload: o.Payload}
-		if kept.Payload == kept.Title {
-			kept.Payload = ""
-		}
-		t.progress.Offered = append(t.progress.Offered, kept)
-	}
+	t.progress.Offered = offered(options)
 }
 
 func checkOptions(options []Option) error {
@@ -61,7 +54,9 @@ func checkOptions(options []Option) error {
 	}
 	for _, o := range options {
 		switch {
-		case Fold(o.Title) == "" || len(o.Title) > MaxTitleBytes:
+		case strings.ContainsFunc(o.Title, unicode.IsControl), strings.ContainsFunc(o.Payload, unicode.IsControl):
+			return errors.New("option with a control character in its title or payload")
+		case strings.TrimSpace(o.Title) == "" || len(o.Title) > MaxTitleBytes:
 			return fmt.Errorf("option with a title of %d bytes: 1 to %d (MaxTitleBytes)", len(o.Title), MaxTitleBytes)
 		case len(o.Description) > MaxTitleBytes:
 			return fmt.Errorf("option with a description of %d bytes: at most %d (MaxTitleBytes)", len(o.Description), MaxTitleBytes)
@@ -72,40 +67,59 @@ func checkOptions(options []Option) error {
 	return nil
 }
 
-// offered is an option that the contact was shown.
-type offered struct {
-	Title   string `json:"t"`
-	Payload string `json:"p,omitempty"` // none: the title
+// offered is the stored form of what the contact was shown: a line for each option, its
+// title and, if it has one of its own, its payload behind a tab. One string is read and
+// written with each turn at a fraction of what a list of objects costs.
+func offered(options []Option) string {
+	var b strings.Builder
+	for i, o := range options {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(o.Title)
+		if o.payload() != o.Title {
+			b.WriteString("\t" + o.payload())
+		}
+	}
+	return b.String()
 }
 
-// choose finds the option that an input means: by its payload, its title, or the number
-// that it was shown with; where none was, "3" may be an answer, but is no choice. A title that two have in common is none, so that nobody gets what they did
-// not choose.
-func choose(options []offered, numbered bool, in *heard) (offered, bool) {
+// choose finds the payload of the option that an input means: by its payload, its title,
+// or the number that it was shown with; where none was, "3" may be an answer, but is no
+// choice. A title that two have in common is none, so that nobody gets what they did not
+// choose.
+func choose(shown string, numbered bool, in *heard) (payload string, ok bool) {
 	said := in.fold()
 	if in.payload != "" {
 		said = Fold(in.payload)
-		byPayload := func(o offered) bool { return cmp.Or(o.Payload, o.Title) == in.payload }
-		if i := slices.IndexFunc(options, byPayload); i >= 0 {
-			return options[i], true
+	}
+	number, err := strconv.Atoi(said)
+	if err != nil || !numbered || in.payload != "" {
+		number = 0
+	}
+	byTitle, twins, byNumber, n := "", 0, "", 0
+	for line := range strings.SplitSeq(shown, "\n") {
+		title, own, has := strings.Cut(line, "\t")
+		if !has {
+			own = title
+		}
+		if n++; n == number {
+			byNumber = own
+		}
+		if in.payload != "" && own == in.payload {
+			return own, true
+		}
+		if len(said) <= 3*len(title) && Fold(title) == said { // folding makes no text longer than that
+			byTitle, twins = own, twins+1
 		}
 	}
-	found, n := 0, 0
-	for i, o := range options {
-		if Fold(o.Title) == said {
-			found, n = i, n+1
-		}
+	switch twins {
+	case 0:
+		return byNumber, byNumber != ""
+	case 1:
+		return byTitle, true
 	}
-	switch {
-	case n == 1:
-		return options[found], true
-	case n > 1 || in.payload != "" || !numbered:
-		return offered{}, false
-	}
-	if i, err := strconv.Atoi(said); err == nil && i >= 1 && i <= len(options) {
-		return options[i-1], true
-	}
-	return offered{}, false
+	return "", false
 }
 
 // menu is what is offered.
@@ -118,34 +132,53 @@ type menu struct {
 	numbered bool // it was rendered with numbers
 }
 
-// render is the menu as messages that the platform takes.
-func (m *menu) render(kind parley.ChannelKind) []parley.Send {
+// render sends the menu as messages that the platform takes.
+func (m *menu) render(kind parley.ChannelKind, do func(parley.Effect)) {
 	switch {
 	case m.twins():
 	case kind == parley.Messenger || kind == parley.Instagram:
 		if len(m.options) <= messengerReplies && m.titlesWithin(messengerTitle) {
-			return m.replies(m.described(), textLimit(kind))
+			do(m.replies(last(m.described(), textLimit(kind), do)))
+			return
 		}
 	case kind == parley.WhatsApp:
 		plain := !slices.ContainsFunc(m.options, func(o Option) bool { return o.Description != "" })
 		if plain && len(m.options) <= whatsAppButtons && m.titlesWithin(whatsAppButton) {
-			return m.replies(m.text, limit{runes: whatsAppBody})
+			do(m.replies(last(m.text, limit{runes: whatsAppBody}, do)))
+			return
 		}
 		if len(m.options) <= whatsAppRows && m.titlesWithin(whatsAppRow) && m.detailsWithin(whatsAppDetail) {
-			return m.list()
+			do(m.list(last(m.text, textLimit(kind), do)))
+			return
 		}
 	}
-	return m.lines(textLimit(kind))
+	do(parley.Send{Text: last(m.lines(), textLimit(kind), do)})
+}
+
+// last sends the parts of a text but for the last one, which it returns: what goes with
+// a text goes with its end. Of an empty text it is that, which is refused and named.
+func last(text string, l limit, do func(parley.Effect)) string {
+	parts := split(text, l)
+	if len(parts) == 0 {
+		return ""
+	}
+	for _, part := range parts[:len(parts)-1] {
+		do(parley.Send{Text: part})
+	}
+	return parts[len(parts)-1]
 }
 
 // twins reports whether two options look or answer alike. Platforms refuse that; a
 // number tells them apart.
 func (m *menu) twins() bool {
+	folded := make([]string, 0, len(m.options))
 	for i, o := range m.options {
-		alike := func(p Option) bool { return Fold(p.Title) == Fold(o.Title) || p.payload() == o.payload() }
-		if slices.ContainsFunc(m.options[:i], alike) {
+		title := Fold(o.Title)
+		alike := func(p Option) bool { return p.payload() == o.payload() }
+		if slices.Contains(folded, title) || slices.ContainsFunc(m.options[:i], alike) {
 			return true
 		}
+		folded = append(folded, title)
 	}
 	return false
 }
@@ -160,28 +193,25 @@ func (m *menu) detailsWithin(runes int) bool {
 
 // described is the text with the descriptions, for which quick replies have no room.
 func (m *menu) described() string {
-	var b strings.Builder
-	b.WriteString(m.text)
+	text := m.text
 	for _, o := range m.options {
 		if o.Description != "" {
-			b.WriteString("\n• " + o.Title + ": " + o.Description)
+			text += "\n• " + o.Title + ": " + o.Description //nolint:modernize // there are few, and usually none
 		}
 	}
-	return b.String()
+	return text
 }
 
-// replies is the menu as quick replies below the last part of the text.
-func (m *menu) replies(text string, l limit) []parley.Send {
-	sends := texts(split(text, l))
-	last := &sends[len(sends)-1]
+// replies is the menu as quick replies below a text.
+func (m *menu) replies(text string) parley.Send {
+	replies := make([]parley.QuickReply, 0, len(m.options))
 	for _, o := range m.options {
-		last.QuickReplies = append(last.QuickReplies, parley.QuickReply{Title: o.Title, Payload: o.payload()})
+		replies = append(replies, parley.QuickReply{Title: o.Title, Payload: o.payload()})
 	}
-	return sends
+	return parley.Send{Text: text, QuickReplies: replies}
 }
 
-func (m *menu) list() []parley.Send {
-	sends := texts(split(m.text, textLimit(parley.WhatsApp)))
+func (m *menu) list(text string) parley.Send {
 	rows := make([]parley.ListRow, 0, len(m.options))
 	for _, o := range m.options {
 		rows = append(rows, parley.ListRow{Title: o.Title, Description: o.Description, Payload: o.payload()})
@@ -190,12 +220,11 @@ func (m *menu) list() []parley.Send {
 	if utf8.RuneCountInString(m.label) <= whatsAppLabel {
 		list.Button = m.label
 	}
-	sends[len(sends)-1].List = list
-	return sends
+	return parley.Send{Text: text, List: list}
 }
 
 // lines is the menu as text.
-func (m *menu) lines(l limit) []parley.Send {
+func (m *menu) lines() string {
 	m.numbered = true
 	var b strings.Builder
 	b.WriteString(m.text)
@@ -208,17 +237,5 @@ func (m *menu) lines(l limit) []parley.Send {
 	if m.hint != "" {
 		b.WriteString("\n" + m.hint)
 	}
-	return texts(split(b.String(), l))
-}
-
-// texts are messages of these texts; of none, an empty one, which is refused and named.
-func texts(parts []string) []parley.Send {
-	if len(parts) == 0 {
-		parts = []string{""}
-	}
-	sends := make([]parley.Send, 0, len(parts))
-	for _, part := range parts {
-		sends = append(sends, parley.Send{Text: part})
-	}
-	return sends
+	return b.String()
 }

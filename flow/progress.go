@@ -11,16 +11,16 @@ import (
 // progress is what the flow itself remembers of a conversation.
 type progress struct {
 	Form    *filling          `json:"form,omitempty"`
-	Offered []offered         `json:"offered,omitempty"`
-	Number  bool              `json:"number,omitempty"` // they were shown with numbers
-	Held    []json.RawMessage `json:"held,omitempty"`   // inputs that wait, as parley.EncodeInput made them
-	Since   int64             `json:"since,omitempty"`  // ms: when the first of them came
-	Until   string            `json:"until,omitempty"`  // the call whose answer they wait for; none: for quiet
+	Offered string            `json:"offered,omitempty"` // see offered
+	Number  bool              `json:"number,omitempty"`  // they were shown with numbers
+	Held    []json.RawMessage `json:"held,omitempty"`    // inputs that wait, as parley.EncodeInput made them
+	Since   int64             `json:"since,omitempty"`   // ms: when the first of them came
+	Until   string            `json:"until,omitempty"`   // the call whose answer they wait for; none: for quiet
 	Follows []Follow          `json:"follows,omitempty"`
 }
 
 func (p *progress) empty() bool {
-	return p.Form == nil && len(p.Offered)+len(p.Held)+len(p.Follows) == 0 && p.Until == ""
+	return p.Form == nil && len(p.Held)+len(p.Follows) == 0 && p.Offered == "" && p.Until == ""
 }
 
 // The stored state of a conversation is that of S, or, if there is something that the

@@ -41,6 +41,9 @@ func split(text string, l limit) []string {
 // fits is the number of bytes of a text that are within the limit, at the border of a
 // character.
 func (l limit) fits(text string) int {
+	if len(text) <= max(l.runes, l.bytes) {
+		return len(text)
+	}
 	if l.runes == 0 {
 		n := min(l.bytes, len(text))
 		for n < len(text) && n > 0 && !utf8.RuneStart(text[n]) {

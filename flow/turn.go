@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -70,13 +69,7 @@ func (t *Turn[S]) Pass() error { return errPass }
 // Say sends a text. One that is longer than the platform takes is sent as several
 // messages.
 func (t *Turn[S]) Say(text string) {
-	parts := split(text, textLimit(t.Conversation().Channel.Kind))
-	if len(parts) == 0 {
-		parts = []string{""} // which is refused, and named
-	}
-	for _, part := range parts {
-		t.Do(parley.Send{Text: part})
-	}
+	t.Do(parley.Send{Text: last(text, textLimit(t.Conversation().Channel.Kind), t.Do)})
 }
 
 // Sayf sends a text made as fmt.Sprintf does it.
@@ -256,14 +249,14 @@ func (t *Turn[S]) matches(r *Rule[S]) bool {
 // hear takes in an input, and resolves what was chosen.
 func (t *Turn[S]) hear(in parley.Input) {
 	t.input, t.chosen = hear(in), false
-	if !t.input.contact || len(t.progress.Offered) == 0 {
+	if !t.input.contact || t.progress.Offered == "" {
 		return
 	}
-	o, ok := choose(t.progress.Offered, t.progress.Number, &t.input)
+	payload, ok := choose(t.progress.Offered, t.progress.Number, &t.input)
 	if !ok {
 		return
 	}
-	t.chosen, t.input.payload = true, cmp.Or(o.Payload, o.Title)
+	t.chosen, t.input.payload = true, payload
 	switch in := in.(type) {
 	case parley.Message:
 		in.Payload = t.input.payload
