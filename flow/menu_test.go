@@ -163,16 +163,52 @@ func squeezed(text string) string {
 }
 
 // met is what a bot says to a first message.
-func met(r *rapid.T, b parley.Bot, kind parley.ChannelKind) []parley.Outgoing {
+func met(r interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}, b parley.Bot, kind parley.ChannelKind) []parley.Outgoing {
+	r.Helper()
 	contact := parley.Contact(parley.PhoneKey + "49151")
 	if kind != parley.WhatsApp {
 		contact = parley.UserKey + "49151"
 	}
 	c := parley.Conversation{Channel: parley.Channel{Brand: "acme", Kind: kind, ID: "1"}, Contact: contact}
-	rows := []parley.Pending{{Row: parley.Row{Seq: 1, Token: 1}, Conversation: c, Key: parley.NewEventKey("1"), Input: parley.Message{Text: "hi"}}}
+	rows := []parley.Pending{{Row: parley.Row{Seq: 1, Token: 1}, Conversation: c, Key: parley.NewEventKey("1"), Input: parley.Message{Text: "menu"}}}
 	commit := parley.Step(&b, parley.Snapshot{Conversation: c}, rows, parley.Circumstance{})
 	if len(commit.Dead) > 0 {
 		r.Fatalf("dead letter: %s", commit.Dead[0].Cause)
 	}
 	return commit.Outbox
+}
+
+// Around each number of options, length and likeness at which a platform's form ends.
+func TestMenuAtTheLimits(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []parley.ChannelKind{parley.Messenger, parley.Instagram, parley.WhatsApp} {
+		for n := 1; n <= flow.MaxOptions; n++ {
+			for _, length := range []int{2, 20, 21, 24, 25} {
+				for _, described := range []int{0, 72, 73} {
+					options := make([]flow.Option, n)
+					for i := range options {
+						options[i].Title = strings.Repeat("é", length-2) + string(rune('a'+i/10)) + string(rune('a'+i%10))
+						options[i].Description = strings.Repeat("é", described)
+					}
+					renders(t, kind, options)
+					options[n-1].Payload = options[0].Title // answers like another
+					renders(t, kind, options)
+					options[n-1] = options[0] // is another
+					renders(t, kind, options)
+				}
+			}
+		}
+	}
+}
+
+func renders(t *testing.T, kind parley.ChannelKind, options []flow.Option) {
+	t.Helper()
+	for _, o := range met(t, menuBot("?", options), kind) {
+		if _, _, err := meta.EncodeSend(&o, meta.Sending{}); err != nil {
+			t.Fatalf("%s refuses %d options like %+v: %v", kind, len(options), options[0], err)
+		}
+	}
 }
