@@ -430,3 +430,27 @@ func TestPlace(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// An answer that a check refused is not there afterwards.
+func TestFormForgetsWhatItRefused(t *testing.T) {
+	t.Parallel()
+	even := guests().Check(func(b *table) error {
+		if b.Guests%2 != 0 {
+			return flow.Retry("odd")
+		}
+		return nil
+	})
+	p := play(t, booking(fields(even, size())), `
+		> hello
+		< How many?
+		> 3
+		< odd / How many?`)
+	if got, want := p.state(), `{"$flow":{"form":{"form":"booking","field":"guests","tries":1}},"$state":{}}`; got != want {
+		t.Errorf("state %s, want %s", got, want)
+	}
+	p.plays(`
+		> change size
+		< What size? [Small] [Large] [Extra large]
+		> [Small]
+		< How many?`)
+}
