@@ -43,6 +43,8 @@ const (
 	TurnPanicked  TurnErrorKind = "panic"     // the behaviour panicked
 	TurnLimit     TurnErrorKind = "limit"     // the behaviour passed a limit of this package
 	TurnState     TurnErrorKind = "state"     // the state could not be decoded or encoded
+	TurnMigration TurnErrorKind = "migration" // the state is of an older version and could not be migrated
+	TurnBehavior  TurnErrorKind = "behavior"  // the bot has no behaviour of the stored name
 	TurnCondemned TurnErrorKind = "condemned" // not run: it ended the process, or never came to an end
 )
 

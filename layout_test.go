@@ -47,6 +47,8 @@ var packages = map[string][]string{
 	"examples":   {}, // holds tests only: the transcripts of all of them
 	"examples/*": {".", "flow"},
 
+	"examples/pizzeria": {".", "examples/tally"}, // tally's commands, so that it is judged as tally is
+
 	// Packages that hold tests: the exam of the stores, the databases that they
 	// run in, the simulated Meta, the player of transcripts.
 	"persistence/storetest":       {"."},

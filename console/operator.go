@@ -38,6 +38,15 @@ type Member struct {
 	Format   int      `json:"format" doc:"The newest format of what is stored and sent that it reads"`
 	Draining bool     `json:"draining" doc:"It gives up what it owns, to leave"`
 	Self     bool     `json:"self" doc:"It is the one that answers this request"`
+	// Bots are those of the program that answers of which a member may read another
+	// version than the first.
+	Bots []BotVersion `json:"bots,omitempty" nullable:"false" doc:"Which versions of bots it reads; bots of version 1 everywhere are left out"`
+}
+
+// BotVersion is how far a member is with a bot.
+type BotVersion struct {
+	Name    string `json:"name" doc:"The bot's name"`
+	Version int    `json:"version" doc:"The newest version of its state that the member reads"`
 }
 
 // Status is how a cluster is, as one node sees it.

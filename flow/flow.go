@@ -52,7 +52,17 @@ type Handler[S any] func(t *Turn[S]) error
 // the state of a new conversation.
 type Flow[S any] struct {
 	Name    string
-	Version int // of S
+	Version int // of S; the first is 1
+
+	// Migrations, Fallback and Previous are for conversations that an earlier version
+	// began, as parley.Bot says; docs/bots-versions.md is about them. A migration gets
+	// the state alone: what the flow remembers is carried on. Fallback's turn has the
+	// stored state if that is of this version (and its behaviour is gone), or else a zero
+	// one, which is not stored: the old one stays, unless the handler calls SetState or
+	// End.
+	Migrations map[int]parley.Migration
+	Fallback   Handler[S]
+	Previous   *parley.Bot
 
 	// Start is the behaviour of a new conversation, and Policy says when it meets what
 	// the contact writes: at once, if it is left out.
@@ -97,12 +107,27 @@ func (f Flow[S]) Bot() parley.Bot {
 	if err != nil {
 		panic("flow: bot " + f.Name + ": " + err.Error())
 	}
-	bot := parley.Bot{Name: f.Name, Version: f.Version, Behavior: p.behavior(f.named(""))}
+	return p.bot()
+}
+
+// bot is the program as the rest of Parley knows it.
+func (p *program[S]) bot() parley.Bot {
+	f := p.flow
+	bot := parley.Bot{Name: f.Name, Version: f.Version, Behavior: p.behavior(f.named("")), Previous: f.Previous}
 	if len(f.Named) > 0 {
 		bot.Named = make(map[string]parley.Behavior, len(f.Named))
 	}
 	for name, b := range f.Named {
 		bot.Named[name] = p.behavior(b)
+	}
+	if len(f.Migrations) > 0 {
+		bot.Migrations = make(map[int]parley.Migration, len(f.Migrations))
+	}
+	for from, m := range f.Migrations {
+		bot.Migrations[from] = around(m)
+	}
+	if f.Fallback != nil {
+		bot.Fallback = parley.BehaviorFunc(p.fallback)
 	}
 	return bot
 }
@@ -141,6 +166,10 @@ func compile[S any](f *Flow[S]) (*program[S], error) {
 	p.messages = catalogue
 	if err := errors.Join(p.checkBehaviors(), p.checkForms(), checkState[S]()); err != nil {
 		return nil, err
+	}
+	bot := p.bot()
+	if err := bot.Validate(); err != nil {
+		return nil, fmt.Errorf("versions: %w", err)
 	}
 	return p, nil
 }
@@ -216,4 +245,27 @@ func (p *program[S]) behavior(b Behavior[S]) parley.Behavior {
 		}
 		return t.store()
 	})
+}
+
+// fallback lets the flow's handle a conversation that can't go on.
+func (p *program[S]) fallback(turn *parley.Turn) error {
+	t := &Turn[S]{Turn: turn, program: p, behavior: p.flow.named(""), State: new(S)}
+	fault, _ := errors.AsType[*parley.TurnError](turn.FallbackCause())
+	readable := fault != nil && fault.Kind == parley.TurnBehavior
+	if readable {
+		if err := t.load(); err != nil {
+			return err
+		}
+	}
+	t.hear(turn.Input())
+	if t.Speaker() != parley.SpeakerBot {
+		return nil
+	}
+	if err := p.flow.Fallback(t); err != nil && !errors.Is(err, errPass) {
+		return err
+	}
+	if readable {
+		return t.store()
+	}
+	return t.fault
 }

@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/parleychat/parley"
@@ -40,16 +41,42 @@ func (t *Turn[S]) load() error {
 	if len(raw) == 0 {
 		return nil
 	}
-	var err error
 	if bytes.HasPrefix(raw, []byte(envelopePrefix)) {
-		err = json.Unmarshal(raw, &envelope[S]{Flow: &t.progress, State: t.State})
-	} else {
-		err = json.Unmarshal(raw, t.State)
+		return t.Turn.State(&envelope[S]{Flow: &t.progress, State: t.State})
 	}
-	if err != nil {
-		return &parley.TurnError{Kind: parley.TurnState, Cause: fmt.Sprintf("decode state into %T: %v", t.State, err)}
+	return t.Turn.State(t.State)
+}
+
+var errEnvelope = errors.New("decode what the flow stored around the state: not its form")
+
+// around makes a migration one of what is stored: of the state in its envelope, if it
+// has one.
+func around(m parley.Migration) parley.Migration {
+	if m == nil {
+		return nil
 	}
-	return nil
+	return func(stored []byte) ([]byte, error) {
+		if !bytes.HasPrefix(stored, []byte(envelopePrefix)) {
+			return m(stored)
+		}
+		var e struct {
+			Flow  json.RawMessage `json:"$flow"`
+			State json.RawMessage `json:"$state"`
+		}
+		if err := json.Unmarshal(stored, &e); err != nil || len(e.State) == 0 {
+			return nil, errEnvelope
+		}
+		next, err := m(e.State)
+		if err != nil {
+			return nil, err
+		}
+		e.State = next
+		b, err := json.Marshal(e)
+		if err != nil {
+			return nil, fmt.Errorf("encode the state in its envelope: %w", err)
+		}
+		return b, nil
+	}
 }
 
 // store keeps what the turn made of the state. Nothing outlives End.

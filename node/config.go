@@ -316,6 +316,12 @@ func (k *check) checkBots() {
 			k.complain("bot %q of this program: a bot needs a name of its own and a Behavior", b.Name)
 		}
 		seen[b.Name] = true
+		if err := b.Validate(); err != nil {
+			k.errs = append(k.errs, err)
+		}
+	}
+	if _, err := readingOf(k.bots); err != nil {
+		k.errs = append(k.errs, err)
 	}
 }
 

@@ -40,6 +40,7 @@ const (
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
+	bots     []parley.Bot
 	served   *served
 	registry *prometheus.Registry
 	database string         // connection string; empty for the embedded store
@@ -97,7 +98,7 @@ func (s *stage) end() error {
 // folder, with the embedded store in it, and the addresses. Nothing runs yet. dir
 // is the folder that relative secret files are found in.
 func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, registry: prometheus.NewRegistry()}
+	n = &Node{cfg: cfg, log: log, bots: bots, registry: prometheus.NewRegistry()}
 	n.eyes = newEyes(n)
 	defer func() {
 		if err != nil {

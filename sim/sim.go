@@ -12,7 +12,7 @@
 // posts again what was acknowledged long ago; nodes die with operations under
 // way that may still take hold after their death, or sleep for longer than a
 // lease and go on as if nothing had been, and their clocks run at different
-// speeds. Two nodes run at once, and both believe that they own every
+// speeds; a bot of two versions is upgraded in between, and taken back. Two nodes run at once, and both believe that they own every
 // conversation: whatever the membership says, the promises must hold.
 //
 // The verdict is computed by the simulated Meta, from what it sent and received.
@@ -93,12 +93,16 @@ type line struct {
 	ops   []op
 	again int // acknowledged posts that will come again
 	tally Tally
+	// previous says which nodes start with the previous version of the bot.
+	previous    [nodes]bool
+	overwritten error
 }
 
 // Tally counts what a run went through, to see that it is not too kind.
 type Tally struct {
 	Steps, Loads, Asked, Commits, Conflicts, Failed, LostAnswers, Crashes, Sleeps, Again int
 	Claims, Sends, Broken, Withheld, Doubtful, Woken                                     int
+	Upgrades, PutOff, Migrated                                                           int // of bots that keep a previous version
 }
 
 // op is something that happens at a time. It belongs to an incarnation of a
@@ -117,6 +121,7 @@ func Run(ctx context.Context, cfg Config) (metatest.Verdict, Tally, error) {
 	if err := l.register(ctx); err != nil {
 		return metatest.Verdict{}, l.tally, err
 	}
+	l.planUpgrades(ctx)
 	for i := range l.nodes {
 		l.boot(ctx, i)
 	}
@@ -152,6 +157,9 @@ func (l *line) nothingLeft(ctx context.Context) bool {
 // buried is an error if anything became a dead letter: no event of a run is at
 // fault, and no message.
 func (l *line) buried(ctx context.Context) error {
+	if l.overwritten != nil {
+		return l.overwritten
+	}
 	dead, err := l.store.DeadLetters(ctx, parley.DeadQuery{Brand: brand, Limit: 1})
 	if err != nil || len(dead) == 0 {
 		return err

@@ -9,12 +9,13 @@ import (
 	"github.com/parleychat/parley/examples/greeter"
 	"github.com/parleychat/parley/examples/lead"
 	"github.com/parleychat/parley/examples/pizza"
+	"github.com/parleychat/parley/examples/pizzeria"
 	"github.com/parleychat/parley/examples/tally"
 	"github.com/parleychat/parley/node"
 )
 
 func main() {
 	node.Main(
-		answers.Bot(), appointment.Bot(), faq.Bot(), greeter.Bot(), lead.Bot(), pizza.Bot(), tally.Bot(),
+		answers.Bot(), appointment.Bot(), faq.Bot(), greeter.Bot(), lead.Bot(), pizza.Bot(), pizzeria.Bot(), tally.Bot(),
 	)
 }

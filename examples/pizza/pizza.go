@@ -26,10 +26,13 @@ func (o *order) String() string { return strings.ToLower(o.Size) + " " + o.Pizza
 // Bot takes orders.
 func Bot() parley.Bot {
 	return flow.Flow[order]{
-		Name: "pizza", Version: 1,
-		Start:    flow.Match(flow.On(flow.Timer("reminder"), remind), flow.On(flow.Spoke(), flow.Fill[order]("order"))),
-		Commands: []flow.Rule[order]{flow.On(flow.Says("cancel", "stop"), cancel)},
-		Phrases:  flow.Phrases{Again: "-"}, // the question once more is enough
+		Name: "pizza", Version: 2,
+		// Version 1 wasn't made with flow: the state is the same, but it would not read
+		// what a flow stores beside it.
+		Migrations: map[int]parley.Migration{1: func(state []byte) ([]byte, error) { return state, nil }},
+		Start:      flow.Match(flow.On(flow.Timer("reminder"), remind), flow.On(flow.Spoke(), flow.Fill[order]("order"))),
+		Commands:   []flow.Rule[order]{flow.On(flow.Says("cancel", "stop"), cancel)},
+		Phrases:    flow.Phrases{Again: "-"}, // the question once more is enough
 		Forms: []flow.Form[order]{{
 			Name: "order", Fields: []flow.Field[order]{pizza(), size()}, Confirm: confirm, Done: done,
 			Remind: flow.Follow{In: remindAfter, Text: hungry},

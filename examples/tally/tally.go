@@ -30,16 +30,23 @@ func Bot() parley.Bot {
 }
 
 func tally(t *parley.Turn, c *count) error {
+	Obey(t, &c.Commands)
+	return nil
+}
+
+// Obey does what the turn's input says, for a bot that does more than this one; n is
+// the number of commands so far. It reports whether the input was one.
+func Obey(t *parley.Turn, n *uint64) bool {
 	switch in := t.Input().(type) {
 	case parley.Message:
-		c.obey(t, first(in.Payload, in.Text))
+		return obey(t, n, first(in.Payload, in.Text))
 	case parley.Postback:
-		c.obey(t, in.Payload)
+		return obey(t, n, in.Payload)
 	case parley.TimerFired:
 		t.Say("ring " + strings.TrimPrefix(in.Name, "t"))
 	default: // nothing that commands
 	}
-	return nil
+	return false
 }
 
 func first(payload, text string) string {
@@ -49,7 +56,7 @@ func first(payload, text string) string {
 	return text
 }
 
-func (c *count) obey(t *parley.Turn, text string) {
+func obey(t *parley.Turn, n *uint64, text string) bool {
 	word, numbers := parse(text)
 	switch {
 	case word == "say" && len(numbers) >= 1:
@@ -58,10 +65,11 @@ func (c *count) obey(t *parley.Turn, text string) {
 	case word == "forget" && len(numbers) >= 2:
 		t.CancelTimer(timer(numbers[1]))
 	default:
-		return
+		return false
 	}
-	c.Commands++
-	t.Say(fmt.Sprintf("said %d #%d", numbers[0], c.Commands))
+	*n++
+	t.Say(fmt.Sprintf("said %d #%d", numbers[0], *n))
+	return true
 }
 
 func timer(k uint64) string { return "t" + strconv.FormatUint(k, 10) }

@@ -104,6 +104,10 @@ func (n *nodes) History(ctx context.Context, c parley.Conversation, after uint64
 	return n.next().History(ctx, c, after, limit)
 }
 
+func (n *nodes) Snapshots(ctx context.Context, after parley.Conversation, limit int, each func(parley.Snapshot, error)) error {
+	return n.next().Snapshots(ctx, after, limit, each)
+}
+
 func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {
 	return n.next().DeadLetters(ctx, q)
 }

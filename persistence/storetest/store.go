@@ -66,6 +66,13 @@ type (
 		// provider's; false if nothing is.
 		Delivery(ctx context.Context, ch parley.Channel, providerID string) (parley.Delivery, bool, error)
 	}
+	// Snapshots are what a bot's next version is held to before it is started.
+	Snapshots interface {
+		// Snapshots calls each with up to limit stored conversations behind after, in
+		// an order that stays the same; the zero conversation is before all. One that
+		// can't be read comes with its error.
+		Snapshots(ctx context.Context, after parley.Conversation, limit int, each func(parley.Snapshot, error)) error
+	}
 	// Letters is what an operator does with dead letters: console.Letters, and what
 	// the node makes of it.
 	Letters interface {
@@ -101,6 +108,7 @@ type Store interface {
 	Outbox
 	Receipts
 	Records
+	Snapshots
 	Letters
 	Registry
 	Upkeep
