@@ -26,7 +26,7 @@ func blocks(t *testing.T) []block {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fence := regexp.MustCompile("(?m)(?:^<!-- (file: (\\S+)|run) -->\n)?^```(\\w+)\n((?s:.*?))^```$")
+	fence := regexp.MustCompile("(?m)^(?:<!-- (file: (\\S+)|run) -->\n)?```(\\w+)\n((?s:.*?\n))```$")
 	var out []block
 	for _, at := range fence.FindAllSubmatchIndex(page, -1) {
 		group := func(i int) string {
