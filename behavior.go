@@ -3,6 +3,7 @@ package parley
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -138,6 +139,31 @@ func (t *Turn) SetState(v any) error {
 	}
 	t.state, t.wrote = b, true
 	return nil
+}
+
+// RawState is the state as it is stored, nil if there is none: for who reads it in
+// another way than State does. It must not be changed.
+func (t *Turn) RawState() []byte { return t.state }
+
+// Waiting reports whether a timer of that name is set, after what the turn has done
+// so far. One that the turn's input is has been taken.
+func (t *Turn) Waiting(timer string) bool {
+	for _, e := range slices.Backward(t.effects) {
+		switch e := e.(type) {
+		case SetTimer:
+			if e.Name == timer {
+				return true
+			}
+		case CancelTimer:
+			if e.Name == timer {
+				return false
+			}
+		case End:
+			return false
+		default: // says nothing of timers
+		}
+	}
+	return t.before.timer(timer) >= 0
 }
 
 // Say sends a text, with quick replies if there are any.

@@ -3,7 +3,11 @@
 package main
 
 import (
+	"github.com/parleychat/parley/examples/answers"
+	"github.com/parleychat/parley/examples/appointment"
+	"github.com/parleychat/parley/examples/faq"
 	"github.com/parleychat/parley/examples/greeter"
+	"github.com/parleychat/parley/examples/lead"
 	"github.com/parleychat/parley/examples/pizza"
 	"github.com/parleychat/parley/examples/pizzeria"
 	"github.com/parleychat/parley/examples/tally"
@@ -11,5 +15,7 @@ import (
 )
 
 func main() {
-	node.Main(greeter.Bot(), pizza.Bot(), tally.Bot(), pizzeria.Bot())
+	node.Main(
+		answers.Bot(), appointment.Bot(), faq.Bot(), greeter.Bot(), lead.Bot(), pizza.Bot(), pizzeria.Bot(), tally.Bot(),
+	)
 }

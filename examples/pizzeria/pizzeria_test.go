@@ -7,7 +7,13 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/examples/pizzeria"
+	"github.com/parleychat/parley/flow/flowtest"
 )
+
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	flowtest.Run(t, pizzeria.Bot(), "testdata/*.txt")
+}
 
 // say lets a bot handle the nth command of a conversation.
 func say(bot *parley.Bot, s parley.Snapshot, n int) parley.Commit {
