@@ -184,6 +184,12 @@ func (t *txn) sendFailed(ch *channel, d *delivery) (parley.Pending, error) {
 // tells is a row that tells a conversation, or what that was merged into, of a
 // failure.
 func (t *txn) tells(c parley.Conversation, input parley.SendFailed, key parley.EventKey) (parley.Pending, error) {
+	return t.tell(c, input, key)
+}
+
+// tell is a row that tells a conversation of something, or what that was merged
+// into.
+func (t *txn) tell(c parley.Conversation, input parley.Input, key parley.EventKey) (parley.Pending, error) {
 	data, err := parley.EncodeInput(input)
 	if err != nil {
 		return parley.Pending{}, err
