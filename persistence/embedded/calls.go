@@ -196,7 +196,7 @@ func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time
 	err := s.write(ctx, makesSpace, func(t *txn) (err error) {
 		claimed, err = t.claimCalls(ctx, t.claimable(&q))
 		for _, p := range q.Services {
-			if l := t.calling.lines[p.Service]; l != nil {
+			if l := t.calling.lines[p.Service]; l != nil && p.Limit > 0 {
 				wait = min(wait, t.until((*l)[0].due))
 			}
 		}

@@ -35,9 +35,9 @@ func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time
 	slices.SortStableFunc(s.calls, func(a, b *call) int { return cmp.Or(a.Due.Compare(b.Due), compareIDs(a.ID, b.ID)) })
 	var claimed []parley.ClaimedCall
 	wait := horizon
-	left := map[string]*parley.CallPlaces{}
+	left, wanted := map[string]*parley.CallPlaces{}, map[string]bool{}
 	for _, p := range q.Services {
-		left[p.Service] = &p
+		left[p.Service], wanted[p.Service] = &p, p.Limit > 0
 	}
 	for _, c := range s.calls {
 		places, named := left[c.Call.Service]
@@ -47,7 +47,7 @@ func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time
 		}
 		until := c.Due.Add(late).Sub(s.now())
 		if until > 0 || places.Limit <= 0 {
-			if named {
+			if named && wanted[c.Call.Service] {
 				wait = min(wait, max(until, 0))
 			}
 			continue

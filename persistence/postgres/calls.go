@@ -62,12 +62,15 @@ select min(greatest(k.due - ` + clock + `, 0)) from unnest($2::bytea[]) as p (se
 // ClaimCalls gives calls to be made, each to one caller at a time: see callout.Calls.
 func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error) {
 	claim, now := token()|1, s.now()
-	var services [][]byte
+	var services, wanted [][]byte
 	var limits []int32
 	var leases []int64
 	for _, p := range q.Services {
 		services, limits = append(services, bytesOf(p.Service)), append(limits, int32(max(p.Limit, 0)))
 		leases = append(leases, wholeMS(p.Lease))
+		if p.Limit > 0 {
+			wanted = append(wanted, bytesOf(p.Service))
+		}
 	}
 	var claimed []parley.ClaimedCall
 	scan := func(r pgx.Rows) error {
@@ -90,7 +93,7 @@ func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time
 		b.rows(scan, claimOthersSQL, now, claim, array(services), wholeMS(q.OthersAfter), q.Others.Limit, wholeMS(q.Others.Lease))
 	}
 	next := (*int64)(nil)
-	b.row([]any{&next}, nextCallSQL, now, array(services))
+	b.row([]any{&next}, nextCallSQL, now, array(wanted))
 	if err := s.send(ctx, s.work, b); err != nil {
 		return nil, 0, failure("claim calls", err)
 	}

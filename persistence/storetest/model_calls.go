@@ -31,33 +31,37 @@ func (m *model) claimCalls(rt *rapid.T) {
 	limit := rapid.IntRange(0, 4).Draw(rt, "limit")
 	claimed, wait := m.d.claimCalls(places(limit))
 	now := m.d.clock.Now()
-	next, ready := now.Add(time.Hour), 0
 	for i := range claimed {
-		got := &claimed[i]
-		at := slices.IndexFunc(m.calls, func(c *modelCall) bool { return c.out.ID == got.ID })
-		if at < 0 {
-			rt.Fatalf("claimed %+v, which isn't there", got)
-		}
-		c := m.calls[at]
-		if c.due.After(now) || got.Attempts != c.attempts || c.claim != nil && c.claim.Claim == got.Claim || got.Conversation != c.of.name {
-			rt.Fatalf("claimed %+v, model %+v", got, c)
-		}
-		if c.claim != nil {
-			m.ended = append(m.ended, answered(c.claim))
-		}
-		c.claim, c.due = got, now.Add(callLease)
+		m.claimed(rt, &claimed[i])
 	}
+	next, ready := now.Add(time.Hour), 0
 	for _, c := range m.calls {
 		if !c.due.After(now) {
 			ready++
 		}
-		if c.due.Before(next) {
+		if c.due.Before(next) && limit > 0 { // of what isn't wanted nothing is told
 			next = c.due
 		}
 	}
 	if ready > 0 && len(claimed) != limit || wait != max(next.Sub(now), 0) {
 		rt.Fatalf("claimed %d of limit %d and left %d; next in %s, told %s", len(claimed), limit, ready, next.Sub(now), wait)
 	}
+}
+
+func (m *model) claimed(rt *rapid.T, got *parley.ClaimedCall) {
+	now := m.d.clock.Now()
+	at := slices.IndexFunc(m.calls, func(c *modelCall) bool { return c.out.ID == got.ID })
+	if at < 0 {
+		rt.Fatalf("claimed %+v, which isn't there", got)
+	}
+	c := m.calls[at]
+	if c.due.After(now) || got.Attempts != c.attempts || c.claim != nil && c.claim.Claim == got.Claim || got.Conversation != c.of.name {
+		rt.Fatalf("claimed %+v, model %+v", got, c)
+	}
+	if c.claim != nil {
+		m.ended = append(m.ended, answered(c.claim))
+	}
+	c.claim, c.due = got, now.Add(callLease)
 }
 
 // settleCalls notes what came of a claim, whose lease may have ended.
