@@ -41,7 +41,7 @@ import (
 const (
 	// settleMargin is for how much longer than an attempt a call is claimed: so long
 	// may it take to store what came of it.
-	settleMargin = 15 * time.Second
+	settleMargin = 10 * time.Second
 	// settleMost is how many outcomes share a transaction.
 	settleMost = 64
 	// putOffMost is how many calls of a service that is left alone are put off at once.
