@@ -50,7 +50,9 @@ func newMetrics(r prometheus.Registerer, c *Caller) *metrics {
 	for _, step := range []string{stepClaim, stepSettle} {
 		m.failures[step] = failures.WithLabelValues(step)
 	}
+	m.answers.WithLabelValues(unknownLabel, string(parley.CallUnknown))
 	for _, s := range c.services {
+		m.begin(s)
 		labels := prometheus.Labels{"service": s.Name}
 		gauge := func(name, help string, read func() float64) {
 			o := prometheus.GaugeOpts(opts(name, help))
@@ -63,20 +65,41 @@ func newMetrics(r prometheus.Registerer, c *Caller) *metrics {
 	return m
 }
 
+// begin shows a service's counters before they count, so that their growth is seen.
+func (m *metrics) begin(s *service) {
+	for _, result := range []string{resultAnswered, resultFailed, resultBrokenOff} {
+		m.attempts.WithLabelValues(s.Name, result)
+	}
+	for _, failure := range []parley.CallFailure{noFailure, parley.CallRefused, parley.CallGaveUp, parley.CallTooLarge} {
+		m.answers.WithLabelValues(s.Name, string(failure))
+	}
+	m.call.WithLabelValues(s.Name)
+}
+
+// What may come of an attempt.
+const (
+	resultAnswered  = "answered"
+	resultFailed    = "failed"
+	resultBrokenOff = "broken_off"
+)
+
+// noFailure is the label of good answers.
+const noFailure = "ok"
+
 func (m *metrics) attempted(s *service, r *reply, brokenOff bool, took time.Duration) {
-	result := "answered"
+	result := resultAnswered
 	switch {
 	case brokenOff:
-		result = "broken_off"
+		result = resultBrokenOff
 	case r.failed():
-		result = "failed"
+		result = resultFailed
 	}
 	m.attempts.WithLabelValues(s.Name, result).Inc()
 	m.call.WithLabelValues(s.Name).Observe(took.Seconds())
 }
 
 func (m *metrics) answered(s *service, in *parley.Called, age time.Duration) {
-	name, failure := unknownLabel, "ok"
+	name, failure := unknownLabel, noFailure
 	if s != nil {
 		name = s.Name
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/parleychat/parley/examples/concierge"
 	"github.com/parleychat/parley/examples/greeter"
 	"github.com/parleychat/parley/examples/pizza"
 	"github.com/parleychat/parley/examples/tally"
@@ -10,5 +11,5 @@ import (
 )
 
 func main() {
-	node.Main(greeter.Bot(), pizza.Bot(), tally.Bot())
+	node.Main(greeter.Bot(), pizza.Bot(), tally.Bot(), concierge.Bot())
 }
