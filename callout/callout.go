@@ -67,7 +67,8 @@ type Caller struct {
 	endings  endings
 
 	mu    sync.Mutex // over the places and breakers of services
-	woken bool
+	woken bool // there may be new calls
+	freed bool // there are places that something may wait for
 	again time.Duration // when the next call is due that was put off since calls were looked for
 }
 
@@ -169,11 +170,13 @@ func (c *Caller) claim(ctx, work context.Context, attempts *sync.WaitGroup) {
 	sweep, due := c.cfg.Clock(), never
 	for ctx.Err() == nil {
 		now := c.cfg.Clock()
-		if sweeps := now >= sweep; c.takeNews(now) || sweeps || now >= due {
-			if sweeps {
-				sweep = now + c.cfg.Sweep
-			}
-			due = c.claimOnce(ctx, work, attempts, sweeps)
+		woken, look := c.takeNews(now)
+		sweeps := now >= sweep
+		if sweeps {
+			sweep = now + c.cfg.Sweep
+		}
+		if woken || look || sweeps || now >= due {
+			due = c.claimOnce(ctx, work, attempts, sweeps || woken && c.cfg.UnknownAfter == 0)
 			now = c.cfg.Clock()
 		}
 		timer.Reset(min(due, sweep, c.nextAgain()) - now)
@@ -185,15 +188,17 @@ func (c *Caller) claim(ctx, work context.Context, attempts *sync.WaitGroup) {
 	}
 }
 
-// takeNews reports whether calls are to be looked for by what was heard since.
-func (c *Caller) takeNews(now time.Duration) bool {
+// takeNews reports whether new calls were heard of, and whether calls are to be looked
+// for since a place is free or one is due that was put off.
+func (c *Caller) takeNews(now time.Duration) (woken, look bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	look := c.woken
-	if c.woken = false; now >= c.again {
+	woken, look = c.woken, c.freed
+	c.woken, c.freed = false, false
+	if now >= c.again {
 		look, c.again = true, never
 	}
-	return look
+	return woken, look
 }
 
 func (c *Caller) nextAgain() time.Duration {
@@ -202,11 +207,12 @@ func (c *Caller) nextAgain() time.Duration {
 	return c.again
 }
 
-// claimOnce claims what there are places for, begins it, and returns when the next
-// call is due that there may be a place for.
-func (c *Caller) claimOnce(ctx, work context.Context, attempts *sync.WaitGroup, sweeps bool) time.Duration {
+// claimOnce claims what there are places for, of services that aren't known, too, if
+// all are meant; begins it; and returns when the next call is due that there may be a
+// place for.
+func (c *Caller) claimOnce(ctx, work context.Context, attempts *sync.WaitGroup, all bool) time.Duration {
 	now := c.cfg.Clock()
-	q, makes := c.take(now, sweeps)
+	q, makes := c.take(now, all)
 	if len(q.Services) == 0 && q.Others.Limit == 0 {
 		return never // until a place is free
 	}
@@ -230,7 +236,7 @@ func (c *Caller) claimOnce(ctx, work context.Context, attempts *sync.WaitGroup, 
 
 // take takes the places of a query. makes are the services whose calls are to be
 // made; those of others are to be put off.
-func (c *Caller) take(now time.Duration, sweeps bool) (q parley.CallQuery, makes map[*service]bool) {
+func (c *Caller) take(now time.Duration, all bool) (q parley.CallQuery, makes map[*service]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	makes = make(map[*service]bool, len(c.services))
@@ -247,7 +253,7 @@ func (c *Caller) take(now time.Duration, sweeps bool) (q parley.CallQuery, makes
 		s.hold(limit, makes[s])
 		q.Services = append(q.Services, parley.CallPlaces{Service: s.Name, Limit: limit, Lease: s.Timeout + settleMargin})
 	}
-	if n := unknownMost - c.unknown.taken; n > 0 && (sweeps || c.cfg.UnknownAfter == 0) {
+	if n := unknownMost - c.unknown.taken; n > 0 && all {
 		c.unknown.hold(n, false)
 		q.Others, q.OthersAfter = parley.CallPlaces{Limit: n, Lease: settleMargin}, c.cfg.UnknownAfter
 	}

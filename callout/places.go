@@ -57,13 +57,13 @@ func (c *Caller) free(t *task, now time.Duration) {
 	s.hold(-1, t.makes)
 	for _, one := range c.services {
 		if one.starved {
-			one.starved, c.woken = false, true
+			one.starved, c.freed = false, true
 		}
 	}
 	if t.outcome.Answer == nil {
 		c.again = min(c.again, now+t.outcome.Wait)
 	}
-	if c.woken || c.again < never {
+	if c.freed || c.again < never {
 		c.signal()
 	}
 }
