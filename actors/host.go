@@ -42,6 +42,10 @@ type Config struct {
 	// here or on another node, if this node is the one that sends for them. It must
 	// not block.
 	Committed func(parley.Channel)
+	// Called, if set, says that this node makes calls of services (parley.Call), and is
+	// told when a turn has decided one, here or on a node that makes none. It must not
+	// block.
+	Called func()
 	// Suspects, if set, remembers among all nodes what a process may have died of.
 	Suspects Suspects
 	// Link connects this node with the others, by whose opinion of the members, told

@@ -81,7 +81,7 @@ func two() *operator {
 	o := &operator{members: []console.Member{other, one}, place: console.Place{Owner: &one, Live: &live, ChannelShard: 77, Sender: &other}}
 	o.status = console.Status{
 		Node: one.Name, ViewsAgree: true,
-		Backlog: console.BacklogOf(parley.Backlog{Pending: 3, Oldest: 1500 * time.Millisecond, Unsent: 4, Timers: 5, Receipts: 6, Quarantined: 7, Dead: 8}),
+		Backlog: console.BacklogOf(parley.Backlog{Pending: 3, Oldest: 1500 * time.Millisecond, Unsent: 4, Timers: 5, Receipts: 6, Quarantined: 7, Dead: 8, Calls: 9, OldestCall: 2500 * time.Millisecond}),
 		Members: []console.MemberStatus{
 			{Member: other},
 			{Member: one, Answering: true, OwnedShards: 4096, HeldShards: 3000, HandoversUnderWay: 2, LiveConversations: 12000, HeldRows: 9, ActiveChannels: 10, ClockOffsetMS: -3, ViewAgrees: true},

@@ -94,6 +94,8 @@ type Backlog struct {
 	PendingRows     int   `json:"pending_rows" doc:"Events that have not taken effect"`
 	OutboxRows      int   `json:"outbox_rows" doc:"Messages that are not sent"`
 	Timers          int   `json:"timers" doc:"Timers that are not due"`
+	Calls           int   `json:"calls" doc:"Calls of services that are not answered"`
+	OldestCallMS    int64 `json:"oldest_call_ms" doc:"How long ago the oldest of these was decided"`
 	Receipts        int   `json:"receipts" doc:"Statuses and echoes that are not folded"`
 	Quarantined     int   `json:"quarantined" doc:"Webhooks that could not be read, or whose channel is unknown"`
 	DeadLetters     int   `json:"dead_letters" doc:"Events and messages that somebody should look at"`
@@ -103,6 +105,7 @@ type Backlog struct {
 func BacklogOf(b parley.Backlog) *Backlog {
 	return &Backlog{
 		OldestPendingMS: b.Oldest.Milliseconds(), PendingRows: b.Pending, OutboxRows: b.Unsent, Timers: b.Timers,
+		Calls: b.Calls, OldestCallMS: b.OldestCall.Milliseconds(),
 		Receipts: b.Receipts, Quarantined: b.Quarantined, DeadLetters: b.Dead,
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/console"
 	"github.com/parleychat/parley/egress"
@@ -51,8 +52,10 @@ type Node struct {
 	ingress  *ingress.Server
 	host     *actors.Host
 	egress   *egress.Manager
-	name     string   // of this run, among the members
-	members  *members // nil without others
+	services []callout.Service // with their secrets
+	callout  *callout.Caller   // beside egress
+	name     string            // of this run, among the members
+	members  *members          // nil without others
 	eyes     *eyes
 	stopping atomic.Pointer[context.CancelCauseFunc] // ends Run
 	upkeep   *upkeep
@@ -108,6 +111,11 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if n.served, err = resolveAll(cfg, bots, dir); err != nil {
 		return n, err
+	}
+	if cfg.does(cluster.Egress) {
+		if n.services, err = readServices(cfg.Services, dir); err != nil {
+			return n, err
+		}
 	}
 	if cfg.kind() == storePostgres {
 		if n.database, err = cfg.Database.URL.Resolve(dir); err != nil {
@@ -216,6 +224,13 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 		DrainTimeout: actorsDrain, Loaders: n.loaders(),
 		Logger: n.log.With(slog.String("part", "actors")), Registerer: registry,
 	}
+	if n.cfg.does(cluster.Egress) {
+		host.Called = func() { // as above
+			if n.callout != nil {
+				n.callout.Wake()
+			}
+		}
+	}
 	if n.members != nil {
 		n.members.adjust(&host)
 	}
@@ -224,6 +239,9 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	}
 	if n.cfg.does(cluster.Egress) {
 		if n.egress, err = n.newEgress(s, registry); err != nil {
+			return err
+		}
+		if n.callout, err = n.newCallout(registry); err != nil {
 			return err
 		}
 		if n.members != nil { // nothing is this node's before it has heard of the others
@@ -337,7 +355,7 @@ func (n *Node) stages() (all []*stage) {
 	}
 	all = append(all, &stage{name: "actors", run: n.host.Run})
 	if n.egress != nil {
-		all = append(all, &stage{name: "egress", run: n.egress.Run}, &stage{name: "tokens", run: func(ctx context.Context) error {
+		all = append(all, &stage{name: "egress", run: n.sendAndCall}, &stage{name: "tokens", run: func(ctx context.Context) error {
 			return n.served.tokens.watch(ctx, reloadEvery, n.log, n.egress.Release)
 		}})
 	}

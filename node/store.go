@@ -16,6 +16,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/ingress"
 	"github.com/parleychat/parley/persistence/embedded"
@@ -48,6 +49,7 @@ type store interface {
 	actors.Suspects
 	egress.Outbox
 	egress.Receipts
+	callout.Calls
 	letters
 	registry
 	keeper

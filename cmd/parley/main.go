@@ -5,6 +5,7 @@ package main
 import (
 	"github.com/parleychat/parley/examples/answers"
 	"github.com/parleychat/parley/examples/appointment"
+	"github.com/parleychat/parley/examples/concierge"
 	"github.com/parleychat/parley/examples/faq"
 	"github.com/parleychat/parley/examples/greeter"
 	"github.com/parleychat/parley/examples/lead"
@@ -16,6 +17,6 @@ import (
 
 func main() {
 	node.Main(
-		answers.Bot(), appointment.Bot(), faq.Bot(), greeter.Bot(), lead.Bot(), pizza.Bot(), pizzeria.Bot(), tally.Bot(),
+		answers.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), greeter.Bot(), lead.Bot(), pizza.Bot(), pizzeria.Bot(), tally.Bot(),
 	)
 }

@@ -58,7 +58,10 @@ func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
 	defer s.end()
 	b := parley.Backlog{
 		Pending: len(s.inbox), Unsent: len(s.outbox), Timers: len(s.agenda),
-		Quarantined: len(s.quar), Dead: len(s.dead),
+		Quarantined: len(s.quar), Dead: len(s.dead), Calls: len(s.calls),
+	}
+	for _, c := range s.calls {
+		b.OldestCall = max(b.OldestCall, s.now().Sub(c.At))
 	}
 	if len(s.inbox) > 0 {
 		b.Oldest = s.now().Sub(s.inbox[0].Received)

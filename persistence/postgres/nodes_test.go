@@ -100,6 +100,14 @@ func (n *nodes) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fol
 	return n.next().Fold(ctx, l, limit)
 }
 
+func (n *nodes) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error) {
+	return n.next().ClaimCalls(ctx, q, horizon)
+}
+
+func (n *nodes) SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error) {
+	return n.next().SettleCalls(ctx, outcomes)
+}
+
 func (n *nodes) History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error) {
 	return n.next().History(ctx, c, after, limit)
 }

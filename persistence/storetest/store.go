@@ -17,7 +17,7 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// Inbox, Quarantine, Conversations, Agenda, Suspects, Outbox, Receipts and Operator are
+// Inbox, Quarantine, Conversations, Agenda, Suspects, Outbox, Receipts, Calls and Operator are
 // the parts of a Store, as their consumers declare them.
 type (
 	// Inbox is ingress.Inbox.
@@ -56,6 +56,11 @@ type (
 	// Receipts is egress.Receipts.
 	Receipts interface {
 		Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error)
+	}
+	// Calls is callout.Calls.
+	Calls interface {
+		ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error)
+		SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error)
 	}
 	// Records is what an operator reads.
 	Records interface {
@@ -107,6 +112,7 @@ type Store interface {
 	Suspects
 	Outbox
 	Receipts
+	Calls
 	Records
 	Snapshots
 	Letters
@@ -134,7 +140,7 @@ func Run(t *testing.T, open Open, parts ...string) {
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
-		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold, "Hear": runHear,
+		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold, "Hear": runHear, "Calls": runCalls,
 		"Operator": runOperator, "Letters": runLetters, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {
