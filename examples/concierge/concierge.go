@@ -1,5 +1,5 @@
 // Package concierge is a bot that lets a language model answer, by way of a service
-// that the operator has configured as "llm": see Adapter.
+// that the operator has configured as "model": see Adapter.
 package concierge
 
 import (
@@ -70,7 +70,7 @@ func ask(t *parley.Turn, m *memory) error {
 	if err != nil {
 		return fmt.Errorf("ask: %w", err)
 	}
-	t.Call(parley.Call{Name: answer, Service: "llm", Path: "/answers", Body: body, Within: within})
+	t.Call(parley.Call{Name: answer, Service: "model", Path: "/answers", Body: body, Within: within})
 	t.SetTimer(answer, patience)
 	return nil
 }

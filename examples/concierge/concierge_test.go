@@ -16,6 +16,7 @@ import (
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/examples/concierge"
+	"github.com/parleychat/parley/flow/flowtest"
 	"github.com/parleychat/parley/persistence/memory"
 )
 
@@ -47,7 +48,7 @@ func TestOverHTTP(t *testing.T) {
 	adapter := httptest.NewServer(&concierge.Adapter{URL: upstream.URL, Key: "paid", Model: "small", Client: upstream.Client()})
 	t.Cleanup(adapter.Close)
 	d := newDialogue(t)
-	caller, err := callout.New(callout.Config{Calls: d.store, Services: []callout.Service{{Name: "llm", URL: adapter.URL}}})
+	caller, err := callout.New(callout.Config{Calls: d.store, Services: []callout.Service{{Name: "model", URL: adapter.URL}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +115,10 @@ func TestTurns(t *testing.T) {
 	second := d.hear(parley.Message{Text: "are you there?"})
 	d.hear(parley.TimerFired{Name: "answer", Generation: 1}) // of the first: set anew since
 	d.hear(parley.TimerFired{Name: "answer", Generation: 2})
-	d.hear(parley.Called{ID: first, Name: "answer", Service: "llm", Body: []byte(`{"text":"too late"}`)})
-	d.hear(parley.Called{ID: second, Name: "answer", Service: "llm", Body: []byte(`{"text":"I am."}`)})
+	d.hear(parley.Called{ID: first, Name: "answer", Service: "model", Body: []byte(`{"text":"too late"}`)})
+	d.hear(parley.Called{ID: second, Name: "answer", Service: "model", Body: []byte(`{"text":"I am."}`)})
 	third := d.hear(parley.Message{Text: "good"})
-	d.hear(parley.Called{ID: third, Name: "answer", Service: "llm", Failure: parley.CallGaveUp})
+	d.hear(parley.Called{ID: third, Name: "answer", Service: "model", Failure: parley.CallGaveUp})
 	d.hear(parley.Reaction{Emoji: "!"})
 	d.hear(parley.Message{})
 	want := []string{"One moment, please …", "I am.", "I can't think of an answer right now. Please try again in a minute."}
@@ -181,4 +182,9 @@ func (d *dialogue) turn() {
 	for _, o := range c.Outbox {
 		d.said = append(d.said, o.Send.Text)
 	}
+}
+
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	flowtest.Run(t, concierge.Bot(), "testdata/*.txt")
 }
