@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -180,7 +181,7 @@ func (m *menu) twins() bool {
 		ends[i] = len(folded)
 		from := 0
 		for j := range m.options[:i] {
-			if m.options[j].payload() == o.payload() || string(folded[from:ends[j]]) == string(folded[start:]) {
+			if m.options[j].payload() == o.payload() || bytes.Equal(folded[from:ends[j]], folded[start:]) {
 				return true
 			}
 			from = ends[j]
