@@ -54,14 +54,16 @@ func (l *line) everybody(n *node) int {
 		return oldest // it sees nobody else, or what the other was a moment ago
 	}
 	for _, other := range l.nodes {
-		oldest = min(oldest, other.bot.Version)
+		if other != nil {
+			oldest = min(oldest, other.bot.Version)
+		}
 	}
 	return oldest
 }
 
 // checkVersion notes a state that is replaced by one of an older version.
 func (l *line) checkVersion(ctx context.Context, c *parley.Commit) error {
-	if c.Next.Bot == "" || len(c.Next.State) == 0 {
+	if l.cfg.Bot.Previous == nil || len(c.Next.State) == 0 {
 		return nil
 	}
 	before, err := l.store.Load(ctx, c.Conversation, 0)

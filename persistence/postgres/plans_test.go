@@ -105,6 +105,7 @@ func hot() map[string][]string {
 		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil,
 		"readDeliveriesSQL": nil, "writeDeliveriesSQL": nil, "raiseWatermarksSQL": nil, "pruneWatermarksSQL": nil,
 		"oldestDeadSQL": nil, "newestDeadSQL": nil, "oneDeadSQL": {"dead"}, "takeDeadSQL": {"dead"}, "finalSQL": nil,
+		"snapshotsSQL": nil,
 	}
 }
 
