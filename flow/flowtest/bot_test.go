@@ -10,8 +10,8 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// memory is the state of the bots of these tests.
-type memory struct {
+// heard is the state of the bots of these tests.
+type heard struct {
 	Heard int    `json:"heard"`
 	Last  string `json:"last,omitempty"`
 }
@@ -30,7 +30,7 @@ func parrot() parley.Bot {
 	}
 }
 
-func obey(t *parley.Turn, m *memory) error {
+func obey(t *parley.Turn, m *heard) error {
 	m.Heard++
 	switch in := t.Input().(type) {
 	case parley.Message:

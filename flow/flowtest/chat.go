@@ -167,6 +167,12 @@ func (u *User) State(v any) {
 	}
 }
 
+// History are the records of the conversation's turns, as a store keeps them.
+func (u *User) History() [][]byte {
+	u.c.t.Helper()
+	return u.talk().history
+}
+
 // Snapshot is the conversation after its last turn: its timers, tags, attributes.
 func (u *User) Snapshot() parley.Snapshot {
 	u.c.t.Helper()

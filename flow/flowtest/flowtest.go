@@ -55,6 +55,9 @@ func updateFlag() *bool {
 // Kit is a bot to be tested, with what the world around it does.
 type Kit struct {
 	Bot parley.Bot
+	// Earlier are earlier releases of the bot, oldest first, for transcripts that begin
+	// with one of them and go on with another. Bot is the last.
+	Earlier []parley.Bot
 	// Services answer the bot's calls, by the service's name. They must be pure, like
 	// the bot. What a transcript says comes first.
 	Services map[string]Service

@@ -38,6 +38,12 @@ func parseAction(lines []string) (action, error) {
 	case "wait":
 		d, err := parseDuration(rest.rest)
 		return wait{d}, err
+	case "release":
+		n, err := strconv.Atoi(rest.rest)
+		if err != nil {
+			err = fmt.Errorf("release %q: want a number", rest.rest)
+		}
+		return release{n}, err
 	}
 	return parseStub(rest) // "call"
 }
@@ -45,7 +51,7 @@ func parseAction(lines []string) (action, error) {
 // reserved reports whether nobody can be called so.
 func reserved(name string) bool {
 	switch name {
-	case "platform", "at", "wait", "call", "person", "bot", "dead":
+	case "platform", "at", "wait", "release", "call", "person", "bot", "dead":
 		return true
 	}
 	return slices.Contains(checks(), name)
@@ -55,7 +61,7 @@ func reserved(name string) bool {
 func checkName(name string) error {
 	for i, r := range name {
 		if !unicode.IsLetter(r) && (i == 0 || !unicode.IsDigit(r) && !strings.ContainsRune("_-.", r)) {
-			return fmt.Errorf("%q: want the name of a user, or one of platform, at, wait, call, person, %s", name, strings.Join(checks(), ", "))
+			return fmt.Errorf("%q: want the name of a user, or one of platform, at, wait, release, call, person, %s", name, strings.Join(checks(), ", "))
 		}
 	}
 	if name == "" || len(name) > parley.MaxNameBytes || reserved(name) {

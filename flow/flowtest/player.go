@@ -16,6 +16,7 @@ const MaxUsers = 64
 
 // player plays a transcript, step by step.
 type player struct {
+	kit   *Kit
 	w     *world
 	t     *Transcript // as it is played: with what happens
 	user  string      // who acted last
@@ -33,6 +34,7 @@ func morning() time.Time { return time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC) }
 func newPlayer(k *Kit, w *way, plain *player) *player {
 	bot := k.Bot
 	return &player{
+		kit:   k,
 		w:     &world{bot: &bot, way: w, kind: parley.WhatsApp, now: morning(), services: k.Services, encodes: k.Encodes},
 		t:     &Transcript{},
 		plain: plain, inputs: map[int]parley.Input{}, lone: map[int]bool{},
@@ -176,6 +178,16 @@ func (a jump) play(p *player) error {
 func (a wait) play(p *player) error {
 	p.moved = true
 	return p.w.pass(p.w.now.Add(a.d))
+}
+
+// play takes the bot of that release, with which the conversations go on.
+func (a release) play(p *player) error {
+	known := append(slices.Clone(p.kit.Earlier), p.kit.Bot)
+	if a.number < 1 || a.number > len(known) {
+		return fmt.Errorf("release %d: the kit has 1 to %d (Earlier, and Bot, the last)", a.number, len(known))
+	}
+	p.w.bot = &known[a.number-1]
+	return nil
 }
 
 func (a happens) play(p *player) error {

@@ -46,6 +46,8 @@ type (
 	jump struct{ to time.Time }
 	// wait lets time pass.
 	wait struct{ d time.Duration }
+	// release lets another release of the bot go on; the first is 1.
+	release struct{ number int }
 	// happens is an input of the conversation with a user, of the last one if empty. A
 	// message that it should name and doesn't is the last one.
 	happens struct {

@@ -59,7 +59,7 @@ func (p *player) done() []fact {
 			}
 		}
 		for _, what := range checks() {
-			facts = append(facts, fact{k.user, "at the end", what + " " + k.show(what, p.w.now)})
+			facts = append(facts, fact{k.user, p.t.Name + ": at the end", what + " " + k.show(what, p.w.now)})
 		}
 	}
 	return facts
