@@ -90,7 +90,8 @@ type Flow[S any] struct {
 
 	// PersonTakesOver, if set, is for how long a person has the word after they wrote
 	// to the contact by another way than this bot; each message of theirs begins it
-	// anew. It counts every message that the bot didn't send (parley.Echo).
+	// anew. It counts every message that the bot didn't send (parley.Echo). A hand-off
+	// that lasts longer, or is to another app, stays as it is.
 	PersonTakesOver time.Duration
 }
 

@@ -9,12 +9,16 @@ import (
 // punctuation, its words parted by one space. Of a text that is nothing but punctuation
 // it is that.
 func Fold(text string) string {
-	b := make([]byte, 0, len(text)+8)
-	gap := false
+	return string(appendFold(make([]byte, 0, len(text)+8), text))
+}
+
+// appendFold appends to b what Fold makes of a text.
+func appendFold(b []byte, text string) []byte {
+	start, gap := len(b), false
 	for _, r := range text {
 		switch {
 		case isBorder(r):
-			gap = len(b) > 0
+			gap = len(b) > start
 			continue
 		case r > unicode.MaxASCII && isMark(r):
 			continue
@@ -31,10 +35,10 @@ func Fold(text string) string {
 			b = append(b, plain(unicode.ToLower(r))...)
 		}
 	}
-	if len(b) == 0 {
-		return strings.TrimSpace(text)
+	if len(b) == start {
+		return append(b, strings.TrimSpace(text)...)
 	}
-	return string(b)
+	return b
 }
 
 // isBorder reports whether r parts words.

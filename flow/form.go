@@ -58,7 +58,8 @@ type filling struct {
 
 // Fill begins a form of the flow: it takes what the input already says to fields that
 // are Anytime, and asks for what is missing. Fields whose place in the state has a
-// value already are not asked for.
+// value already are not asked for, nor, if it is the form that is being filled in, those
+// that were skipped.
 func (t *Turn[S]) Fill(form string) {
 	f := t.program.forms[form]
 	if f == nil {
@@ -73,7 +74,11 @@ func (t *Turn[S]) Fill(form string) {
 		t.fail("fill %q: %d forms begun in one turn: does Done begin one that is done?", form, t.fills)
 		return
 	}
-	t.progress.Form = &filling{Form: form}
+	begun := &filling{Form: form}
+	if was := t.progress.Form; was != nil && was.Form == form {
+		begun.Given = was.Given
+	}
+	t.progress.Form = begun
 	if t.input.contact {
 		f.takeAnytime(t, nil)
 	}
@@ -295,11 +300,14 @@ const changePayload = ownTimers + "change."
 // named is the field of which it is said that it is to be changed.
 func (f *Form[S]) named(t *Turn[S], said string) *Field[S] {
 	for _, word := range t.program.words.change {
-		rest, ok := strings.CutPrefix(said, word+" ")
+		rest, ok := strings.CutPrefix(said, word)
+		if !ok || rest == "" || rest[0] != ' ' {
+			continue
+		}
 		for i := range f.Fields {
 			field := &f.Fields[i]
 			label := Fold(t.translated(field.label))
-			if ok && field.asks(t.State) && (contains(rest, label) || contains(rest, Fold(field.name))) {
+			if field.asks(t.State) && (contains(rest, label) || contains(rest, Fold(field.name))) {
 				return field
 			}
 		}

@@ -454,3 +454,17 @@ func TestFormForgetsWhatItRefused(t *testing.T) {
 		> [Small]
 		< How many?`)
 }
+
+// Beginning the form that is being filled in goes on with it.
+func TestFormBegunAgain(t *testing.T) {
+	t.Parallel()
+	play(t, booking(fields(note(), guests())), `
+		> hi
+		< A note?
+		> skip
+		< How many?
+		* old
+		< How many?
+		> 2
+		< booked {Guests:2 Size: Name: Note: Dogs:false Breed:}`)
+}

@@ -86,13 +86,21 @@ func (h *heard) fold() string {
 	return h.folded
 }
 
+// one is what is found by a matcher that finds one thing.
+func one(ok bool, found string) ([]string, bool) {
+	if !ok {
+		return nil, false // most rules don't match: that costs nothing
+	}
+	return []string{found}, true
+}
+
 // Text matches a message that says one of these phrases and nothing else, or a button
 // of that title. Case, diacritics, punctuation and the number of spaces don't matter:
 // "¡Adiós!" is "adios". It finds the phrase as it was said.
 func Text(phrases ...string) Matcher {
 	folded := foldAll("Text", phrases)
 	return Matcher{func(in *heard) ([]string, bool) {
-		return []string{in.text}, in.text != "" && slices.Contains(folded, in.fold())
+		return one(in.text != "" && slices.Contains(folded, in.fold()), in.text)
 	}}
 }
 
@@ -159,7 +167,7 @@ func Regexp(expression string) Matcher {
 // Payload matches what was chosen or pressed, by its payload.
 func Payload(payloads ...string) Matcher {
 	return Matcher{func(in *heard) ([]string, bool) {
-		return []string{in.payload}, in.payload != "" && slices.Contains(payloads, in.payload)
+		return one(in.payload != "" && slices.Contains(payloads, in.payload), in.payload)
 	}}
 }
 
@@ -167,8 +175,10 @@ func Payload(payloads ...string) Matcher {
 // finds, as 1, what follows.
 func PayloadPrefix(prefix string) Matcher {
 	return Matcher{func(in *heard) ([]string, bool) {
-		rest, ok := strings.CutPrefix(in.payload, prefix)
-		return []string{in.payload, rest}, ok && in.payload != ""
+		if in.payload == "" || !strings.HasPrefix(in.payload, prefix) {
+			return nil, false
+		}
+		return []string{in.payload, in.payload[len(prefix):]}, true
 	}}
 }
 
@@ -177,7 +187,7 @@ func PayloadPrefix(prefix string) Matcher {
 func Media(kinds ...parley.MediaKind) Matcher {
 	return Matcher{func(in *heard) ([]string, bool) {
 		a, ok := attachment(in.Input, kinds)
-		return []string{a}, ok
+		return one(ok, a)
 	}}
 }
 
@@ -253,7 +263,7 @@ func referral(in parley.Input) *parley.Referral {
 func Timer(name string) Matcher {
 	return Matcher{func(in *heard) ([]string, bool) {
 		t, ok := in.Input.(parley.TimerFired)
-		return []string{name}, ok && (t.Name == name || t.Name == followTimer+name)
+		return one(ok && (t.Name == name || t.Name == followTimer+name), name)
 	}}
 }
 
@@ -262,7 +272,7 @@ func Timer(name string) Matcher {
 func Answered(call string) Matcher {
 	return Matcher{func(in *heard) ([]string, bool) {
 		c, ok := in.Input.(parley.Called)
-		return []string{call}, ok && c.Name == call
+		return one(ok && c.Name == call, call)
 	}}
 }
 
@@ -271,7 +281,7 @@ func Answered(call string) Matcher {
 func PersonSpoke() Matcher {
 	return Matcher{func(in *heard) ([]string, bool) {
 		e, ok := in.Input.(parley.Echo)
-		return []string{e.Text}, ok
+		return one(ok, e.Text)
 	}}
 }
 
@@ -288,13 +298,13 @@ func Returned() Matcher {
 func Failed() Matcher {
 	return Matcher{func(in *heard) ([]string, bool) {
 		f, ok := in.Input.(parley.SendFailed)
-		return []string{string(f.Why)}, ok
+		return one(ok, string(f.Why))
 	}}
 }
 
 // Spoke matches whatever the contact writes or presses.
 func Spoke() Matcher {
-	return Matcher{func(in *heard) ([]string, bool) { return []string{in.text}, in.contact }}
+	return Matcher{func(in *heard) ([]string, bool) { return one(in.contact, in.text) }}
 }
 
 // When matches by a function of the developer's own, which must be pure.

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -97,6 +98,7 @@ func choose(shown string, numbered bool, in *heard) (payload string, ok bool) {
 	if err != nil || !numbered || in.payload != "" {
 		number = 0
 	}
+	var room [64]byte
 	byTitle, twins, byNumber, n := "", 0, "", 0
 	for line := range strings.SplitSeq(shown, "\n") {
 		title, own, has := strings.Cut(line, "\t")
@@ -109,7 +111,7 @@ func choose(shown string, numbered bool, in *heard) (payload string, ok bool) {
 		if in.payload != "" && own == in.payload {
 			return own, true
 		}
-		if len(said) <= 3*len(title) && Fold(title) == said { // folding makes no text longer than that
+		if len(said) <= 3*len(title) && string(appendFold(room[:0], title)) == said { // folding makes no text longer than that
 			byTitle, twins = own, twins+1
 		}
 	}
@@ -171,14 +173,19 @@ func last(text string, l limit, do func(parley.Effect)) string {
 // twins reports whether two options look or answer alike. Platforms refuse that; a
 // number tells them apart.
 func (m *menu) twins() bool {
-	folded := make([]string, 0, len(m.options))
-	for i, o := range m.options {
-		title := Fold(o.Title)
-		alike := func(p Option) bool { return p.payload() == o.payload() }
-		if slices.Contains(folded, title) || slices.ContainsFunc(m.options[:i], alike) {
-			return true
+	var room [256]byte
+	folded, ends := room[:0], [MaxOptions]int{} // all titles, and where each ends
+	for i := range m.options {
+		o, start := &m.options[i], len(folded)
+		folded = appendFold(folded, o.Title)
+		ends[i] = len(folded)
+		from := 0
+		for j := range m.options[:i] {
+			if m.options[j].payload() == o.payload() || bytes.Equal(folded[from:ends[j]], folded[start:]) {
+				return true
+			}
+			from = ends[j]
 		}
-		folded = append(folded, title)
 	}
 	return false
 }

@@ -66,3 +66,40 @@ func TestPersonSpeaks(t *testing.T) {
 		t.Errorf("state %s, want %s", got, want)
 	}
 }
+
+// A person who writes doesn't shorten the time for which they were given the word.
+func TestPersonTakesOverForNoLess(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		to   parley.Speaker
+		d    time.Duration
+		back time.Duration // after which the bot has the word again; 0: never
+	}{
+		"longer":      {parley.SpeakerPerson, 10 * time.Hour, 10 * time.Hour},
+		"shorter":     {parley.SpeakerPerson, time.Hour, 2 * time.Hour},
+		"until later": {parley.SpeakerPerson, 0, 0},
+		"another app": {parley.SpeakerApp, time.Hour, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlayer(t, bot(flow.Flow[memory]{PersonTakesOver: 2 * time.Hour, Start: flow.Match(
+				flow.On(flow.Returned(), says("back")),
+				flow.On(flow.Text("go"), func(t *flow.Turn[memory]) error { t.HandOff(c.to, c.d); return nil }),
+			)}), parley.WhatsApp)
+			p.plays("> go\n@ hello")
+			p.out.Reset()
+			if c.back == 0 {
+				p.waits(100 * time.Hour)
+			} else {
+				p.waits(c.back - time.Millisecond)
+			}
+			if got := p.out.String(); got != "" {
+				t.Errorf("too early: %q", got)
+			}
+			p.waits(time.Millisecond)
+			if got := p.out.String(); (got == "") != (c.back == 0) {
+				t.Errorf("in time: %q", got)
+			}
+		})
+	}
+}

@@ -144,8 +144,8 @@ func (t *Turn[S]) run() error {
 	if t.input.contact {
 		t.dropSilent()
 	}
-	if _, ok := t.input.Input.(parley.Echo); ok && t.program.flow.PersonTakesOver > 0 {
-		t.HandOff(parley.SpeakerPerson, t.program.flow.PersonTakesOver)
+	if _, ok := t.input.Input.(parley.Echo); ok {
+		t.takenOver()
 	}
 	if t.Speaker() != parley.SpeakerBot {
 		return t.listen()
@@ -166,6 +166,16 @@ func (t *Turn[S]) run() error {
 	default: // met as it is, or later
 	}
 	return t.meet()
+}
+
+// takenOver gives the word to the person who spoke, if the flow says so, and for no less
+// than they have it already.
+func (t *Turn[S]) takenOver() {
+	d := t.program.flow.PersonTakesOver
+	has, until := t.Speaker(), t.SpeakerUntil()
+	if d > 0 && (has == parley.SpeakerBot || has == parley.SpeakerPerson && !until.IsZero() && until.Before(t.Now().Add(d))) {
+		t.HandOff(parley.SpeakerPerson, d)
+	}
 }
 
 // listen is a turn while somebody else has the word: the bot keeps its own, but for

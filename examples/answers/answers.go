@@ -41,10 +41,12 @@ type talk struct {
 	Past []message `json:"past,omitempty"`
 }
 
+// add remembers a message, and forgets the oldest. What is left begins with the
+// contact's: models refuse a talk that begins with their own words.
 func (k *talk) add(role, content string) {
 	k.Past = append(k.Past, message{role, content})
-	if n := len(k.Past) - remembers; n > 0 {
-		k.Past = k.Past[n:]
+	for len(k.Past) > remembers || k.Past[0].Role != "user" {
+		k.Past = k.Past[1:]
 	}
 }
 
