@@ -24,8 +24,9 @@ BENCH ?=
 CHAOS ?=
 LARGE ?= 10000000
 SOAK ?= 1h
+CHECKED ?= 1000000
 
-.PHONY: help demo build deps page page-check page-test generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim walk planted fuzz cover bench bench-large bench-cluster bench-sends soak microbench clean
+.PHONY: help demo build deps page page-check page-test generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim walk planted fuzz cover bench bench-large bench-cluster bench-sends bench-botcheck soak microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +117,10 @@ bench-large: ## hold the turn among 10 million stored conversations to that amon
 bench-cluster: ## measure three nodes that work together: turns, a kill, a drain, a join, idleness; most of an hour (BENCH="-rounds 2 -only drain")
 	go build -o bin/bench ./bench
 	bin/bench -cluster $(BENCH)
+
+bench-botcheck: ## run parley bot check over a million stored conversations, on either store; some minutes, most of it to fill them (CHECKED=100000)
+	go build -o bin/bench ./bench
+	bin/bench -checked $(CHECKED) $(BENCH)
 
 bench-sends: ## measure sending at the limit of one number, over 50, beside a parked one, and what acknowledging notices; 10 minutes (BENCH="-only 'send, 1 number' -duration 60s -rounds 5")
 	go build -o bin/bench ./bench

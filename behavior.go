@@ -3,6 +3,7 @@ package parley
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -45,11 +46,25 @@ func Stateful[S any](f func(t *Turn, s *S) error) Behavior {
 // there is no registry.
 type Bot struct {
 	Name     string
-	Version  int      // of the form of its state
+	Version  int      // of the form of its state; the first is 1, which 0 means, too
 	Behavior Behavior // receives the first input of a conversation
 	// Named are the behaviours that Become may name. A conversation whose
-	// behaviour is not among them (any more) goes on with Behavior.
+	// behaviour is not among them (any more) goes on with Fallback, or else with
+	// Behavior.
 	Named map[string]Behavior
+	// Migrations make states of a version into those of the next, by the version
+	// that they begin with. What is stored is migrated by the turn that meets it;
+	// the turn's commit stores the new form, or if it fails leaves the old.
+	Migrations map[int]Migration
+	// Fallback receives the inputs of conversations that can't go on: whose state
+	// can't be migrated, or not be decoded by the behaviour, or whose behaviour isn't
+	// there any more; Turn.FallbackCause says which. Without it inputs that meet such a
+	// state become dead letters, and the state stays as it is.
+	Fallback Behavior
+	// Previous is the bot as it was in an earlier release. It runs while somebody
+	// doesn't read Version yet, so that nobody waits during an upgrade, and the
+	// upgrade can be taken back. Without it conversations wait meanwhile.
+	Previous *Bot
 }
 
 func (b *Bot) behavior(name string) Behavior {
@@ -67,7 +82,10 @@ type Turn struct {
 	event        *Pending
 	before       *Snapshot // as the turn found it
 	state        []byte
-	wrote        bool // state was replaced in this turn
+	wrote        bool       // state was replaced in this turn
+	migrated     bool       // state is of the bot's version and was stored in an older one
+	fallback     *TurnError // why the Fallback has the input
+	unreadable   bool       // state could not be decoded
 	effects      []Effect
 	ended        bool
 	fault        *TurnError // the first limit passed
@@ -103,7 +121,8 @@ func (t *Turn) State(v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(t.state, v); err != nil {
-		return &TurnError{Kind: TurnState, Cause: fmt.Sprintf("decode state into %T: %v", v, err)}
+		t.unreadable = true
+		return &TurnError{Kind: TurnState, Cause: fmt.Sprintf("decode state into %T: %s", v, misread(err))}
 	}
 	return nil
 }
@@ -120,6 +139,31 @@ func (t *Turn) SetState(v any) error {
 	}
 	t.state, t.wrote = b, true
 	return nil
+}
+
+// RawState is the state as it is stored, nil if there is none: for who reads it in
+// another way than State does. It must not be changed.
+func (t *Turn) RawState() []byte { return t.state }
+
+// Waiting reports whether a timer of that name is set, after what the turn has done
+// so far. One that the turn's input is has been taken.
+func (t *Turn) Waiting(timer string) bool {
+	for _, e := range slices.Backward(t.effects) {
+		switch e := e.(type) {
+		case SetTimer:
+			if e.Name == timer {
+				return true
+			}
+		case CancelTimer:
+			if e.Name == timer {
+				return false
+			}
+		case End:
+			return false
+		default: // says nothing of timers
+		}
+	}
+	return t.before.timer(timer) >= 0
 }
 
 // Say sends a text, with quick replies if there are any.

@@ -121,7 +121,8 @@ type Retried struct {
 // consumes no rows. A store takes it in the transaction that removes the letter, or
 // neither, so that there is always just one of the two. The conversation is the
 // letter's, or what that was merged into: ErrConflict if s has been merged meanwhile.
-// A letter that this program can't read whole is ErrFormat.
+// A letter that this program can't read whole is ErrFormat, one that others can't is
+// ErrAhead: reads is the newest generation that every member reads, 0 means Format.
 //
 // The message comes behind all that the conversation has decided: it gets the next
 // ordinal. Its own is past: what was decided after it has perhaps been sent, or is
@@ -132,8 +133,11 @@ type Retried struct {
 // The message keeps its id, by which the provider's receipts tell it, and begins
 // anew in all else: no attempts, the age of a message that was decided now, and the
 // window in which the contact may be written to now.
-func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte) (Commit, error) {
+func RetryMessage(s Snapshot, d DeadLetter, at time.Time, nonce [16]byte, reads int) (Commit, error) {
 	send, err := decodeDeadSend(d.Data)
+	if err == nil {
+		err = readBy(reads, send.Format())
+	}
 	if err != nil {
 		return Commit{}, err
 	}
@@ -199,14 +203,18 @@ func again(in Input) (_ Input, ok bool) {
 // the letter's: the event's own is among those seen, and stays there, so that a
 // repeat of Meta's goes on being recognized. Being another row than the one that
 // failed, it has no attempts against it (see [Circumstance.Condemned]). A letter that
-// this program can't read is ErrFormat.
-func RetryEvent(d DeadLetter, into Conversation, token Token) (Pending, error) {
+// this program can't read is ErrFormat, one that others can't is ErrAhead; reads is as
+// for RetryMessage.
+func RetryEvent(d DeadLetter, into Conversation, token Token, reads int) (Pending, error) {
 	in, err := DecodeInput(d.Data)
 	switch {
 	case errors.Is(err, ErrFormat):
 		return Pending{}, fmt.Errorf("dead event: %w", err)
 	case err != nil: // and so it is wherever the row is read
 		return Pending{}, fmt.Errorf("dead event: %w: %w", ErrFormat, err)
+	}
+	if err := readBy(reads, inputFormat(in)); err != nil {
+		return Pending{}, fmt.Errorf("dead event: %w", err)
 	}
 	data := d.Data
 	if waited, ok := again(in); ok {

@@ -30,7 +30,7 @@ func TestRetryMessage(t *testing.T) {
 	t.Parallel()
 	s, d := mourned(t)
 	at := s.Last.Add(time.Hour).In(time.FixedZone("east", 3600))
-	c, err := parley.RetryMessage(s, d, at, [16]byte{7: 9})
+	c, err := parley.RetryMessage(s, d, at, [16]byte{7: 9}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestRetryMessage(t *testing.T) {
 		History: []byte(`{"version":7,"at":"2026-11-26T09:00:00Z","bot":"pizza","retried":"` + d.ID.String() + `","out":[` + string(d.Data) + `]}`),
 	}, c)
 	// The store's clock may be set back; a conversation's time never is.
-	if c, err = parley.RetryMessage(s, d, s.Last.Add(-time.Hour), [16]byte{}); err != nil || !c.Outbox[0].At.Equal(s.Last) {
+	if c, err = parley.RetryMessage(s, d, s.Last.Add(-time.Hour), [16]byte{}, 0); err != nil || !c.Outbox[0].At.Equal(s.Last) {
 		t.Errorf("at %v: %v", c.Outbox[0].At, err)
 	}
 }
@@ -55,7 +55,7 @@ func TestRetryMessageRefuses(t *testing.T) {
 	s, d := mourned(t)
 	merged := s
 	merged.MergedInto = "user:3"
-	if _, err := parley.RetryMessage(merged, d, s.Last, [16]byte{}); !errors.Is(err, parley.ErrConflict) {
+	if _, err := parley.RetryMessage(merged, d, s.Last, [16]byte{}, 0); !errors.Is(err, parley.ErrConflict) {
 		t.Errorf("a conversation that was merged: %v", err)
 	}
 	for name, data := range map[string]string{
@@ -64,7 +64,7 @@ func TestRetryMessageRefuses(t *testing.T) {
 		"nothing":          "", "broken off": "{", "no message": `{"effect":"send","value":7}`, "no value": `{"effect":"send"}`,
 	} {
 		d.Data = []byte(data)
-		if _, err := parley.RetryMessage(s, d, s.Last, [16]byte{}); !errors.Is(err, parley.ErrFormat) {
+		if _, err := parley.RetryMessage(s, d, s.Last, [16]byte{}, 0); !errors.Is(err, parley.ErrFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -74,13 +74,13 @@ func TestRetryEvent(t *testing.T) {
 	t.Parallel()
 	s, d := mourned(t)
 	d.Seq, d.Data = 7, []byte(`{"kind":"message","input":{"id":"m1","text":"hello"}}`)
-	p, err := parley.RetryEvent(d, s.Conversation, 9)
+	p, err := parley.RetryEvent(d, s.Conversation, 9, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := d
 	other.ID[15]++
-	q, err := parley.RetryEvent(other, s.Conversation, 9)
+	q, err := parley.RetryEvent(other, s.Conversation, 9, 0)
 	if err != nil || p.Key == q.Key || p.Key == (parley.EventKey{}) {
 		t.Errorf("keys %s and %s: %v", p.Key, q.Key, err)
 	}
@@ -90,7 +90,7 @@ func TestRetryEvent(t *testing.T) {
 	}, p)
 	for _, data := range []string{"", "{", `{"kind":"thought","input":{}}`, `{"kind":"message","input":7}`} {
 		d.Data = []byte(data)
-		if _, err := parley.RetryEvent(d, s.Conversation, 9); !errors.Is(err, parley.ErrFormat) {
+		if _, err := parley.RetryEvent(d, s.Conversation, 9, 0); !errors.Is(err, parley.ErrFormat) {
 			t.Errorf("%q: %v", data, err)
 		}
 	}
@@ -103,7 +103,7 @@ func TestRetriedTimer(t *testing.T) {
 	s, d := mourned(t)
 	d.Seq = 7
 	d.Data = []byte(`{"kind":"timer_fired","input":{"name":"t","generation":3,"due":"2026-11-26T08:00:00Z"}}`)
-	p, err := parley.RetryEvent(d, s.Conversation, 9)
+	p, err := parley.RetryEvent(d, s.Conversation, 9, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestRetryMessageWhole(t *testing.T) {
 		if d.Data, err = parley.EncodeEffect(send); err != nil {
 			t.Fatal(err)
 		}
-		c, err := parley.RetryMessage(s, d, s.Last, [16]byte{})
+		c, err := parley.RetryMessage(s, d, s.Last, [16]byte{}, 0)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -179,6 +179,50 @@ func TestRetryMessageWhole(t *testing.T) {
 		diff(t, name, send, c.Outbox[0].Send)
 		if c.Format != send.Format() || c.Format < 2 {
 			t.Errorf("%s is of format %d", name, c.Format)
+		}
+	}
+}
+
+// A retry stores nothing that a member doesn't read, as no turn does.
+func TestRetryWaitsForOlderMembers(t *testing.T) {
+	t.Parallel()
+	s, d := mourned(t)
+	retry := func(data []byte, err error, reads int) (message, event error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Data = data
+		_, message = parley.RetryMessage(s, d, s.Last, [16]byte{}, reads)
+		_, event = parley.RetryEvent(d, s.Conversation, 9, reads)
+		return message, event
+	}
+	for name, row := range map[string]struct {
+		send  parley.Send
+		takes int
+	}{
+		"Text": {parley.Send{Text: "hello"}, 1}, "Footer": {parley.Send{Text: "hello", Footer: "below"}, 2},
+	} {
+		for reads := range parley.Format + 1 {
+			data, err := parley.EncodeEffect(row.send)
+			got, _ := retry(data, err, reads)
+			if ahead := reads != 0 && reads < row.takes; errors.Is(got, parley.ErrAhead) != ahead || !ahead && got != nil {
+				t.Errorf("%s where members read %d: %v", name, reads, got)
+			}
+		}
+	}
+	d.Seq = 7
+	for name, row := range map[string]struct {
+		in    parley.Input
+		takes int
+	}{
+		"Message": {parley.Message{ID: "m"}, 1}, "Called": {parley.Called{Name: "n"}, 3}, "SpeakerReturned": {parley.SpeakerReturned{}, 3},
+	} {
+		for reads := range parley.Format + 1 {
+			data, err := parley.EncodeInput(row.in)
+			_, got := retry(data, err, reads)
+			if ahead := reads != 0 && reads < row.takes; errors.Is(got, parley.ErrAhead) != ahead || !ahead && got != nil {
+				t.Errorf("%s where members read %d: %v", name, reads, got)
+			}
 		}
 	}
 }
@@ -199,7 +243,7 @@ func TestRetriedEventIsNotHeardAgain(t *testing.T) {
 		if d.Data, err = parley.EncodeInput(in); err != nil {
 			t.Fatal(err)
 		}
-		p, err := parley.RetryEvent(d, s.Conversation, 9)
+		p, err := parley.RetryEvent(d, s.Conversation, 9, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -137,7 +137,7 @@ func TestCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row, err := parley.RetryEvent(parley.DeadLetter{ID: parley.ID{9}, Seq: 1, Data: letter}, talk(), 1)
+	row, err := parley.RetryEvent(parley.DeadLetter{ID: parley.ID{9}, Seq: 1, Data: letter}, talk(), 1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

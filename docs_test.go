@@ -50,6 +50,28 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	}
 }
 
+// What docs/bots-versions.md shows is compiled and run.
+func TestSnippetsOfVersions(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/bots-versions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile("versions_example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
+	for _, s := range snippets {
+		if !strings.Contains(string(code), s[1]) {
+			t.Errorf("not in versions_example_test.go:\n%s", s[1])
+		}
+	}
+	if len(snippets) == 0 {
+		t.Error("no snippets: has the form of the document changed?")
+	}
+}
+
 // sources is the text of the module's Go files: of each folder, of all files,
 // and of those that declare metrics.
 func sources(t *testing.T) map[string]string {

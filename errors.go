@@ -17,6 +17,9 @@ var (
 	// ErrFormat marks something stored in a format newer than this program
 	// reads. It is never overwritten.
 	ErrFormat = errors.New("stored in a newer format than this program reads")
+	// ErrAhead is the answer to the retry of a dead letter that a member of the cluster
+	// doesn't read: nobody stores what not everybody reads, see Format.
+	ErrAhead = errors.New("a member of the cluster doesn't read this yet")
 	// ErrUnavailable is the answer of a store that can't be reached or doesn't
 	// answer in time. Whether what was asked took hold is open.
 	ErrUnavailable = errors.New("store is unavailable")
@@ -43,6 +46,8 @@ const (
 	TurnPanicked  TurnErrorKind = "panic"     // the behaviour panicked
 	TurnLimit     TurnErrorKind = "limit"     // the behaviour passed a limit of this package
 	TurnState     TurnErrorKind = "state"     // the state could not be decoded or encoded
+	TurnMigration TurnErrorKind = "migration" // the state is of an older version and could not be migrated
+	TurnBehavior  TurnErrorKind = "behavior"  // the bot has no behaviour of the stored name
 	TurnCondemned TurnErrorKind = "condemned" // not run: it ended the process, or never came to an end
 )
 

@@ -159,7 +159,9 @@ type Backlog struct {
 	Oldest      time.Duration `json:"oldest"`  // age of the oldest of them, by the store's clock
 	Unsent      int           `json:"unsent"`  // messages in the outbox
 	Timers      int           `json:"timers"`
-	Receipts    int           `json:"receipts"` // not yet folded
+	Calls       int           `json:"calls"`       // not yet answered
+	OldestCall  time.Duration `json:"oldest_call"` // since the turn that decided the oldest of them
+	Receipts    int           `json:"receipts"`    // not yet folded
 	Quarantined int           `json:"quarantined"`
 	Dead        int           `json:"dead"`
 }

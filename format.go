@@ -56,6 +56,28 @@ func (s *Send) Format() int {
 	return formatContents
 }
 
+// inputFormat is the generation that reads in.
+func inputFormat(in Input) int {
+	switch in.(type) {
+	case Called, SpeakerReturned:
+		return formatDialog
+	default:
+		return formatFirst
+	}
+}
+
+// readBy is ErrAhead if something of a generation can't be read by all who are
+// concerned: they read generations up to reads; 0: Format.
+func readBy(reads, generation int) error {
+	if reads == 0 {
+		reads = Format
+	}
+	if generation > reads {
+		return fmt.Errorf("it takes format %d, members read up to %d: %w", generation, reads, ErrAhead)
+	}
+	return nil
+}
+
 // storedSend is the stored form of a Send.
 type storedSend struct {
 	Format int `json:"format,omitempty"` // none: the first

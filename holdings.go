@@ -30,6 +30,7 @@ type Holdings struct {
 	Watermarks    []Watermark
 	Epochs        []Epoch
 	Registrations []Registration
+	Calls         []PendingCall
 }
 
 // Items is how many items there are, and of which kind the last of them are.
@@ -38,6 +39,7 @@ func (h *Holdings) Items() (n uint64, kind string) {
 	for i, k := range [holdingKinds]int{
 		len(h.Conversations), len(h.Merged), len(h.Contacts), len(h.Pending), len(h.Unsent), len(h.Timers), len(h.Older), len(h.History),
 		len(h.Dead), len(h.Quarantined), len(h.Receipts), len(h.Deliveries), len(h.Watermarks), len(h.Epochs), len(h.Registrations),
+		len(h.Calls),
 	} {
 		if n += uint64(k); k > 0 {
 			kind = names[i]
@@ -133,13 +135,17 @@ type Sum struct {
 // their tallies are equal.
 type Tally [holdingKinds]Sum
 
-const holdingKinds = 15
+const (
+	holdingKinds = 16
+	firstKinds   = 15 // that there were from the first
+)
 
 // HoldingKinds names the kinds of a tally, in its order.
 func HoldingKinds() [holdingKinds]string {
 	return [...]string{
 		"conversations", "merged", "contacts", "pending", "unsent", "timers", "older keys", "history", "dead letters",
 		"quarantined", "receipts", "deliveries", "watermarks", "epochs", "registrations",
+		"calls",
 	}
 }
 
@@ -182,6 +188,10 @@ func (t *Tally) Add(h *Holdings) {
 	addItems(&t[12], h.Watermarks, func(w *Watermark) []any { return []any{w.Conversation, string(w.Status), w.UpTo, w.At} })
 	addItems(&t[13], h.Epochs, func(e *Epoch) []any { return []any{e.Channel, e.Number} })
 	addItems(&t[14], h.Registrations, func(r *Registration) []any { return []any{string(r.App), r.Channel} })
+	addItems(&t[15], h.Calls, func(c *PendingCall) []any {
+		content, _ := c.EncodeContent() // what a store took has a form
+		return []any{c.ID, c.Conversation, c.At, content, c.Attempts, c.Status, c.Cause, c.Due}
+	})
 }
 
 // addItems adds items of one kind, by the fields of each.
@@ -242,6 +252,9 @@ func (t *Tally) Items() uint64 {
 func (t *Tally) Digest() [32]byte {
 	var b []byte
 	for i, name := range HoldingKinds() {
+		if i >= firstKinds && t[i].Items == 0 {
+			continue // the digest is what it was before there were such
+		}
 		b = appendFields(b, []any{name, t[i].Items})
 		for _, part := range t[i].Digest {
 			b = binary.BigEndian.AppendUint64(b, part)

@@ -142,7 +142,8 @@ type ThreadControl struct {
 
 // Echo is a message that someone other than this bot sent to the contact: a
 // person in the inbox, the business's phone app, another app. A bot must not
-// answer it.
+// answer it. On Instagram it may come late by as long as a send of ours to the same
+// contact takes, see [Receipt.Whose].
 type Echo struct {
 	ID          string       `json:"id,omitempty"`
 	App         string       `json:"app,omitempty"` // Meta's id of the sending app, if known

@@ -126,7 +126,9 @@ type Receipt struct {
 	Watermark  time.Time // Messenger: everything sent up to here has Status
 	Time       time.Time // the provider's
 	Code       int       // error code, if Status is StatusFailed
-	Reason     string    // the provider's words for the error
+	// Reason is the provider's words for the error; of an echo that may be somebody
+	// else's it is what that says, see Say.
+	Reason string
 }
 
 // Status is what is known of a sent message. Unknown values are kept as data.
@@ -184,7 +186,9 @@ func (s Status) Told() bool { return s.rank() >= StatusDelivered.rank() }
 // Folded is what came of folding receipts.
 type Folded struct {
 	Receipts int       // that were folded
-	Failed   []Pending // rows that tell conversations of failures
+	Held     int       // that were looked at and stay: echoes of which it isn't known yet whose they are
+	Proven   int       // messages that left the outbox, as the provider has shown that it has them
+	Rows     []Pending // that tell conversations of failures, and of what others said
 	Told     []ID      // own messages of which the provider has now told what became (Status.Told)
 }
 

@@ -70,6 +70,10 @@ func (t *Turn) Speaker() Speaker {
 	return t.before.Speaker
 }
 
+// SpeakerUntil is when the bot has the word again, as the turn found it; zero if nobody
+// knows, or if it has.
+func (t *Turn) SpeakerUntil() time.Time { return t.before.SpeakerUntil() }
+
 func (t *Turn) checkHandOff(h HandOff) {
 	if h.To != SpeakerPerson && h.To != SpeakerApp {
 		_ = t.over("hand-off to %q: want %q or %q", cut(string(h.To), MaxNameBytes), SpeakerPerson, SpeakerApp)

@@ -31,6 +31,9 @@ type Commit struct {
 	History      []byte // a JSON record of what came in and what was decided
 	// Format is the generation of stored forms that this takes; see the constant.
 	Format int
+	// PutOff, if not empty, is why this must not be written: there was no turn, and
+	// beside Conversation and Base there is nothing in it.
+	PutOff PutOff
 }
 
 // Circumstance is what a turn needs to know beside the snapshot and the rows,
@@ -50,6 +53,9 @@ type Circumstance struct {
 	// without; what it says is its Format may still be newer, and it must not be
 	// written then.
 	Format int
+	// BotVersion is the newest version of the bot that everybody reads who may load
+	// this conversation; 0: Bot.Version. See Bot.Previous.
+	BotVersion int
 	// Begin, if set, is told which row is about to be run. It exists so that the
 	// row can be named if the process dies of it.
 	Begin func(Row)
@@ -59,8 +65,13 @@ type Circumstance struct {
 // order, and returns what is to be committed. The rows must be of one
 // conversation, sorted by Seq, and not empty. An event that fails becomes a
 // dead letter and changes nothing else; the rows after it are handled from the
-// state before it. Step itself can't fail.
+// state before it. Step itself can't fail; it may find that nobody must take the
+// turn now (Commit.PutOff).
 func Step(bot *Bot, s Snapshot, rows []Pending, c Circumstance) Commit {
+	bot, why := bot.at(&s, c.BotVersion)
+	if why != "" {
+		return Commit{Conversation: s.Conversation, Base: s.Version, PutOff: why}
+	}
 	w := work{bot: bot, c: c, next: s}
 	w.next.Seen = append(make([]SeenKey, 0, len(s.Seen)+len(rows)), s.Seen...)
 	w.next.Timers = slices.Clone(s.Timers)
@@ -165,12 +176,24 @@ func (w *work) run(t *Turn) (fault *TurnError) {
 	if w.c.Begin != nil {
 		w.c.Begin(t.event.Row)
 	}
+	behavior, fault := w.receiver(t)
+	if fault == nil {
+		fault = w.hand(behavior, t)
+	}
+	if w.fallsBack(t, fault) {
+		fault = w.hand(w.bot.Fallback, t)
+	}
+	return fault
+}
+
+// hand gives the turn to a behaviour.
+func (w *work) hand(behavior Behavior, t *Turn) (fault *TurnError) {
 	defer func() {
 		if r := recover(); r != nil {
 			fault = &TurnError{Kind: TurnPanicked, Cause: panicCause(r)}
 		}
 	}()
-	if err := w.bot.behavior(w.next.Behavior).Receive(t); err != nil {
+	if err := behavior.Receive(t); err != nil {
 		if errors.As(err, &fault) && fault != nil {
 			return fault
 		}
@@ -223,7 +246,7 @@ func (w *work) tooManyTimers(t *Turn) *TurnError {
 // returns, a bit each: somebody else has the word.
 func (w *work) apply(t *Turn) (withheld uint32) {
 	w.next.State = t.state
-	if t.wrote || len(t.state) == 0 { // what a bot only carries on is still of the form it found
+	if t.wrote || t.migrated || len(t.state) == 0 { // what a bot only carries on is still of the form it found
 		w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
 	}
 	for i, e := range t.effects {

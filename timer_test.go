@@ -134,3 +134,44 @@ func TestTimersAreNeverEarly(t *testing.T) {
 		}
 	}
 }
+
+// A behaviour can ask which timers are set, in the turn that sets them and later.
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	d := newDialog(t)
+	sees := func(want bool, in parley.Input, effects ...parley.Effect) {
+		t.Helper()
+		d.turn(in, func(turn *parley.Turn) {
+			_ = do(effects...)(turn)
+			if got := turn.Waiting("a"); got != want {
+				t.Errorf("after %T and %v: waiting %t", in, effects, got)
+			}
+		})
+	}
+	hi := parley.Message{Text: "hi"}
+	sees(false, hi, parley.SetTimer{Name: "b"})
+	sees(true, hi, parley.SetTimer{Name: "a"}, parley.SetTimer{Name: "b"})
+	sees(true, hi)
+	sees(false, hi, parley.CancelTimer{Name: "a"}, parley.CancelTimer{Name: "b"})
+	sees(false, hi, parley.SetTimer{Name: "a"}, parley.End{})
+	sees(true, hi, parley.SetTimer{Name: "a"})
+	live := d.s.Timers[0]
+	sees(false, parley.TimerFired{Name: live.Name, Generation: live.Generation})
+}
+
+func TestRawState(t *testing.T) {
+	t.Parallel()
+	d := newDialog(t)
+	hi := parley.Message{Text: "hi"}
+	d.turn(hi, func(turn *parley.Turn) {
+		if raw := turn.RawState(); raw != nil {
+			t.Errorf("of a new conversation: %q", raw)
+		}
+		_ = turn.SetState([]int{1})
+	})
+	d.turn(hi, func(turn *parley.Turn) {
+		if raw := string(turn.RawState()); raw != "[1]" {
+			t.Errorf("got %s", raw)
+		}
+	})
+}

@@ -197,14 +197,14 @@ func (a *conversation) think(ctx actor.Context) {
 		return
 	}
 	s, rows, older := a.machine.Turn()
-	c := parley.Circumstance{Older: older, Format: a.host.cfg.Format()}
+	c := parley.Circumstance{Older: older, Format: a.host.cfg.Format(), BotVersion: a.host.cfg.BotVersion(bot.Name)}
 	commit, ok := a.host.turns.step(bot, s, rows, c, a.machine.Condemned())
 	if !ok { // another actor has this conversation, or will have
 		ctx.Stop(ctx.Self())
 		return
 	}
-	if commit.Format > c.Format {
-		a.host.metrics.putOff.Inc()
+	if why := mustWait(&commit, c.Format); why != "" {
+		a.host.putOff(bot, &s, &c, why)
 		a.machine.PutOff()
 		a.pauseIf(ctx, true)
 		return

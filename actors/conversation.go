@@ -296,11 +296,17 @@ func (c *Conversation) Committed(next parley.Snapshot, err error) (paused bool) 
 // Hold makes the machine pause instead of taking the Turn that it asked for.
 func (c *Conversation) Hold() { c.stage, c.inFlight = pausing, 0 }
 
+// lookAgain is after how many pauses in a row a machine whose turns are put off looks
+// at the store: another may have gone on with the conversation.
+const lookAgain = 8
+
 // PutOff makes the machine pause, longer each time, before it takes the Turn again
-// that it has just taken: nothing of that may be stored yet.
+// that it has just taken: nothing of that may be stored yet, or what is stored isn't
+// for this program.
 func (c *Conversation) PutOff() {
 	c.failed()
 	c.inFlight = 0
+	c.fresh = c.failures%lookAgain != 0
 }
 
 // Backoff is how long a Pause lasts.

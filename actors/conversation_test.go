@@ -62,6 +62,7 @@ func TestConversation(t *testing.T) {
 		"ASeekOfAnIdleMachineLoads":         machineASeekOfAnIdleMachineLoads,
 		"ASeekAmidWorkLoadsAfterwards":      machineASeekAmidWorkLoadsAfterwards,
 		"ASeekAmidALoadLoadsAgain":          machineASeekAmidALoadLoadsAgain,
+		"APutOffLooksNowAndThen":            machineAPutOffLooksNowAndThen,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,6 +81,28 @@ func machineLoadsBeforeItThinks(t *testing.T) {
 	s, rows, _ := c.Turn()
 	if s.Version.Number != 4 || !slices.Equal(seqs(rows), []parley.Seq{1, 2}) {
 		t.Fatalf("turn has version %d and rows %v", s.Version.Number, seqs(rows))
+	}
+}
+
+// A turn that may not be taken is asked for again and again; now and then the store
+// is asked whether another has gone on.
+func machineAPutOffLooksNowAndThen(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	c.Hint([]parley.Pending{row(1)})
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(4), Pending: []parley.Pending{row(1)}}, nil)
+	for range 8 {
+		want(t, &c, actors.Think)
+		c.PutOff()
+		want(t, &c, actors.Rest)
+		c.Resume()
+	}
+	want(t, &c, actors.Load)
+	c.Loaded(parley.Loaded{Snapshot: version(5)}, nil)
+	want(t, &c, actors.Rest)
+	if !c.Idle() {
+		t.Error("it waits for what another has handled")
 	}
 }
 

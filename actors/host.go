@@ -42,6 +42,10 @@ type Config struct {
 	// here or on another node, if this node is the one that sends for them. It must
 	// not block.
 	Committed func(parley.Channel)
+	// Called, if set, says that this node makes calls of services (parley.Call), and is
+	// told when a turn has decided one, here or on a node that makes none. It must not
+	// block.
+	Called func()
 	// Suspects, if set, remembers among all nodes what a process may have died of.
 	Suspects Suspects
 	// Link connects this node with the others, by whose opinion of the members, told
@@ -87,7 +91,11 @@ type Config struct {
 	// the store; see parley.Format. A turn that would store something newer is put off
 	// and taken again, after at most 2 s (maxBackoff), until they all do. Default:
 	// parley.Format.
-	Format       func() int
+	Format func() int
+	// BotVersion is the newest version of a bot's state that everybody reads who may run
+	// conversations; 0: whatever the bot here has. See parley.Circumstance. It is asked
+	// in each turn. Default: always 0.
+	BotVersion   func(bot string) int
 	SweepEvery   time.Duration // and the age at which a row counts as forgotten; default 1 s
 	PassivateIn  time.Duration // idle time after which a conversation leaves memory; default 10 min
 	MaxLive      int           // conversations in memory; beyond, idle ones leave after SweepEvery; default 200 000
@@ -118,6 +126,9 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.Format == nil {
 		cfg.Format = func() int { return parley.Format }
+	}
+	if cfg.BotVersion == nil {
+		cfg.BotVersion = func(string) int { return 0 }
 	}
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
 	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)
@@ -158,7 +169,8 @@ type Host struct {
 	due     atomic.Int64  // when the agenda should be looked at, in ms since 1970; 0: as it is
 	dueNews chan struct{} // holds a word if that is news
 
-	crowd    crowd        // rows with actors
+	crowd    crowd // rows with actors
+	putOffs  putOffs
 	hinted   atomic.Int64 // rows on their way to shards
 	live     atomic.Int64 // conversations in memory
 	busy     atomic.Int64 // works submitted and not reported

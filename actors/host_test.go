@@ -40,6 +40,8 @@ func counting() *parley.Bot {
 				return errAway
 			case "timer":
 				t.SetTimer("t", 30*time.Millisecond)
+			case "call":
+				t.Call(parley.Call{Name: "c", Service: "s"})
 			}
 			s.N++
 			t.Say(fmt.Sprintf("%.20s %d", in.Text, s.N))

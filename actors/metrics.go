@@ -3,6 +3,8 @@ package actors
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/parleychat/parley"
 )
 
 // metrics of the package; their names and help texts are documented by /metrics.
@@ -10,8 +12,9 @@ type metrics struct {
 	turns, events, dead, conflicts, failed  prometheus.Counter
 	loads, woken, fired, dropped, abandoned prometheus.Counter
 	forwarded, passedOn, handedOver, slept  prometheus.Counter
-	tried, unknown, unreadable, putOff      prometheus.Counter
+	tried, unknown, unreadable              prometheus.Counter
 	openFailures                            prometheus.Counter
+	putOff                                  *prometheus.CounterVec
 	groups, delay                           prometheus.Histogram
 }
 
@@ -29,7 +32,15 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 	gauge("held_shards", "Shards that this node runs.", func() float64 { return float64(h.territory.in(held)) })
 	gauge("claiming_shards", "Shards that this node is about to run.", func() float64 { return float64(h.territory.in(claiming)) })
 	gauge("releasing_shards", "Shards that this node lets go of.", func() float64 { return float64(h.territory.in(releasing)) })
+	putOff := f.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "parley", Subsystem: "actors", Name: "turns_put_off_total",
+		Help: "Turns put off, to be tried again after at most 2 s: not everybody reads what they would store, or they don't read what is.",
+	}, []string{"why"})
+	for _, why := range []parley.PutOff{newerForm, parley.NewerState, parley.OlderReaders} {
+		putOff.WithLabelValues(string(why))
+	}
 	return &metrics{
+		putOff:       putOff,
 		turns:        counter("turns_total", "Turns committed."),
 		events:       counter("events_total", "Inbox rows consumed by committed turns, repeated ones included."),
 		dead:         counter("dead_letters_total", "Events that no behaviour could handle."),
@@ -46,7 +57,6 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 		tried:        counter("suspects_tried_total", "Rows run with the suspicion that a process has died of them."),
 		unknown:      counter("unknown_total", "Parcels from other nodes with something in them that this program doesn't know."),
 		unreadable:   counter("unreadable_total", "Parcels from other nodes of which something couldn't be read, or to them, written."),
-		putOff:       counter("turns_put_off_total", "Turns put off since not every member reads yet what they would store."),
 		openFailures: counter("takeover_failures_total", "Times that the store couldn't be asked for what waits in shards taken over."),
 		abandoned:    counter("turns_abandoned_total", "Turns that did not come to an end."),
 		groups: f.NewHistogram(prometheus.HistogramOpts{

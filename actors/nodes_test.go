@@ -111,6 +111,8 @@ type town struct {
 	woken   sync.Map // name of a host that was told to send -> channel
 	n       atomic.Int64
 	sweep   time.Duration                 // of the sweepers, if not slow
+	makes   string                        // name of the host that makes calls; none otherwise
+	called  atomic.Int32                  // how often it was told of some
 	gather  time.Duration                 // of the hosts, if not the default
 	gate    atomic.Pointer[chan struct{}] // commits wait until it is closed, once they have said so
 	arrives atomic.Pointer[chan struct{}]
@@ -174,11 +176,15 @@ func (w *town) settleOn(name string, store actors.Store, suspects actors.Suspect
 
 func (w *town) settleWith(name string, store actors.Store, suspects actors.Suspects, agenda actors.Agenda) {
 	w.Helper()
-	host, err := actors.New(actors.Config{
+	cfg := actors.Config{
 		Store: store, Agenda: agenda, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
 		Link: w.fabric.link(name), Address: name, SweepEvery: cmp.Or(w.sweep, slow), Gather: w.gather,
 		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
-	})
+	}
+	if name == w.makes {
+		cfg.Called = func() { w.called.Add(1) }
+	}
+	host, err := actors.New(cfg)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -546,6 +552,30 @@ func TestAPeerThatTakesNothing(t *testing.T) {
 	time.Sleep(2100 * time.Millisecond) // then they count as lost
 	w.say("a", talk(2), "hi")
 	w.counts(talk(2), 1)
+}
+
+// Whoever makes calls hears at once that a turn has decided one: its own, or that of
+// a node which makes none.
+func TestAHintForACaller(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	sends := talk(0).Channel.Shard() % 2
+	w.makes = []string{"a", "b"}[sends]
+	w.settle("a")
+	w.settle("b")
+	w.place(plan{owners: []string{"a", "b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"a": parley.Shards / 2, "b": parley.Shards / 2})
+	for i := range 2 {
+		w.say("a", parity(i, 0), "hi")
+		w.counts(parity(i, 0), 1)
+	}
+	if n := w.called.Load(); n > 0 {
+		t.Errorf("told of %d calls, and there are none", n)
+	}
+	w.say("a", parity(int(sends), 0), "call")
+	w.until("word of its own call", func() bool { return w.called.Load() == 1 })
+	w.say("a", parity(1-int(sends), 0), "call")
+	w.until("word of another's call", func() bool { return w.called.Load() == 2 })
 }
 
 // A hint for whoever sends is told again if it was lost: nobody else would look for

@@ -68,6 +68,7 @@ type peer struct {
 	inquiries []*wire.Inquiry
 	reports   []*wire.Report
 	drain     bool
+	calls     bool // turns have decided some that it may make
 
 	number uint64   // of the last parcel sent
 	open   []posted // parcels that weren't taken yet, oldest first
@@ -279,6 +280,13 @@ func (p *peer) notify(ch parley.Channel) {
 	signal(p.news)
 }
 
+func (p *peer) notifyCalls() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = true
+	signal(p.news)
+}
+
 // pack makes the next parcel; nil if there is nothing to send.
 func (ps *peers) pack(p *peer) *wire.Parcel {
 	p.mu.Lock()
@@ -314,7 +322,7 @@ func (ps *peers) pack(p *peer) *wire.Parcel {
 
 func (p *peer) nothing() bool {
 	return len(p.rows) == 0 && len(p.wakes) == 0 && len(p.channels) == 0 && len(p.releases) == 0 && len(p.released) == 0 &&
-		len(p.inquiries) == 0 && len(p.reports) == 0 && !p.drain && !p.tell
+		len(p.inquiries) == 0 && len(p.reports) == 0 && !p.drain && !p.calls && !p.tell
 }
 
 // take takes as many rows and wakes as a parcel may hold.
@@ -343,6 +351,7 @@ func (p *peer) seal(parcel *wire.Parcel) {
 	parcel.Inquiries, p.inquiries = p.inquiries, nil
 	parcel.Reports, p.reports = p.reports, nil
 	parcel.Drain, p.drain = p.drain, false
+	parcel.Calls, p.calls = p.calls, false // if it is lost, whoever makes calls looks by itself soon
 }
 
 // heardOf takes note of a parcel that came from the peer, and of what that says of

@@ -285,6 +285,27 @@ func (h *Host) Notify(ch parley.Channel) {
 	}
 }
 
+// notifyCalls tells whoever may make the calls that a turn of the channel has
+// decided: this node, or else the one that sends for the channel.
+func (h *Host) notifyCalls(ch parley.Channel) {
+	if h.cfg.Called != nil {
+		h.cfg.Called()
+		return
+	}
+	if h.peers == nil {
+		return
+	}
+	p := h.placement.Load()
+	if p == nil {
+		return
+	}
+	if sender := (*p).Sender(ch.Shard()); sender != "" && sender != h.cfg.Address {
+		if p := h.peers.to(sender); p != nil {
+			p.notifyCalls()
+		}
+	}
+}
+
 // receive takes a parcel of another node's.
 func (h *Host) receive(parcel *wire.Parcel) {
 	from := h.peers.to(parcel.GetFrom())
@@ -338,6 +359,9 @@ func (h *Host) receiveRest(from *peer, parcel *wire.Parcel) {
 	}
 	for _, r := range parcel.GetReports() {
 		h.inquiries.answered(from.address, r)
+	}
+	if parcel.GetCalls() && h.cfg.Called != nil {
+		h.cfg.Called()
 	}
 	if parcel.GetDrain() && h.cfg.Drain != nil {
 		h.cfg.Drain()

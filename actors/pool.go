@@ -135,7 +135,7 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 	}
 	h.metrics.groups.Observe(float64(len(group)))
 	now := time.Now() //nolint:forbidigo // measures, and decides nothing
-	told := map[parley.Channel]bool{}
+	told, called := map[parley.Channel]bool{}, map[parley.Channel]bool{}
 	for i := range group {
 		c := &group[i].commit
 		own := err
@@ -151,6 +151,10 @@ func (h *Host) commitGroup(ctx context.Context, group []work) {
 			if ch := c.Conversation.Channel; len(c.Outbox) > 0 && !told[ch] {
 				told[ch] = true
 				h.Notify(ch)
+			}
+			if ch := c.Conversation.Channel; len(c.Calls) > 0 && !called[ch] {
+				called[ch] = true
+				h.notifyCalls(ch)
 			}
 		}
 		h.count(c, own)

@@ -48,15 +48,10 @@ func (c config) ack(kind string) func(context.Context) ([]rounds.Figure, error) 
 }
 
 // holds looks at what a process that has ended left in its store.
-func holds(ctx context.Context, place string, rows int) (err error) {
-	stored, err := openStore(ctx, place)
+func holds(ctx context.Context, place string, rows int) error {
+	b, err := backlog(ctx, place)
 	if err != nil {
 		return err
-	}
-	defer func() { err = errors.Join(err, stored.Close()) }()
-	b, err := stored.Backlog(ctx)
-	if err != nil {
-		return fmt.Errorf("backlog: %w", err)
 	}
 	if b.Pending != rows || b.Quarantined != 0 {
 		return fmt.Errorf("%d messages acknowledged, but the inbox holds %d rows and the quarantine %d", rows, b.Pending, b.Quarantined)

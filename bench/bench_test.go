@@ -60,7 +60,7 @@ func needsPostgres(t *testing.T) {
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	for store, want := range map[string][]string{
-		"embedded": {"ack", "ack, full speed", "turn", "turn with receipts", "idle"},
+		"embedded": {"ack", "ack, full speed", "turn", "turn with receipts", "statuses", "idle"},
 		"postgres": {"ack, postgres", "ack, full speed, postgres", "turn, postgres", "turn with receipts, postgres", "activation, postgres"},
 	} {
 		t.Run(store, func(t *testing.T) {
@@ -102,6 +102,7 @@ func checkFigures(t *testing.T, results []rounds.Result) (found []string) {
 func promised() map[string]float64 {
 	return map[string]float64{
 		"ack CPU": 3, "ack, postgres CPU": 6, "turn CPU": 10, "turn, postgres CPU": 15, "idle heap": 1.5, "activation, postgres p50": 3,
+		"bot check time": 60, "bot check, postgres time": 60,
 		"send, 1 number CPU": 3, "send, 1 number off the pace": 1, "send, 50 numbers CPU": 3, "send, 50 numbers off the pace": 1,
 		"send, 50 numbers, 1 parked CPU": 1.1, "send, 50 numbers, 1 parked off the pace": 1, "ack beside sends p99": 1.1,
 	}
@@ -119,6 +120,21 @@ func TestSends(t *testing.T) {
 	want := []string{"unit", "send, 1 number", "send, 50 numbers", "send, 50 numbers, 1 parked", "ack, nothing sent", "ack beside sends"}
 	if diff := cmp.Diff(want, checkFigures(t, results)); diff != "" {
 		t.Errorf("scenarios (-want +got):\n%s", diff)
+	}
+}
+
+// TestChecked measures the check of a bot, in little. That not all was checked is an
+// error of its own.
+//
+//nolint:paralleltest // it fills stores, for which the other measurements would wait
+func TestChecked(t *testing.T) {
+	needsPostgres(t)
+	results, notes, err := main.SmallChecked(t.Context(), folder(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"bot check", "bot check, postgres"}, checkFigures(t, results)); diff != "" || len(notes) != 2 {
+		t.Errorf("notes %q, scenarios (-want +got):\n%s", notes, diff)
 	}
 }
 
@@ -328,6 +344,9 @@ func TestRefuses(t *testing.T) {
 		"sends":                      {func(s *main.Settings) { s.Sends, s.Store = true, "embedded" }, true},
 		"sends on PostgreSQL":        {func(s *main.Settings) { s.Sends, s.Store = true, "postgres" }, false},
 		"sends of a cluster":         {func(s *main.Settings) { s.Sends, s.Cluster, s.Store = true, true, "embedded" }, false},
+		"a check":                    {func(s *main.Settings) { s.Checked = 1000 }, true},
+		"a check of fewer than none": {func(s *main.Settings) { s.Checked = -1 }, false},
+		"a check and a soak":         {func(s *main.Settings) { s.Checked, s.Soak = 1000, time.Hour }, false},
 		"a cluster that is embedded": {func(s *main.Settings) { s.Cluster, s.Store = true, "embedded" }, false},
 	} {
 		s := good

@@ -82,15 +82,20 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 		deliverer, parts = host, 2
 		start(host.Run)
 	}
+	var inbox ingress.Inbox = stored
+	channels := []parley.Channel{channel()}
 	if e.outbox != "" {
-		senders, err := e.senders(ctx, stored)
+		senders, numbers, err := e.senders(ctx, stored)
 		if err != nil {
 			return err
 		}
 		parts++
 		start(senders.Run)
+		inbox, channels = waking{stored, senders}, append(channels, numbers...)
 	}
-	server, addr, err := newIngress(ctx, stored, deliverer, lines.Text())
+	server, addr, err := newIngress(ctx, ingress.Config{
+		Apps: []ingress.App{{Name: app, Secrets: []string{lines.Text()}}}, Inbox: inbox, Quarantine: stored, Deliverer: deliverer,
+	}, channels)
 	if err != nil {
 		return err
 	}
@@ -106,29 +111,31 @@ func (e entrance) run(ctx context.Context, in io.Reader, out io.Writer) (err err
 	return err
 }
 
-// senders are those of the outbox.
-func (e entrance) senders(ctx context.Context, stored store) (*egress.Manager, error) {
+// senders are those of the outbox, for its numbers.
+func (e entrance) senders(ctx context.Context, stored store) (m *egress.Manager, numbers []parley.Channel, err error) {
 	var o outbox
 	if err := json.Unmarshal([]byte(e.outbox), &o); err != nil {
-		return nil, fmt.Errorf("what is to be sent: %w", err)
+		return nil, nil, fmt.Errorf("what is to be sent: %w", err)
 	}
-	return o.senders(ctx, stored)
+	for i := range o.Numbers {
+		numbers = append(numbers, number(strconv.Itoa(i)))
+	}
+	m, err = o.senders(ctx, stored)
+	return m, numbers, err
 }
 
-func newIngress(ctx context.Context, stored store, deliverer ingress.Deliverer, secret string) (*ingress.Server, net.Addr, error) {
+func newIngress(ctx context.Context, cfg ingress.Config, channels []parley.Channel) (*ingress.Server, net.Addr, error) {
 	var listen net.ListenConfig
 	ln, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen: %w", err)
 	}
-	server, err := ingress.New(ingress.Config{
-		Listener: ln, Apps: []ingress.App{{Name: app, Secrets: []string{secret}}},
-		Inbox: stored, Quarantine: stored, Deliverer: deliverer,
-	})
+	cfg.Listener = ln
+	server, err := ingress.New(cfg)
 	if err != nil {
 		return nil, nil, errors.Join(err, ln.Close())
 	}
-	if err := server.Learn(ctx, app, []parley.Channel{channel()}); err != nil {
+	if err := server.Learn(ctx, app, channels); err != nil {
 		return nil, nil, errors.Join(err, ln.Close())
 	}
 	return server, ln.Addr(), nil

@@ -46,6 +46,17 @@ func SmallCompare(ctx context.Context, folder string) (results []rounds.Result, 
 	return compare(ctx, c)
 }
 
+// SmallChecked measures the check of a bot over some hundred conversations.
+func SmallChecked(ctx context.Context, folder string) (results []rounds.Result, notes []string, err error) {
+	c := small(folder)
+	c.checked, c.profiles, c.server = 700, "", &server{folder: folder}
+	if err := c.check(); err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, c.server.stop(ctx)) }()
+	return checked{c}.measureAll(ctx)
+}
+
 // Settings are those of a configuration that can be wrong.
 type Settings struct {
 	Rate                 float64
@@ -54,12 +65,14 @@ type Settings struct {
 	Large                int
 	Soak                 time.Duration
 	Cluster, Sends       bool
+	Checked              int
 }
 
 // Check is the check of a configuration with such settings.
 func Check(s Settings) error {
 	c := small("")
 	c.rate, c.users, c.conversations, c.store, c.large, c.soak, c.cluster, c.sends = s.Rate, s.Users, s.Conversations, s.Store, s.Large, s.Soak, s.Cluster, s.Sends
+	c.checked = s.Checked
 	return c.check()
 }
 

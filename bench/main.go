@@ -16,6 +16,7 @@ import (
 
 	"github.com/parleychat/parley/bench/bare"
 	"github.com/parleychat/parley/bench/rounds"
+	"github.com/parleychat/parley/examples/pizzeria"
 	"github.com/parleychat/parley/examples/tally"
 	"github.com/parleychat/parley/node"
 	"github.com/parleychat/parley/persistence/pgserver"
@@ -37,6 +38,7 @@ const (
 	actorsArgument   = "actors"   // as well
 	sendingArgument  = "sending"  // an entrance, as well; followed by what it sends, too
 	nodeArgument     = "serve"    // Parley itself, with its own flags
+	botArgument      = "bot"      // likewise, with a bot of two versions
 )
 
 // config is what the scenarios have in common, so that they can be compared.
@@ -58,6 +60,7 @@ type config struct {
 	soak          time.Duration // length of a soak; 0 for the scenarios
 	cluster       bool          // the scenarios of nodes that work together
 	sends         bool          // those of sending
+	checked       int           // conversations to check a bot against; 0 for the scenarios
 	server        *server
 }
 
@@ -81,6 +84,7 @@ func main() {
 	flag.DurationVar(&c.soak, "soak", 0, "instead of the scenarios, run so long and see that the store stops growing")
 	flag.BoolVar(&c.cluster, "cluster", false, "instead of the scenarios, those of nodes that work together on PostgreSQL")
 	flag.BoolVar(&c.sends, "sends", false, "instead of the scenarios, those of sending, on the embedded store")
+	flag.IntVar(&c.checked, "checked", 0, "instead of the scenarios, run parley bot check over so many stored conversations")
 	flag.BoolVar(&c.json, "json", false, "print the report as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -128,6 +132,8 @@ func child(name string, args []string) {
 		exit(entrance{place: args[0], outbox: args[1]}.run(context.Background(), os.Stdin, os.Stdout))
 	case name == nodeArgument:
 		node.Main(tally.Bot())
+	case name == botArgument:
+		node.Main(pizzeria.Bot())
 	}
 }
 
@@ -140,8 +146,10 @@ func (c config) check() error {
 		return fmt.Errorf("%d users, %d messages: want at least 1", c.users, c.messages)
 	case c.conversations < idleUnrest || c.conversations%idleUnrest != 0:
 		return fmt.Errorf("%d conversations: want a multiple of %d", c.conversations, idleUnrest)
-	case c.large > 0 && c.soak > 0 || (c.cluster || c.sends) && (c.large > 0 || c.soak > 0) || c.cluster && c.sends:
-		return errors.New("-large, -soak, -cluster and -sends: want one of them")
+	case c.modes() > 1:
+		return errors.New("-large, -soak, -cluster, -sends and -checked: want one of them")
+	case c.checked < 0:
+		return fmt.Errorf("-checked %d: want more than 0", c.checked)
 	case c.sends && c.store != storeEmbedded:
 		return fmt.Errorf("-sends, -store %s: sending is measured on the store %s", c.store, storeEmbedded)
 	case c.cluster && c.store == storeEmbedded:
@@ -154,6 +162,16 @@ func (c config) check() error {
 		return fmt.Errorf("store %q: want %s or %s", c.store, storeEmbedded, storePostgres)
 	}
 	return nil
+}
+
+// modes is how many of the flags are given that ask for something else than the scenarios.
+func (c config) modes() (n int) {
+	for _, on := range []bool{c.large > 0, c.soak > 0, c.cluster, c.sends, c.checked > 0} {
+		if on {
+			n++
+		}
+	}
+	return n
 }
 
 func exit(err error) {
@@ -182,6 +200,8 @@ func (c config) run(ctx context.Context) (err error) {
 		limit = time.Duration(c.rounds) * clusterMax
 	case c.sends:
 		limit = time.Duration(c.rounds) * sendsMax
+	case c.checked > 0:
+		limit = checkedMax
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -205,6 +225,8 @@ func (c config) measure(ctx context.Context) (err error) {
 		report.Results, report.Notes, err = compare(ctx, c)
 	case c.cluster:
 		report.Results, err = rounds.Run(ctx, newTogether(c).scenarios(), c.rounds, progress)
+	case c.checked > 0:
+		report.Results, report.Notes, err = checked{c}.measureAll(ctx)
 	case c.sends:
 		report.Results, err = rounds.Run(ctx, c.sendScenarios(), c.rounds, progress)
 	default:

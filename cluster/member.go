@@ -42,6 +42,9 @@ type Member struct {
 	// Format is the newest format of what is stored and sent that it reads: nobody
 	// may write a newer one while it is there.
 	Format int
+	// Reads is what else it reads, in the words of whoever runs the members; nothing
+	// here looks into it.
+	Reads string
 	// Draining says that it gives up what it owns.
 	Draining bool
 	// Unfit says that it can't work for the time being, as it doesn't reach the store.
@@ -53,7 +56,7 @@ func (m *Member) Does(r Role) bool { return slices.Contains(m.Roles, r) }
 
 func (m *Member) equal(o *Member) bool {
 	return m.Name == o.Name && m.Addr == o.Addr && slices.Equal(m.Roles, o.Roles) &&
-		m.Version == o.Version && m.Format == o.Format && m.Draining == o.Draining && m.Unfit == o.Unfit
+		m.Version == o.Version && m.Format == o.Format && m.Reads == o.Reads && m.Draining == o.Draining && m.Unfit == o.Unfit
 }
 
 const nameMax = 128 // bytes; gossip repeats it all the time
@@ -85,16 +88,17 @@ type told struct {
 	Format   int    `json:"f,omitempty"`
 	Draining bool   `json:"d,omitempty"`
 	Unfit    bool   `json:"u,omitempty"`
+	Reads    string `json:"b,omitempty"`
 }
 
 // tell is the encoded form.
 func (m *Member) tell() ([]byte, error) {
-	b, err := json.Marshal(told{m.Addr, m.Roles, m.Version, m.Format, m.Draining, m.Unfit})
+	b, err := json.Marshal(told{m.Addr, m.Roles, m.Version, m.Format, m.Draining, m.Unfit, m.Reads})
 	if err != nil {
 		return nil, fmt.Errorf("encode member: %w", err)
 	}
 	if len(b) > memberlist.MetaMaxSize {
-		return nil, fmt.Errorf("address and version take %d bytes of gossip: want %d at most", len(b), memberlist.MetaMaxSize)
+		return nil, fmt.Errorf("address, version and what it reads take %d bytes of gossip: want %d at most", len(b), memberlist.MetaMaxSize)
 	}
 	return b, nil
 }
@@ -110,5 +114,7 @@ func hear(name string, b []byte) (Member, error) {
 	if _, _, err := net.SplitHostPort(t.Addr); err != nil {
 		return Member{}, errMember
 	}
-	return Member{name, t.Addr, t.Roles, t.Version, t.Format, t.Draining, t.Unfit}, nil
+	return Member{
+		Name: name, Addr: t.Addr, Roles: t.Roles, Version: t.Version, Format: t.Format, Reads: t.Reads, Draining: t.Draining, Unfit: t.Unfit,
+	}, nil
 }

@@ -13,9 +13,9 @@ func TestToldStays(t *testing.T) {
 	t.Parallel()
 	m := cluster.Member{
 		Name: "a-1", Addr: "[fd00::1]:7947", Roles: []cluster.Role{cluster.Actors, cluster.Egress},
-		Version: "v1.2.3", Format: 7, Draining: true,
+		Version: "v1.2.3", Format: 7, Draining: true, Reads: "AQID",
 	}
-	const want = `{"a":"[fd00::1]:7947","r":["actors","egress"],"v":"v1.2.3","f":7,"d":true}`
+	const want = `{"a":"[fd00::1]:7947","r":["actors","egress"],"v":"v1.2.3","f":7,"d":true,"b":"AQID"}`
 	got, err := cluster.Tell(m)
 	if err != nil || string(got) != want {
 		t.Errorf("told %s, %v; want %s", got, err, want)

@@ -75,12 +75,13 @@ func (o *operator) Drain(ctx context.Context, member string) error {
 // two is a cluster of two members, one of which is about to leave.
 func two() *operator {
 	one := console.Member{Name: "node1-17", Address: "10.0.0.1:7947", Roles: []string{"ingress", "actors", "egress", "console"}, Version: "v1.2.0", Format: 3, Self: true}
-	other := console.Member{Name: "node2-23", Address: "10.0.0.2:7947", Version: "v1.1.0", Format: 2, Draining: true}
+	other := console.Member{Name: "node2-23", Address: "10.0.0.2:7947", Version: "v1.1.0", Format: 2, Draining: true, Bots: []console.BotVersion{{Name: "pizza", Version: 1}}}
+	one.Bots = []console.BotVersion{{Name: "pizza", Version: 2}}
 	live := true
 	o := &operator{members: []console.Member{other, one}, place: console.Place{Owner: &one, Live: &live, ChannelShard: 77, Sender: &other}}
 	o.status = console.Status{
 		Node: one.Name, ViewsAgree: true,
-		Backlog: console.BacklogOf(parley.Backlog{Pending: 3, Oldest: 1500 * time.Millisecond, Unsent: 4, Timers: 5, Receipts: 6, Quarantined: 7, Dead: 8}),
+		Backlog: console.BacklogOf(parley.Backlog{Pending: 3, Oldest: 1500 * time.Millisecond, Unsent: 4, Timers: 5, Receipts: 6, Quarantined: 7, Dead: 8, Calls: 9, OldestCall: 2500 * time.Millisecond}),
 		Members: []console.MemberStatus{
 			{Member: other},
 			{Member: one, Answering: true, OwnedShards: 4096, HeldShards: 3000, HandoversUnderWay: 2, LiveConversations: 12000, HeldRows: 9, ActiveChannels: 10, ClockOffsetMS: -3, ViewAgrees: true},

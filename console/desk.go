@@ -123,7 +123,7 @@ func problem(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, ErrNoMember), errors.Is(err, parley.ErrNoLetter):
 		return huma.Error404NotFound(err.Error())
-	case errors.Is(err, parley.ErrConflict), errors.Is(err, parley.ErrFormat):
+	case errors.Is(err, parley.ErrConflict), errors.Is(err, parley.ErrFormat), errors.Is(err, parley.ErrAhead):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, ErrSilent):
 		return huma.Error502BadGateway(err.Error())

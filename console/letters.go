@@ -225,6 +225,8 @@ func remedied(err error) error {
 	switch {
 	case errors.Is(err, parley.ErrFormat):
 		return fmt.Errorf("%w; the letter stays: retry it with a newer parley, or drop it", err)
+	case errors.Is(err, parley.ErrAhead):
+		return fmt.Errorf("%w; the letter stays: retry it when all members run the newer parley, or drop it", err)
 	case errors.Is(err, parley.ErrConflict):
 		return fmt.Errorf("%w; the letter stays: retry it in a moment", err)
 	}

@@ -117,6 +117,7 @@ func TestLetters(t *testing.T) {
 		"letter-retry-none": {"POST", of(9) + "/retry", deceased(), 404},
 		"letter-retry-full": {"POST", of(1) + "/retry", &archive{err: fmt.Errorf("retry dead letter: %w", parley.ErrFull)}, 503},
 		"letter-retry-new":  {"POST", of(1) + "/retry", &archive{err: fmt.Errorf("retry dead letter: %w", parley.ErrFormat)}, 409},
+		"letter-retry-old":  {"POST", of(1) + "/retry", &archive{err: fmt.Errorf("retry dead letter: it takes format 2, members read up to 1: %w", parley.ErrAhead)}, 409},
 		"letter-retry-busy": {"POST", of(1) + "/retry", &archive{err: fmt.Errorf("retry dead letter: %w", parley.ErrConflict)}, 409},
 		"letter-drop-none":  {"DELETE", of(9), deceased(), 404},
 		"letter-no-id":      {"GET", "/api/deadletters/17", deceased(), 422},

@@ -38,6 +38,15 @@ type Member struct {
 	Format   int      `json:"format" doc:"The newest format of what is stored and sent that it reads"`
 	Draining bool     `json:"draining" doc:"It gives up what it owns, to leave"`
 	Self     bool     `json:"self" doc:"It is the one that answers this request"`
+	// Bots are those of the program that answers of which a member may read another
+	// version than the first.
+	Bots []BotVersion `json:"bots,omitempty" nullable:"false" doc:"Which versions of bots it reads; bots of version 1 everywhere are left out"`
+}
+
+// BotVersion is how far a member is with a bot.
+type BotVersion struct {
+	Name    string `json:"name" doc:"The bot's name"`
+	Version int    `json:"version" doc:"The newest version of its state that the member reads"`
 }
 
 // Status is how a cluster is, as one node sees it.
@@ -85,6 +94,8 @@ type Backlog struct {
 	PendingRows     int   `json:"pending_rows" doc:"Events that have not taken effect"`
 	OutboxRows      int   `json:"outbox_rows" doc:"Messages that are not sent"`
 	Timers          int   `json:"timers" doc:"Timers that are not due"`
+	Calls           int   `json:"calls" doc:"Calls of services that are not answered"`
+	OldestCallMS    int64 `json:"oldest_call_ms" doc:"How long ago the oldest of these was decided"`
 	Receipts        int   `json:"receipts" doc:"Statuses and echoes that are not folded"`
 	Quarantined     int   `json:"quarantined" doc:"Webhooks that could not be read, or whose channel is unknown"`
 	DeadLetters     int   `json:"dead_letters" doc:"Events and messages that somebody should look at"`
@@ -94,6 +105,7 @@ type Backlog struct {
 func BacklogOf(b parley.Backlog) *Backlog {
 	return &Backlog{
 		OldestPendingMS: b.Oldest.Milliseconds(), PendingRows: b.Pending, OutboxRows: b.Unsent, Timers: b.Timers,
+		Calls: b.Calls, OldestCallMS: b.OldestCall.Milliseconds(),
 		Receipts: b.Receipts, Quarantined: b.Quarantined, DeadLetters: b.Dead,
 	}
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,35 @@ func Warnings(s *Status) []Warning {
 		warn("backlog_old", fmt.Sprintf("The oldest of %d pending events has waited for %s.", b.PendingRows, time.Duration(b.OldestPendingMS)*time.Millisecond),
 			"If it grows, nodes with the role actors are too few or stuck: look at their logs and at parley_actors_commit_failures_total.")
 	}
-	return append(out, draining(s)...)
+	return append(append(out, botsDiffer(s)...), draining(s)...)
+}
+
+// botsDiffer warns of bots that members read in several versions. It is so during
+// every upgrade of a bot, and it should not stay so.
+func botsDiffer(s *Status) (out []Warning) {
+	by := map[string]map[int][]string{} // bot, version, members
+	for i := range s.Members {
+		for _, b := range s.Members[i].Bots {
+			if by[b.Name] == nil {
+				by[b.Name] = map[int][]string{}
+			}
+			by[b.Name][b.Version] = append(by[b.Name][b.Version], s.Members[i].Name)
+		}
+	}
+	for _, bot := range slices.Sorted(maps.Keys(by)) {
+		if len(by[bot]) < 2 { //nolint:mnd // they agree
+			continue
+		}
+		var parts []string
+		for _, v := range slices.Sorted(maps.Keys(by[bot])) {
+			parts = append(parts, fmt.Sprintf("version %d is read by %s", v, strings.Join(by[bot][v], ", ")))
+		}
+		out = append(out, Warning{
+			"bots_differ", "Members have several versions of bot " + bot + ": " + strings.Join(parts, "; ") + ".",
+			"Finish the upgrade, or take it back. Until then the older version goes on, or, where the newer one doesn't keep it, conversations wait (parley_actors_turns_put_off_total).",
+		})
+	}
+	return out
 }
 
 func silentWarnings(s *Status) []Warning {

@@ -44,6 +44,14 @@ func TestWarnings(t *testing.T) {
 		"Worst": {func(s *console.Status) {
 			s.Members[1].Answering, s.Backlog, s.Shards.Unowned = false, nil, 1
 		}, []string{"unowned_shards", "store_silent", "silent"}},
+		"BotsAgree": {func(s *console.Status) {
+			s.Members[0].Bots = []console.BotVersion{{Name: "pizza", Version: 2}}
+			s.Members[1].Bots = []console.BotVersion{{Name: "pizza", Version: 2}, {Name: "tally", Version: 1}}
+		}, nil},
+		"BotsDiffer": {func(s *console.Status) {
+			s.Members[0].Bots = []console.BotVersion{{Name: "pizza", Version: 2}, {Name: "tally", Version: 1}}
+			s.Members[1].Bots = []console.BotVersion{{Name: "pizza", Version: 1}, {Name: "tally", Version: 1}}
+		}, []string{"bots_differ"}},
 		"SilentTellsNothing": {func(s *console.Status) {
 			s.Members[1] = console.MemberStatus{Member: s.Members[1].Member, ClockOffsetMS: 5000}
 		}, []string{"silent"}},

@@ -55,7 +55,7 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 	case Fold:
 		var f parley.Folded
 		f, d.Err = c.Receipts.Fold(ctx, a.Lease, a.Limit)
-		d.Folded, d.Rows, d.At = f.Receipts, f.Failed, c.Clock()
+		d.Folded, d.Rows, d.At = f.Receipts, f.Rows, c.Clock()
 		s.Folded(f, d.Err, d.At)
 	case Rest:
 	}

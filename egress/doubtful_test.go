@@ -108,6 +108,28 @@ func TestSenderLooksWhenItIsDue(t *testing.T) {
 	}
 }
 
+// The proof comes when the last claim has looked already: what is behind the message
+// that is found doesn't wait for the end of its doubtful wait.
+func TestSenderGoesOnAfterAProof(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, egress.Policy{})
+	r.write(2, "a")
+	r.run()
+	r.answer(egress.Answer{Kind: egress.Unknown, Cause: "timeout"})
+	r.sleep(time.Second)
+	r.wantCalls(0)
+	r.store.fault = func(step string, after bool) error {
+		if step == "claim" && after {
+			r.store.proofs = append(r.store.proofs, outgoing(talk(page, "a"), 1).ID)
+			r.store.fault = func(string, bool) error { return nil }
+		}
+		return nil
+	}
+	r.sender.Wake(r.now)
+	r.sleep(time.Second)
+	r.wantCalls(1)
+}
+
 // The second message leaves when the first has arrived, or when that is waited for
 // no longer; others don't wait.
 func TestSenderAwaitsDelivery(t *testing.T) {

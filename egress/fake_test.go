@@ -45,6 +45,7 @@ type store struct {
 	dead   map[parley.ID]parley.Outcome
 	// receipts waiting for a fold; each "failed" one becomes an inbox row
 	receipts int
+	held     int // of receipts, those that stay
 	folds    int
 	proofs   []parley.ID // messages that the next fold proves to have been sent
 	told     []parley.ID // messages of which the next fold tells that they arrived
@@ -256,16 +257,18 @@ func (s *store) Fold(_ context.Context, l parley.Lease, limit int) (f parley.Fol
 		if g := s.leases[l.Channel]; g.lease.Epoch != l.Epoch || s.now() >= g.expires {
 			return parley.ErrFenced
 		}
-		f.Receipts = min(limit, s.receipts)
+		f.Receipts = max(min(limit, s.receipts)-s.held, 0)
+		f.Held = min(limit, s.receipts) - f.Receipts
 		s.receipts -= f.Receipts
 		f.Told, s.told = s.told, nil
 		for _, id := range s.proofs {
+			f.Proven++
 			s.rows = slices.DeleteFunc(s.rows, func(r *row) bool { return r.ID == id })
 			s.sent[id] = "proven"
 		}
 		s.proofs = nil
 		for range f.Receipts {
-			f.Failed = append(f.Failed, parley.Pending{Conversation: parley.Conversation{Channel: l.Channel}})
+			f.Rows = append(f.Rows, parley.Pending{Conversation: parley.Conversation{Channel: l.Channel}})
 		}
 		return nil
 	})

@@ -322,3 +322,51 @@ func TestPairsAreForgotten(t *testing.T) {
 	}
 	r.pass(time.Second)
 }
+
+// Audio and video of a channel have a pace of their own; those that have to wait for
+// it hold up neither texts nor images, nor are they put back again and again.
+func TestMediaLimit(t *testing.T) {
+	t.Parallel()
+	const videos = 60
+	of := func(kind parley.MediaKind, contact string) parley.Outgoing {
+		o := outgoing(talk(page, contact), 1)
+		o.Send = parley.Send{Media: &parley.Media{Kind: kind, ID: "4711"}}
+		return o
+	}
+	r := newRig(t, egress.Policy{Pace: egress.PaceOf(parley.Messenger)})
+	for i := range videos {
+		kind := []parley.MediaKind{parley.Video, parley.Audio}[i%2]
+		r.store.add(of(kind, fmt.Sprintf("v%02d", i)))
+	}
+	for i := range videos { // behind them all
+		r.store.add(of(parley.Image, fmt.Sprintf("i%02d", i)), outgoing(talk(page, fmt.Sprintf("t%02d", i)), 1))
+	}
+	began := r.now
+	took := map[byte][]time.Duration{} // when they left, by what the contact is called
+	r.sender.Wake(r.now)
+	for r.store.left() > 0 && r.now < began+time.Minute {
+		r.sleep(10 * time.Millisecond)
+		for len(r.calls) > 0 {
+			sort := r.calls[0].Conversation.Contact[len(parley.UserKey)]
+			took[sort] = append(took[sort], r.now-began)
+			r.answer(egress.Answer{Kind: egress.Accepted, ProviderID: "m"})
+		}
+	}
+	for _, sort := range []byte("it") {
+		if n := len(took[sort]); n != videos || took[sort][n-1] > 2*time.Second {
+			t.Errorf("%d of %d of %c, at %v: held up by what has a limit of its own", n, videos, sort, took[sort])
+		}
+	}
+	left := took['v']
+	if n := len(left); n != videos || left[n-1] > videos/egress.MediaPerSecond*time.Second*12/10 {
+		t.Fatalf("%d of %d videos, the last after %v", n, videos, left[n-1])
+	}
+	for i := egress.MediaPerSecond; i < len(left); i++ {
+		if d := left[i] - left[i-egress.MediaPerSecond]; d < time.Second-30*time.Millisecond {
+			t.Errorf("%d videos within %v", egress.MediaPerSecond+1, d)
+		}
+	}
+	if n := r.sender.Held(egress.MediaLimit); n < videos-egress.MediaPerSecond || n > 2*videos {
+		t.Errorf("put back %d times for %d videos", n, videos)
+	}
+}

@@ -771,3 +771,24 @@ func TestSenderFindsClaimsOfALostHistory(t *testing.T) {
 		t.Error("the message was never claimed again, as doubtful")
 	}
 }
+
+// What a fold leaves, since it can't be told yet, is looked at again, and not all the
+// time.
+func TestSenderFoldsAgainWhatStays(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, egress.Policy{FoldLimit: 10})
+	r.store.receipts, r.store.held = 40, 10
+	r.sender.Wake(r.now)
+	if a := r.run(); a.Idle || a.Until > r.now+time.Second {
+		t.Fatalf("rests until %v at %v: it forgets what stays", a.Until, r.now)
+	}
+	r.sleep(10 * time.Second)
+	if r.store.folds < 10 || r.store.folds > 30 {
+		t.Fatalf("%d folds in 10 s", r.store.folds)
+	}
+	r.store.held = 0
+	r.sleep(time.Second)
+	if a := r.run(); r.store.receipts != 0 || !a.Idle {
+		t.Fatalf("%d left; %+v", r.store.receipts, a)
+	}
+}

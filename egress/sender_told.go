@@ -162,6 +162,9 @@ func (s *Sender) Folded(f parley.Folded, err error, now time.Duration) {
 			s.open[id] = at
 		}
 	}
+	if f.Proven > 0 { // what was behind them is claimable now
+		s.claimAt = min(s.claimAt, now)
+	}
 	took := now - s.began
 	s.folded = now
 	switch {
@@ -170,17 +173,22 @@ func (s *Sender) Folded(f parley.Folded, err error, now time.Duration) {
 		s.foldAt, s.leaseFrom = now, now+s.storeFailed()
 	case err != nil:
 		s.foldAt = now + s.storeFailed()
-	case n >= s.policy.FoldLimit:
+	case n > 0 && n+f.Held >= s.policy.FoldLimit:
 		s.foldAt = now + s.foldPause(took)
 	case s.woken:
 		s.foldAt = now + s.policy.FoldEvery
+	case f.Held > 0:
+		s.foldAt = now + heldPoll
 	default:
 		s.foldAt = never
 	}
-	if err == nil && n < s.policy.FoldLimit {
+	if err == nil && n+f.Held < s.policy.FoldLimit {
 		s.looked = s.began
 	}
 }
+
+// heldPoll is how often receipts are looked at that wait for the answers to sends.
+const heldPoll = 500 * time.Millisecond
 
 // foldPause leaves the larger share of the time to sending, if there is any.
 func (s *Sender) foldPause(took time.Duration) time.Duration {

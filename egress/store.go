@@ -65,7 +65,8 @@ type Receipts interface {
 	// Fold folds up to limit receipts of the channel into the deliveries they
 	// are about, and removes them from the log. What they say failed becomes
 	// SendFailed in the inbox of the conversation, or of what that was merged
-	// into; those rows are returned. A receipt's contact means
+	// into; an echo that turns out to be somebody else's (parley.Receipt.Whose)
+	// becomes Echo there; those rows are returned. One that can't be told yet stays. A receipt's contact means
 	// the conversation that an event's would.
 	Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error)
 }

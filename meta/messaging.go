@@ -218,13 +218,11 @@ func (d *decoder) messaging(u update, standby bool) error {
 	if err := decodeStrictly(u.raw, &m); err != nil {
 		return err
 	}
-	kind, mid := m.kindOf()
+	kind, _ := m.kindOf()
 	who := m.user(&u, kind)
 	if kind == "echo" {
-		if own, row := d.ownEcho(&u, m.Message); own {
-			return d.receipt(&u, parley.Receipt{
-				Status: parley.StatusEchoed, ProviderID: string(mid), Row: row, Contact: recipient(who), Time: parseTime(m.Timestamp),
-			})
+		if r, ok := d.echoed(&u, who, &m); ok {
+			return d.receipt(&u, r)
 		}
 	}
 	if standby {
@@ -249,16 +247,24 @@ func (d *decoder) messaging(u update, standby bool) error {
 	return d.event(&u, who, e)
 }
 
-// ownEcho reports whether an echo is of a message that this app sent, and which
-// outgoing message that was, if it says so. On Messenger every send of ours
-// carries its id as metadata. Instagram gives neither metadata nor app: whether
-// such an echo is ours can only be told by its mid, by whoever knows the mids.
-func (d *decoder) ownEcho(u *update, m *messengerMessage) (bool, parley.ID) {
-	row := rowID(string(m.Metadata))
-	own := !row.IsZero() ||
-		m.AppID != "" && string(m.AppID) == d.opts.OwnAppID ||
-		m.AppID == "" && m.Metadata == "" && u.channel.Kind == parley.Instagram
-	return own, row
+// echoed is the receipt that an echo is, if it shows a message that this app sent.
+// On Messenger every send of ours carries its id as metadata. Instagram gives
+// neither metadata nor app: whether such an echo is ours can only be told by its
+// mid, by whoever knows the mids, so its receipt keeps what it says. Without a mid,
+// or a contact, it isn't of ours.
+func (d *decoder) echoed(u *update, who []parley.Contact, m *messagingUpdate) (parley.Receipt, bool) {
+	msg := m.Message
+	r := parley.Receipt{
+		Status: parley.StatusEchoed, ProviderID: string(msg.MID), Row: rowID(string(msg.Metadata)),
+		Contact: recipient(who), Time: parseTime(m.Timestamp),
+	}
+	switch {
+	case !r.Row.IsZero(), msg.AppID != "" && string(msg.AppID) == d.opts.OwnAppID:
+		return r, true
+	case u.channel.Kind != parley.Instagram || msg.AppID != "" || msg.Metadata != "" || msg.MID == "" || r.Contact == "":
+		return r, false
+	}
+	return r, r.Say(m.echo()) == nil
 }
 
 // rowVersion is the version digit of our ids. Others put UUIDs into metadata

@@ -58,13 +58,14 @@ type child struct {
 	shards       int           // that it runs
 	doubtful     int
 	doubtfulBase int
+	previous     bool // it is to run the previous versions of the bots
 }
 
 // newChild writes the configuration: cfg, with what the child decides itself.
 func newChild(s setting, suffix string, cfg Config, died chan<- error) (*child, error) {
-	c := &child{dir: s.dir, suffix: suffix, store: s.store, died: died, webhooks: cfg.Listen, admin: cfg.Admin}
+	c := &child{dir: s.dir, suffix: suffix, store: s.store, died: died, webhooks: cfg.Listen, admin: cfg.Admin, previous: s.previous}
 	cfg.Data = filepath.Join(s.dir, "data"+suffix)
-	cfg.Graph, cfg.Apps = Graph{URL: s.sim.GraphURL()}, []AppConfig{c.app(s.sim)}
+	cfg.Graph, cfg.Apps = Graph{URL: s.sim.GraphURL()}, []AppConfig{c.app(s.sim, s.bot)}
 	c.cfg = cfg
 	if err := errors.Join(c.configure(), c.writeSecrets(s.sim)); err != nil {
 		return nil, err
@@ -92,7 +93,7 @@ func freeAddress(ctx context.Context) (string, error) {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
-func (c *child) app(sim *metatest.Simulator) AppConfig {
+func (c *child) app(sim *metatest.Simulator, bot string) AppConfig {
 	cfg := sim.Config()
 	app := AppConfig{
 		Name: cfg.App, MetaAppID: cfg.AppID,
@@ -100,7 +101,7 @@ func (c *child) app(sim *metatest.Simulator) AppConfig {
 	}
 	for _, ch := range sim.Channels() {
 		app.Channels = append(app.Channels, ChannelConfig{
-			Brand: demoBrand, Kind: string(ch.Platform), ID: ch.ID, Token: Secret("file:token-" + ch.ID), Bot: demoBot,
+			Brand: demoBrand, Kind: string(ch.Platform), ID: ch.ID, Token: Secret("file:token-" + ch.ID), Bot: bot,
 		})
 	}
 	return app
@@ -135,6 +136,9 @@ func (c *child) start(ctx context.Context) error {
 	defer func() { _ = log.Close() }() // the child has its own descriptor
 	// Not CommandContext: the end of ctx must drain the node, not kill it.
 	args := append(slices.Clone(c.within), self, "serve", "--config", c.config())
+	if c.previous {
+		args = append(args, "--previous-bots")
+	}
 	c.cmd = exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // our own program; see above
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	// What the environment sets for a real node is not for this one.
@@ -159,8 +163,9 @@ func (c *child) wait(cmd *exec.Cmd, ended chan<- struct{}) {
 		err = errors.New("exit code 0")
 	}
 	c.death = err
+	ordered := c.ordered.Load() // before the next process may be started
 	close(ended)
-	if c.ordered.Load() {
+	if ordered {
 		return
 	}
 	select {

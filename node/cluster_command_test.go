@@ -108,7 +108,7 @@ func three() *town {
 	ten := member("node10-1764120000000", "10.0.0.10:7947", "v1.2.1-0.20261126024537-682589dabcde", 3, "ingress")
 	o := &town{place: console.Place{Owner: &one, Sender: &two}}
 	o.status = console.Status{Node: one.Name, ViewsAgree: true, Backlog: console.BacklogOf(parley.Backlog{
-		Pending: 12, Oldest: 1532 * time.Millisecond, Unsent: 340, Timers: 81234, Receipts: 20, Dead: 1,
+		Pending: 12, Oldest: 1532 * time.Millisecond, Unsent: 340, Timers: 81234, Receipts: 20, Dead: 1, Calls: 3, OldestCall: 1200 * time.Millisecond,
 	})}
 	o.status.Shards.Total = parley.Shards
 	o.status.Members = []console.MemberStatus{
@@ -123,7 +123,7 @@ func three() *town {
 // token.
 func listen(t *testing.T, o console.Operator) (admin, place string) {
 	t.Helper()
-	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{memory.New(memory.Config{})}, Conversations: noConversations{}})
+	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{store: memory.New(memory.Config{})}, Conversations: noConversations{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestClusterDrainJSON(t *testing.T) {
 func TestClusterDrainAsksWhoLeaves(t *testing.T) {
 	t.Parallel()
 	o := three()
-	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{memory.New(memory.Config{})}, Conversations: noConversations{}})
+	api, err := console.New(console.Config{Token: adminToken, Operator: o, Letters: office{store: memory.New(memory.Config{})}, Conversations: noConversations{}})
 	if err != nil {
 		t.Fatal(err)
 	}

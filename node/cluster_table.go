@@ -75,6 +75,7 @@ func printStatus(w io.Writer, s *console.Status) error {
 	_, _ = fmt.Fprintf(t, "events\t%s\n", pending(s.Backlog))
 	if b := s.Backlog; b != nil {
 		_, _ = fmt.Fprintf(t, "outbox\t%d to send, %d timers, %d receipts to fold\n", b.OutboxRows, b.Timers, b.Receipts)
+		_, _ = fmt.Fprintf(t, "calls\t%s\n", unanswered(b))
 		_, _ = fmt.Fprintf(t, "aside\t%d in quarantine, %d dead letters\n", b.Quarantined, b.DeadLetters)
 	}
 	if err := t.Flush(); err != nil {
@@ -118,6 +119,13 @@ func pending(b *console.Backlog) string {
 		return "none pending"
 	}
 	return fmt.Sprintf("%d pending, the oldest for %s", b.PendingRows, milliseconds(b.OldestPendingMS))
+}
+
+func unanswered(b *console.Backlog) string {
+	if b.Calls == 0 {
+		return "none under way"
+	}
+	return fmt.Sprintf("%d under way, the oldest for %s", b.Calls, milliseconds(b.OldestCallMS))
 }
 
 func milliseconds(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }

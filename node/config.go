@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 )
 
@@ -46,7 +47,8 @@ type Config struct {
 	HistoryFor     time.Duration `yaml:"history_for"`   // default 720h
 	ReserveBytes   uint64        `yaml:"reserve_bytes"` // disk space kept free; default of the store
 
-	Apps []AppConfig `yaml:"apps"`
+	Apps     []AppConfig     `yaml:"apps"`
+	Services []ServiceConfig `yaml:"services"` // that bots may call
 }
 
 // Graph says where Meta's Graph API is.
@@ -222,7 +224,13 @@ func misform(file []byte, err error) string {
 		return yaml.FormatError(err, false, false)
 	}
 	// The library doesn't say where a duration is that it can't read.
-	for _, key := range []string{"doubtful_wait", "history_for", "drain_for", "database.connect_timeout"} {
+	keys := []string{"doubtful_wait", "history_for", "drain_for", "database.connect_timeout"}
+	for i := range callout.MaxServices {
+		for _, key := range []string{"timeout", "within", "breaker.open_for"} {
+			keys = append(keys, fmt.Sprintf("services[%d].%s", i, key))
+		}
+	}
+	for _, key := range keys {
 		path, notPath := yaml.PathString("$." + key)
 		if notPath != nil {
 			continue
@@ -289,6 +297,7 @@ func (c Config) Validate(bots []parley.Bot) error {
 	}
 	k.store(c)
 	k.cluster(c)
+	k.services(c.Services)
 	for i := range c.Apps {
 		k.app(fmt.Sprintf("apps[%d] %q", i, c.Apps[i].Name), &c.Apps[i])
 	}
@@ -316,6 +325,12 @@ func (k *check) checkBots() {
 			k.complain("bot %q of this program: a bot needs a name of its own and a Behavior", b.Name)
 		}
 		seen[b.Name] = true
+		if err := b.Validate(); err != nil {
+			k.errs = append(k.errs, err)
+		}
+	}
+	if _, err := readingOf(k.bots); err != nil {
+		k.errs = append(k.errs, err)
 	}
 }
 

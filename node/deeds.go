@@ -18,6 +18,7 @@ const (
 	stopping  = "stop"      // SIGSTOP, and SIGCONT after a while
 	draining  = "drain"     // SIGTERM, and started again when it has ended
 	partition = "partition" // cut off from the other nodes, and mended after a while
+	upgrading = "upgrade"   // SIGTERM, and started with the other version of the bot when it has ended
 )
 
 // How long a node is stopped or cut off: for less than the others need to notice,
@@ -43,6 +44,8 @@ func (d deed) describe(nodes int) string {
 		return fmt.Sprintf("SIGSTOP of %s for %.1f s", who, d.lasts.Seconds())
 	case draining:
 		return who + " drains and starts again"
+	case upgrading:
+		return who + " drains and goes over to the other version of the bot"
 	case partition:
 		if d.oneWay {
 			return fmt.Sprintf("%s isn't heard by the others for %.1f s", who, d.lasts.Seconds())
@@ -56,7 +59,8 @@ func (d deed) describe(nodes int) string {
 // spread, so that each is got over before the next.
 func (c *demoCommand) deeds() (all []deed) {
 	rng := rand.New(rand.NewPCG(c.Seed, 99))
-	for kind, n := range map[string]int{killing: c.Kill, stopping: c.Stop, draining: c.Drain, partition: c.Partition} {
+	upgrades := c.upgrades()
+	for kind, n := range map[string]int{killing: c.Kill, stopping: c.Stop, draining: c.Drain, partition: c.Partition, upgrading: len(upgrades)} {
 		for range n {
 			all = append(all, deed{kind: kind})
 		}
@@ -64,15 +68,22 @@ func (c *demoCommand) deeds() (all []deed) {
 	slices.SortFunc(all, func(a, b deed) int { return cmp.Compare(a.kind, b.kind) }) // maps have no order
 	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	times := c.moments(rng, len(all))
+	within := c.Duration
+	if c.UpgradeBot { // what comes after an upgrade is to be seen, too
+		within = within * 3 / 4 //nolint:mnd // the rest is after it
+	}
 	for i := range all {
 		d := &all[i]
 		d.node = rng.IntN(c.Nodes)
 		d.at = times[i]
 		if c.Nodes > 1 {
-			d.at = time.Duration((float64(i) + 0.2 + 0.3*rng.Float64()) / float64(len(all)) * float64(c.Duration))
+			d.at = time.Duration((float64(i) + 0.2 + 0.3*rng.Float64()) / float64(len(all)) * float64(within))
 		}
 		d.oneWay = rng.IntN(3) == 0 //nolint:mnd // a third of them
 		d.lasts = stopLeast + time.Duration(rng.Float64()*float64(stopMost-stopLeast))
+		if d.kind == upgrading {
+			d.node, upgrades = upgrades[0], upgrades[1:]
+		}
 	}
 	return all
 }

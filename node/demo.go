@@ -34,6 +34,8 @@ type demoCommand struct {
 	Partition      int           `help:"Cut a node off from the others this many times, for 1 to 6 s each; both sides reach PostgreSQL. Needs root: each node gets a network namespace."`
 	Store          string        `default:"embedded" env:"-" enum:"embedded,postgres" help:"The node's store: embedded or postgres. Without --database a PostgreSQL server of the demonstration's own is started, with fsync on, and stopped at the end."`
 	Move           bool          `env:"-" help:"Begin with the embedded store, and at half time drain the node, copy its store to PostgreSQL and go on there."`
+	UpgradeBot     bool          `env:"-" help:"Begin with the previous version of a bot that has two, and start one node after the other with the new one, under load; with --store postgres."`
+	UndoUpgrade    bool          `env:"-" help:"Of --upgrade-bot: take it back after more than half of the nodes."`
 	Database       string        `placeholder:"PLACE" env:"-" help:"Where the connection string of a database is found that the demonstration may have to itself: env:NAME or file:PATH."`
 	KillPostgres   int           `help:"Kill the demonstration's own PostgreSQL with SIGKILL this many times, at random moments, and start it again."`
 	PostgresOutage time.Duration `help:"How long it is away each time; random between 0.5 and 2 s if 0."`
@@ -48,26 +50,27 @@ type demoCommand struct {
 // report is what the demo found. The verdict is the simulator's own.
 type report struct {
 	metatest.Verdict
-	Clean         bool    `json:"clean"`
-	Store         string  `json:"store"`
-	Late          int     `json:"late"`                  // events that were acknowledged from the node's spool, by its own count
-	PostgresKills int     `json:"postgres_kills"`        // kill -9 of PostgreSQL
-	MovedItems    uint64  `json:"moved_items,omitempty"` // that were copied from the embedded store to PostgreSQL
-	MovedSeconds  float64 `json:"moved_seconds,omitempty"`
-	Seed          uint64  `json:"seed"`
-	Seconds       float64 `json:"seconds"`
-	CPUPer        float64 `json:"cpu_us_per_turn"`                    // CPU of the node's processes, starts included, per effect
-	CPUDatabase   float64 `json:"cpu_us_per_turn_database,omitempty"` // CPU of the demonstration's own PostgreSQL, per effect
-	CPUUnit       float64 `json:"cpu_us_unit,omitempty"`              // of the bare server, per request
-	Rate          float64 `json:"rate"`
-	Users         int     `json:"users"`
-	Channels      int     `json:"channels"`
-	Nodes         int     `json:"nodes"`
-	Processes     int     `json:"processes"` // of the nodes, one after the other
-	Stops         int     `json:"stops"`
-	Drains        int     `json:"drains"`
-	Partitions    int     `json:"partitions"`
-	Doubtful      int     `json:"doubtful"` // messages handed over without knowing what had become of them, by the nodes' count
+	Clean         bool           `json:"clean"`
+	Store         string         `json:"store"`
+	Late          int            `json:"late"`                  // events that were acknowledged from the node's spool, by its own count
+	PostgresKills int            `json:"postgres_kills"`        // kill -9 of PostgreSQL
+	MovedItems    uint64         `json:"moved_items,omitempty"` // that were copied from the embedded store to PostgreSQL
+	MovedSeconds  float64        `json:"moved_seconds,omitempty"`
+	Seed          uint64         `json:"seed"`
+	Seconds       float64        `json:"seconds"`
+	CPUPer        float64        `json:"cpu_us_per_turn"`                    // CPU of the node's processes, starts included, per effect
+	CPUDatabase   float64        `json:"cpu_us_per_turn_database,omitempty"` // CPU of the demonstration's own PostgreSQL, per effect
+	CPUUnit       float64        `json:"cpu_us_unit,omitempty"`              // of the bare server, per request
+	Rate          float64        `json:"rate"`
+	Users         int            `json:"users"`
+	Channels      int            `json:"channels"`
+	Nodes         int            `json:"nodes"`
+	Processes     int            `json:"processes"` // of the nodes, one after the other
+	Stops         int            `json:"stops"`
+	Drains        int            `json:"drains"`
+	Partitions    int            `json:"partitions"`
+	Upgrade       *upgradeReport `json:"bot_upgrade,omitempty"`
+	Doubtful      int            `json:"doubtful"` // messages handed over without knowing what had become of them, by the nodes' count
 
 	// RecoveryMS is from a kill or a stop to the next reply of the users that the
 	// node served; TurnDelayMS from the acknowledgement of a message to its reply.
@@ -156,17 +159,20 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 	if err != nil {
 		return report{}, errors.Join(err, sim.Close())
 	}
-	f, err := c.launch(ctx, setting{dir: dir, sim: sim, store: store, net: nets})
+	f, err := c.launch(ctx, setting{dir: dir, sim: sim, store: store, net: nets, bot: c.bot(), previous: c.UpgradeBot})
 	if err != nil {
 		return report{}, err
 	}
 	sim.SetTarget(f.urls()...)
 	began := time.Now() //nolint:forbidigo // the demo watches real processes
+	watched := c.watchVersions(ctx, store, f)
 	kills, err := c.perform(ctx, sim, store, f, progress)
-	if err != nil {
+	upgrade, unwatched := watched()
+	if err := errors.Join(err, unwatched); err != nil {
 		return report{}, err
 	}
 	r = c.report(f, sim, store)
+	r.judgeUpgrade(upgrade, c.UndoUpgrade)
 	if !r.Clean {
 		store.showLeft(ctx, progress)
 	}
@@ -308,6 +314,7 @@ func (c *demoCommand) print(w io.Writer, r report) error {
 	if r.MovedItems > 0 {
 		line("moved", r.MovedItems, fmt.Sprintf("items from the embedded store to PostgreSQL, in %.1f s, and found equal", r.MovedSeconds))
 	}
+	r.Upgrade.show(line)
 	line("sends", r.Sends, fmt.Sprintf("replies; Meta refused %d for the time being, lost the answers of %d and was slow with %d", r.Faults.Transient+r.Faults.Throttled, r.Faults.Withheld, r.Faults.Slow))
 	line("repeated", r.SendsRepeated, fmt.Sprintf("replies sent again, each after a lost answer: Messenger %d, Instagram %d, WhatsApp %d; %d although an echo or a status had told", r.SendsRepeatedOn.Messenger, r.SendsRepeatedOn.Instagram, r.SendsRepeatedOn.WhatsApp, r.SendsRepeatedTold))
 	line("timers", r.TimersRung, fmt.Sprintf("of %d rang; late by %.0f ms (p50), %.0f ms (p99)", r.TimersSet, r.TimersLateMS.P50, r.TimersLateMS.P99))

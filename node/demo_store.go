@@ -35,6 +35,12 @@ func (c *demoCommand) Validate() error {
 	if c.Move && c.Store != storeEmbedded {
 		return errors.New("--move begins with --store embedded")
 	}
+	if c.UpgradeBot && c.Store != storePostgres {
+		return errors.New("--upgrade-bot goes with --store postgres: the versions of what is stored are watched from outside")
+	}
+	if c.UndoUpgrade && (!c.UpgradeBot || c.Nodes == 1) {
+		return errors.New("--undo-upgrade goes with --upgrade-bot and several --nodes")
+	}
 	if c.Database != "" && c.Store != storePostgres && !c.Move {
 		return errors.New("--database goes with --store postgres, or with --move")
 	}

@@ -78,9 +78,9 @@ func (c devNodeCommand) serve(ctx context.Context, sys *system, cfg Config, bot 
 	clock := &movableClock{}
 	clock.offset.Store(int64(c.Offset))
 	log := slog.New(slog.NewTextHandler(sys.errors, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	n := newNode(cfg, log)
+	n := newNode(cfg, sys.bots, log)
 	n.clock = clock.now
-	if err := n.open(ctx, sys.bots, filepath.Dir(c.Config)); err != nil {
+	if err := n.open(ctx, filepath.Dir(c.Config)); err != nil {
 		return err
 	}
 	to := json.NewEncoder(os.NewFile(reportsOn, "reports"))

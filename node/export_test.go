@@ -10,6 +10,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/cluster"
+	"github.com/parleychat/parley/console"
 )
 
 // Kept is a store as the upkeep sees it.
@@ -84,7 +85,36 @@ func (t Tokens) Of(ch parley.Channel) string { return t.t.of(ch) }
 // Lost is lost.
 func Lost(now []cluster.Member, holder string) bool { return lost(cluster.NewView(now), holder) }
 
+// ReadByAll is readByAll.
+func ReadByAll(now []cluster.Member) int { return readByAll(cluster.NewView(now)) }
+
 // Heirs is heirs.
 func Heirs(now []cluster.Member, self string) (forShards, forChannels bool) {
 	return heirs(cluster.NewView(now), self)
+}
+
+// ReadingOf is what a program of these bots tells that it reads.
+func ReadingOf(bots []parley.Bot) (string, error) {
+	r, err := readingOf(bots)
+	return r.String(), err
+}
+
+// HeardVersion is the version of a bot that is read by somebody who told this.
+func HeardVersion(told, bot string) int { return heardReading(told).version(bot) }
+
+// MaxTold is the limit.
+const MaxTold = maxTold
+
+// LeftFor is how long somebody who has left counts.
+const LeftFor = leftFor
+
+// BotsOf are the versions of bots that a member is said to read.
+func BotsOf(bots []parley.Bot, members []cluster.Member, m *cluster.Member) []console.BotVersion {
+	return botsOf(bots, members, m)
+}
+
+// NewBarrier makes a barrier that sees what view returns; its version is that of a bot
+// which everybody reads.
+func NewBarrier(bots []parley.Bot, view func() *cluster.View, now func() time.Time) func(bot string) int {
+	return (&barrier{bots: bots, view: view, now: now}).version
 }

@@ -42,6 +42,9 @@ type setting struct {
 	sim   *metatest.Simulator
 	store *demoStore
 	net   *clustertest.Namespaces
+	bot   string // that all channels have
+	// previous says that the nodes begin with the previous version of it.
+	previous bool
 }
 
 // newFleet writes the configurations.
@@ -237,6 +240,9 @@ func (f *fleet) strike(ctx context.Context, d deed, sim *metatest.Simulator, w i
 			return err
 		}
 		return c.start(ctx)
+	case upgrading:
+		f.note(d, at)
+		return c.upgrade(ctx)
 	case partition:
 		f.note(d, at)
 		return f.cutOff(ctx, d, sim)

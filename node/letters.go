@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/cluster"
 )
 
 // letterOffice is what the admin API does with dead letters.
@@ -24,7 +25,7 @@ func (o letterOffice) Retry(ctx context.Context, id parley.ID) (parley.DeadLette
 	if !o.n.serves() {
 		return parley.DeadLetter{}, errStarting
 	}
-	r, err := o.n.store.RetryDeadLetter(ctx, id)
+	r, err := o.n.store.RetryDeadLetter(ctx, id, o.n.reads())
 	if err != nil {
 		return r.Letter, err
 	}
@@ -35,6 +36,17 @@ func (o letterOffice) Retry(ctx context.Context, id parley.ID) (parley.DeadLette
 	}
 	return r.Letter, nil
 }
+
+// reads is the newest generation of stored forms that every member reads.
+func (n *Node) reads() int {
+	if n.members == nil {
+		return parley.Format
+	}
+	return readByAll(n.members.cluster.View())
+}
+
+// readByAll is what the members of a view read. Who doesn't say reads the first.
+func readByAll(v *cluster.View) int { return max(1, v.Format()) }
 
 // Drop is the store's.
 func (o letterOffice) Drop(ctx context.Context, id parley.ID) (parley.DeadLetter, error) {

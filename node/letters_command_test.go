@@ -15,20 +15,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/console"
 	"github.com/parleychat/parley/node"
 	"github.com/parleychat/parley/persistence/memory"
 )
 
 // office is the dead letters of a store that nobody else uses.
-type office struct{ store *memory.Store }
+type office struct {
+	store *memory.Store
+	reads int
+}
 
 func (o office) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {
 	return o.store.DeadLetters(ctx, q)
 }
 
 func (o office) Retry(ctx context.Context, id parley.ID) (parley.DeadLetter, error) {
-	r, err := o.store.RetryDeadLetter(ctx, id)
+	r, err := o.store.RetryDeadLetter(ctx, id, o.reads)
 	return r.Letter, err
 }
 
@@ -72,7 +76,7 @@ func graveyard(t *testing.T, n int) office {
 	if errs, err := s.Commit(t.Context(), []parley.Commit{commit}); err != nil || errs[0] != nil {
 		t.Fatalf("commit: %v %v", errs, err)
 	}
-	return office{s}
+	return office{store: s}
 }
 
 // letters runs parley deadletters against an office.
@@ -214,5 +218,28 @@ func TestLettersStopWithTheNode(t *testing.T) {
 	}
 	if b, err := o.store.Backlog(t.Context()); err != nil || b.Dead != 5 {
 		t.Errorf("backlog %+v: %v", b, err)
+	}
+}
+
+// What a member doesn't read yet is not retried before it does.
+func TestLettersWaitForOlderMembers(t *testing.T) {
+	t.Parallel()
+	o := graveyard(t, 1)
+	id := deadID(900)
+	next := parley.Snapshot{Conversation: parley.Conversation{Channel: parley.Channel{Brand: "acme", Kind: parley.WhatsApp, ID: "1"}, Contact: "phone:1"}, Version: parley.Version{Number: 1, Token: 1}}
+	c := parley.Commit{Conversation: next.Conversation, Next: next, Dead: []parley.DeadLetter{{
+		ID: id, Conversation: next.Conversation, At: time.UnixMilli(1795680000000), Cause: "c",
+		Data: []byte(`{"effect":"send","value":{"format":2,"text":"` + innermost + `","footer":"below"}}`),
+	}}}
+	if errs, err := o.store.Commit(t.Context(), []parley.Commit{c}); err != nil || errs[0] != nil {
+		t.Fatalf("commit: %v %v", errs, err)
+	}
+	o.reads = node.ReadByAll([]cluster.Member{{Name: "a", Addr: "10.0.0.1:1", Format: parley.Format}, {Name: "b", Addr: "10.0.0.2:1"}})
+	if code, _, errs := letters(t, o, "retry", id.String()); code != 1 || !strings.Contains(errs, "when all members run the newer parley") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	o.reads = node.ReadByAll([]cluster.Member{{Name: "a", Addr: "10.0.0.1:1", Format: parley.Format}, {Name: "b", Addr: "10.0.0.2:1", Format: parley.Format}})
+	if code, _, errs := letters(t, o, "retry", id.String()); code != 0 {
+		t.Errorf("exit code %d: %s", code, errs)
 	}
 }

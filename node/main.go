@@ -41,7 +41,9 @@ type command struct {
 	Migrate migrateCommand `cmd:"" help:"Make or update the schema of a PostgreSQL database."`
 	Store   storeCommand   `cmd:"" help:"Back up what a node has stored, restore it, or move it to PostgreSQL."`
 	Cluster clusterCommand `cmd:"" help:"See how a cluster is, find a conversation, drain a node."`
+	Bot     botCommand     `cmd:"" help:"Hold the bots of this program to what is stored, before it is started."`
 	Letters lettersCommand `cmd:"" name:"deadletters" help:"See what bots could not handle and Meta would not take, and retry or drop it."`
+	Media   mediaCommand   `cmd:"" help:"Leave files with Meta for bots to send."`
 	Sim     simCommand     `cmd:"" help:"Play Meta against any webhook receiver, and judge it."`
 	Decode  decodeCommand  `cmd:"" help:"Read a webhook body on standard input and print its events, one JSON line each."`
 	Version versionCommand `cmd:"" help:"Print the version."`

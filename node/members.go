@@ -31,6 +31,7 @@ const (
 type members struct {
 	n       *Node
 	cluster *cluster.Cluster
+	barrier *barrier
 	link    *actors.Remote
 	keys    [][]byte
 	refresh func() ([][]byte, error) // reads the keys of gossip again
@@ -80,11 +81,18 @@ func (n *Node) joinOthers(dir string) (err error) {
 	if len(roles) == 0 {
 		roles = cluster.Roles()
 	}
+	reads, err := readingOf(n.bots)
+	if err != nil {
+		return err
+	}
 	m.cluster, err = cluster.New(cluster.Config{
-		Self: cluster.Member{Name: n.name, Addr: n.cfg.Cluster.address(), Roles: roles, Version: version(), Format: parley.Format},
+		Self: cluster.Member{
+			Name: n.name, Addr: n.cfg.Cluster.address(), Roles: roles, Version: version(), Format: parley.Format, Reads: reads.String(),
+		},
 		Bind: n.cfg.Cluster.Bind, Advertise: n.cfg.Cluster.Advertise, Join: n.cfg.Cluster.Join, Keys: m.keys,
 		Logger: n.log.With(slog.String("part", "cluster")), Registerer: n.registry,
 	})
+	m.barrier = &barrier{bots: n.bots, view: m.cluster.View, now: n.now}
 	n.members = m
 	return err
 }
@@ -95,6 +103,7 @@ func (m *members) adjust(cfg *actors.Config) {
 	cfg.Drain, cfg.Clock = m.n.drain, egress.SinceBoot
 	cfg.Sharing = func() int { return m.sharing(cluster.Actors) }
 	cfg.Format = func() int { return m.cluster.View().Format() }
+	cfg.BotVersion = m.barrier.version
 	cfg.Stands = func(s *actors.Standing) {
 		view := m.cluster.View()
 		s.View = digest(view)
@@ -183,6 +192,7 @@ func (m *members) follow(ctx context.Context) {
 			}
 			before = v
 		}
+		m.barrier.version("") // sees also those who come and go while no turn asks
 	}
 }
 

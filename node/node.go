@@ -17,6 +17,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/console"
 	"github.com/parleychat/parley/egress"
@@ -42,6 +43,7 @@ type Node struct {
 	log      *slog.Logger
 	clock    func() time.Time // of the embedded store and of what is compared with it; nil is the system's
 	up       func()           // called once, when it serves, if set
+	bots     []parley.Bot
 	served   *served
 	registry *prometheus.Registry
 	database string         // connection string; empty for the embedded store
@@ -52,8 +54,10 @@ type Node struct {
 	ingress  *ingress.Server
 	host     *actors.Host
 	egress   *egress.Manager
-	name     string   // of this run, among the members
-	members  *members // nil without others
+	services []callout.Service // with their secrets
+	callout  *callout.Caller   // beside egress
+	name     string            // of this run, among the members
+	members  *members          // nil without others
 	eyes     *eyes
 	stopping atomic.Pointer[context.CancelCauseFunc] // ends Run
 	upkeep   *upkeep
@@ -99,17 +103,17 @@ func (s *stage) end() error {
 // folder, with the embedded store in it, and the addresses. Nothing runs yet. dir
 // is the folder that relative secret files are found in.
 func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (*Node, error) {
-	n := newNode(cfg, log)
-	err := n.open(ctx, bots, dir)
+	n := newNode(cfg, bots, log)
+	err := n.open(ctx, dir)
 	return n, err
 }
 
-func newNode(cfg Config, log *slog.Logger) *Node {
-	return &Node{cfg: cfg, log: log, registry: prometheus.NewRegistry()}
+func newNode(cfg Config, bots []parley.Bot, log *slog.Logger) *Node {
+	return &Node{cfg: cfg, log: log, bots: bots, registry: prometheus.NewRegistry()}
 }
 
 // open does what Open says.
-func (n *Node) open(ctx context.Context, bots []parley.Bot, dir string) (err error) {
+func (n *Node) open(ctx context.Context, dir string) (err error) {
 	n.eyes = newEyes(n)
 	defer func() {
 		if err != nil {
@@ -117,8 +121,13 @@ func (n *Node) open(ctx context.Context, bots []parley.Bot, dir string) (err err
 		}
 	}()
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if n.served, err = resolveAll(n.cfg, bots, dir); err != nil {
+	if n.served, err = resolveAll(n.cfg, n.bots, dir); err != nil {
 		return err
+	}
+	if n.cfg.does(cluster.Egress) {
+		if n.services, err = readServices(n.cfg.Services, dir); err != nil {
+			return err
+		}
 	}
 	if n.cfg.kind() == storePostgres {
 		if n.database, err = n.cfg.Database.URL.Resolve(dir); err != nil {
@@ -235,6 +244,13 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 		DrainTimeout: actorsDrain, Loaders: n.loaders(),
 		Logger: n.log.With(slog.String("part", "actors")), Registerer: registry,
 	}
+	if n.cfg.does(cluster.Egress) {
+		host.Called = func() { // as above
+			if n.callout != nil {
+				n.callout.Wake()
+			}
+		}
+	}
 	if n.members != nil {
 		n.members.adjust(&host)
 	}
@@ -243,6 +259,9 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	}
 	if n.cfg.does(cluster.Egress) {
 		if n.egress, err = n.newEgress(s, registry); err != nil {
+			return err
+		}
+		if n.callout, err = n.newCallout(registry); err != nil {
 			return err
 		}
 		if n.members != nil { // nothing is this node's before it has heard of the others
@@ -359,7 +378,7 @@ func (n *Node) stages() (all []*stage) {
 	}
 	all = append(all, &stage{name: "actors", run: n.host.Run})
 	if n.egress != nil {
-		all = append(all, &stage{name: "egress", run: n.egress.Run}, &stage{name: "tokens", run: func(ctx context.Context) error {
+		all = append(all, &stage{name: "egress", run: n.sendAndCall}, &stage{name: "tokens", run: func(ctx context.Context) error {
 			return n.served.tokens.watch(ctx, reloadEvery, n.log, n.egress.Release)
 		}})
 	}

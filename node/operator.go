@@ -32,8 +32,25 @@ func (n *Node) member(m cluster.Member) console.Member {
 	}
 	return console.Member{
 		Name: m.Name, Address: m.Addr, Roles: roles, Version: m.Version, Format: m.Format,
-		Draining: m.Draining, Self: n.members == nil || m.Addr == n.cfg.Cluster.address(),
+		Draining: m.Draining, Self: n.members == nil || m.Addr == n.cfg.Cluster.address(), Bots: botsOf(n.bots, n.view().Members(), &m),
 	}
+}
+
+// botsOf are the versions of bots that a member reads, if it runs them, except those
+// that are at their first with everybody.
+func botsOf(bots []parley.Bot, members []cluster.Member, m *cluster.Member) (all []console.BotVersion) {
+	if !m.Does(cluster.Actors) {
+		return nil
+	}
+	told := heardReading(m.Reads)
+	for i := range bots {
+		name := bots[i].Name
+		later := func(m cluster.Member) bool { return heardReading(m.Reads).version(name) > 1 }
+		if slices.ContainsFunc(members, later) {
+			all = append(all, console.BotVersion{Name: name, Version: told.version(name)})
+		}
+	}
+	return all
 }
 
 var errStarting = fmt.Errorf("the node is starting: %w", parley.ErrUnavailable)

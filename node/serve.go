@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
 )
 
@@ -26,11 +28,16 @@ type serveCommand struct {
 	DoubtfulWait time.Duration `help:"Wait before a message whose answer was lost is sent again, instead of the file's."`
 	LogLevel     slog.Level    `default:"info" help:"debug, info, warn or error."`
 	LogFormat    string        `default:"text" enum:"text,json" help:"text or json."`
+	PreviousBots bool          `hidden:"" env:"-" help:"Run bots that keep a previous version in that, as the release before did."`
 }
 
 // Run serves until the process is told to stop.
 func (c serveCommand) Run(ctx context.Context, sys *system) error {
-	cfg, err := ReadConfig(c.Config, sys.bots)
+	bots := sys.bots
+	if c.PreviousBots {
+		bots = previousOf(bots)
+	}
+	cfg, err := ReadConfig(c.Config, bots)
 	if err != nil {
 		return err
 	}
@@ -38,10 +45,10 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	if err := cfg.Validate(sys.bots); err != nil {
+	if err := cfg.Validate(bots); err != nil {
 		return fmt.Errorf("flags: %w", err)
 	}
-	node, err := Open(ctx, cfg, sys.bots, filepath.Dir(c.Config), c.logger(sys.errors))
+	node, err := Open(ctx, cfg, bots, filepath.Dir(c.Config), c.logger(sys.errors))
 	if err != nil {
 		return err
 	}
@@ -50,6 +57,17 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 		return restart(err)
 	}
 	return err
+}
+
+// previousOf are the bots as they were in the release before, as far as they are kept.
+func previousOf(bots []parley.Bot) []parley.Bot {
+	before := slices.Clone(bots)
+	for i := range before {
+		if p := before[i].Previous; p != nil {
+			before[i] = *p
+		}
+	}
+	return before
 }
 
 func (c serveCommand) override(cfg Config) (Config, error) {

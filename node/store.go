@@ -16,6 +16,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/ingress"
 	"github.com/parleychat/parley/persistence/embedded"
@@ -48,6 +49,7 @@ type store interface {
 	actors.Suspects
 	egress.Outbox
 	egress.Receipts
+	callout.Calls
 	letters
 	records
 	registry
@@ -63,7 +65,7 @@ type records interface {
 // letters is what an operator does with dead letters.
 type letters interface {
 	DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
-	RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error)
+	RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error)
 	DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
 }
 

@@ -17,6 +17,7 @@ var errTrouble = errors.New("the store is in trouble")
 // node is one incarnation of a node: what it knows dies with it.
 type node struct {
 	line   *line
+	bot    *parley.Bot
 	name   string
 	store  Store // the line's, as this node reaches it
 	dead   bool
@@ -39,7 +40,7 @@ const (
 // boot starts a new incarnation of a node.
 func (l *line) boot(ctx context.Context, i int) {
 	n := &node{
-		line: l, name: fmt.Sprintf("node-%d-%d", i, l.tally.Steps), rate: 0.8 + 0.4*l.rng.Float64(),
+		line: l, bot: l.bot(i), name: fmt.Sprintf("node-%d-%d", i, l.tally.Steps), rate: 0.8 + 0.4*l.rng.Float64(),
 		talks: map[parley.Conversation]*actors.Conversation{}, desks: map[parley.Channel]*desk{},
 	}
 	n.store = reached{Store: l.store, node: n}
@@ -55,6 +56,7 @@ func (l *line) boot(ctx context.Context, i int) {
 	}
 	n.every(sweepEvery, func() { n.sweep(ctx) })
 	n.every(timersEvery, func() { n.fire(ctx) })
+	n.every(callsEvery, func() { n.callOut(ctx) })
 	n.every(sweepEvery, n.forget)
 }
 
@@ -189,7 +191,13 @@ func (n *node) load(ctx context.Context, c *actors.Conversation) {
 func (n *node) think(ctx context.Context, c *actors.Conversation) {
 	l := n.line
 	s, rows, older := c.Turn()
-	commit := parley.Step(&l.cfg.Bot, s, rows, parley.Circumstance{Nonce: l.random(), Older: older})
+	commit := parley.Step(n.bot, s, rows, parley.Circumstance{Nonce: l.random(), Older: older, BotVersion: l.everybody(n)})
+	if commit.PutOff != "" {
+		l.tally.PutOff++
+		c.PutOff()
+		n.told(ctx, c, true)
+		return
+	}
 	l.sent(n, l.soon(hop), func() {
 		errs, err := n.commit(ctx, commit)
 		l.later(n, l.answer(), func() {
@@ -211,6 +219,9 @@ func (n *node) commit(ctx context.Context, c parley.Commit) ([]error, error) {
 	if l.chance(l.cfg.Trouble) {
 		l.tally.Failed++
 		return nil, errTrouble
+	}
+	if err := l.checkVersion(ctx, &c); err != nil {
+		return nil, err
 	}
 	errs, err := n.store.Commit(ctx, []parley.Commit{c})
 	if err == nil && errors.Is(errs[0], parley.ErrConflict) {

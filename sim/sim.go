@@ -12,7 +12,7 @@
 // posts again what was acknowledged long ago; nodes die with operations under
 // way that may still take hold after their death, or sleep for longer than a
 // lease and go on as if nothing had been, and their clocks run at different
-// speeds. Two nodes run at once, and both believe that they own every
+// speeds; a bot of two versions is upgraded in between, and taken back. Two nodes run at once, and both believe that they own every
 // conversation: whatever the membership says, the promises must hold.
 //
 // The verdict is computed by the simulated Meta, from what it sent and received.
@@ -95,14 +95,20 @@ type line struct {
 	nodes [nodes]*node // nil: there is none
 	walk  *walk        // nil: the seed rules
 	ops   []op
-	again int // acknowledged posts that will come again
+	again int                     // acknowledged posts that will come again
+	rings map[parley.ID]time.Time // when the service answers a call that it has heard of
 	tally Tally
+	// previous says which nodes start with the previous version of the bot.
+	previous    [nodes]bool
+	overwritten error
 }
 
 // Tally counts what a run went through, to see that it is not too kind.
 type Tally struct {
 	Steps, Loads, Asked, Commits, Conflicts, Failed, LostAnswers, Crashes, Sleeps, Again int
 	Claims, Sends, Broken, Withheld, Doubtful, Woken                                     int
+	Upgrades, PutOff, Migrated                                                           int // of bots that keep a previous version
+	Called, CallsLost, Answered                                                          int
 }
 
 // op is something that happens at a time. It belongs to an incarnation of a
@@ -121,6 +127,7 @@ func Run(ctx context.Context, cfg Config) (metatest.Verdict, Tally, error) {
 	if err := l.register(ctx); err != nil {
 		return metatest.Verdict{}, l.tally, err
 	}
+	l.planUpgrades(ctx)
 	for i := range l.nodes {
 		l.boot(ctx, i)
 	}
@@ -159,12 +166,15 @@ func (l *line) play(ctx context.Context) (metatest.Verdict, Tally, error) {
 // nothingLeft reports whether the store owes nothing and Meta posts nothing again.
 func (l *line) nothingLeft(ctx context.Context) bool {
 	left, err := l.store.Backlog(ctx)
-	return err == nil && left.Pending == 0 && left.Unsent == 0 && left.Timers == 0 && left.Receipts == 0 && l.again == 0
+	return err == nil && left.Pending == 0 && left.Unsent == 0 && left.Timers == 0 && left.Receipts == 0 && left.Calls == 0 && l.again == 0
 }
 
 // buried is an error if anything became a dead letter: no event of a run is at
 // fault, and no message.
 func (l *line) buried(ctx context.Context) error {
+	if l.overwritten != nil {
+		return l.overwritten
+	}
 	dead, err := l.store.DeadLetters(ctx, parley.DeadQuery{Brand: l.cfg.Brand, Limit: 1})
 	if err != nil || len(dead) == 0 {
 		return err
@@ -175,7 +185,7 @@ func (l *line) buried(ctx context.Context) error {
 func newLine(cfg Config) *line {
 	l := &line{
 		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x51)),
-		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), rings: map[parley.ID]time.Time{},
 	}
 	l.now = l.start
 	w := metatest.Sized(cfg.Rate, cfg.Users)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/examples/pizzeria"
 	"github.com/parleychat/parley/examples/tally"
 	"github.com/parleychat/parley/meta/metatest"
 	"github.com/parleychat/parley/sim"
@@ -41,7 +43,7 @@ func TestSeeds(t *testing.T) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < uint64(*seeds) && failed.Load() < 5; i = next.Add(1) - 1 {
 				seed := from + i
-				v, seen, err := sim.Run(t.Context(), sim.Config{Seed: seed, Bot: tally.Bot()})
+				v, seen, err := sim.Run(t.Context(), sim.Config{Seed: seed, Bot: bot(seed)})
 				if err != nil || !v.Clean() {
 					failed.Add(1)
 					t.Errorf("seed %d: %v %v", seed, err, problems(v))
@@ -57,6 +59,14 @@ func TestSeeds(t *testing.T) {
 	if missing := kind(total); *seeds >= enough && len(missing) > 0 {
 		t.Errorf("the simulation is too kind: no %v", missing)
 	}
+}
+
+// bot is one of two versions, every other time.
+func bot(seed uint64) parley.Bot {
+	if seed%2 == 0 {
+		return pizzeria.Bot()
+	}
+	return tally.Calling()
 }
 
 func problems(v metatest.Verdict) []string {
@@ -87,7 +97,7 @@ func TestReplay(t *testing.T) {
 	t.Parallel()
 	var last sim.Tally
 	for i := range 3 {
-		_, seen, err := sim.Run(t.Context(), sim.Config{Seed: 42, Bot: tally.Bot()})
+		_, seen, err := sim.Run(t.Context(), sim.Config{Seed: 42, Bot: pizzeria.Bot()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,6 +45,7 @@ type Scenario string
 const (
 	WalkWebhook  Scenario = "webhook"   // two messages of one user, each delivered twice
 	WalkTimer    Scenario = "timer"     // reminders
+	WalkCall     Scenario = "call"      // reminders, some of which a service rings that is called
 	WalkMerge    Scenario = "merge"     // a person is known under two keys, then turns out to be one
 	WalkHandOver Scenario = "hand-over" // a second node takes over in the middle
 	WalkDoubtful Scenario = "doubtful"  // the answer to each send is lost
@@ -52,7 +53,7 @@ const (
 
 // Scenarios are all of them.
 func Scenarios() []Scenario {
-	return []Scenario{WalkWebhook, WalkTimer, WalkMerge, WalkHandOver, WalkDoubtful}
+	return []Scenario{WalkWebhook, WalkTimer, WalkCall, WalkMerge, WalkHandOver, WalkDoubtful}
 }
 
 // config is the scenario as the simulated Meta plays it.
@@ -64,7 +65,7 @@ func (s Scenario) config() metatest.Config {
 		users, messages, mix = 6, 6, metatest.Shares{WhatsApp: 1}
 	case WalkHandOver:
 		messages = 4
-	case WalkTimer:
+	case WalkTimer, WalkCall:
 		messages = 8
 	case WalkWebhook, WalkDoubtful:
 	}
@@ -77,7 +78,7 @@ func (s Scenario) config() metatest.Config {
 	switch s {
 	case WalkWebhook:
 		w.Duplicates = 1
-	case WalkTimer:
+	case WalkTimer, WalkCall:
 		w.Timers = 1
 	case WalkDoubtful:
 		w.Faults.Withheld = 1
@@ -149,7 +150,7 @@ func Walk(ctx context.Context, cfg WalkConfig) (Walked, error) {
 		for _, c := range l.walk.known {
 			l.know(ctx, c)
 		}
-	case WalkWebhook, WalkTimer, WalkDoubtful:
+	case WalkWebhook, WalkTimer, WalkCall, WalkDoubtful:
 	}
 	v, _, err := l.play(ctx)
 	w := l.walk
@@ -172,8 +173,8 @@ func newWalk(ctx context.Context, cfg WalkConfig) (*line, error) {
 	w := cfg.Scenario.config()
 	l := &line{
 		cfg: Config{Seed: 1, Brand: cfg.Brand, Bot: cfg.Bot, Patience: time.Minute}, rng: rand.New(rand.NewPCG(1, 0x51)),
-		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		walk:  &walk{vault: cfg.Vault, point: cfg.Point, accesses: map[string]int{}},
+		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), rings: map[parley.ID]time.Time{},
+		walk: &walk{vault: cfg.Vault, point: cfg.Point, accesses: map[string]int{}},
 	}
 	l.now, w.Start = l.start, l.start
 	l.world = metatest.NewWorld(w)

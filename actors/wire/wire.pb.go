@@ -45,6 +45,7 @@ type Parcel struct {
 	Inquiries     []*Inquiry  `protobuf:"bytes,11,rep,name=inquiries,proto3" json:"inquiries,omitempty"`
 	Reports       []*Report   `protobuf:"bytes,12,rep,name=reports,proto3" json:"reports,omitempty"`
 	Drain         bool        `protobuf:"varint,13,opt,name=drain,proto3" json:"drain,omitempty"` // the receiver is to drain and leave
+	Calls         bool        `protobuf:"varint,14,opt,name=calls,proto3" json:"calls,omitempty"` // turns have decided calls, which the receiver may make
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -166,6 +167,13 @@ func (x *Parcel) GetReports() []*Report {
 func (x *Parcel) GetDrain() bool {
 	if x != nil {
 		return x.Drain
+	}
+	return false
+}
+
+func (x *Parcel) GetCalls() bool {
+	if x != nil {
+		return x.Calls
 	}
 	return false
 }
@@ -689,7 +697,7 @@ var File_actors_wire_wire_proto protoreflect.FileDescriptor
 
 const file_actors_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x16actors/wire/wire.proto\x12\x10parley.actors.v1\"\xfb\x03\n" +
+	"\x16actors/wire/wire.proto\x12\x10parley.actors.v1\"\x91\x04\n" +
 	"\x06Parcel\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x06R\x03run\x12\x16\n" +
@@ -704,7 +712,8 @@ const file_actors_wire_wire_proto_rawDesc = "" +
 	" \x03(\v2\x1a.parley.actors.v1.ReleasedR\breleased\x127\n" +
 	"\tinquiries\x18\v \x03(\v2\x19.parley.actors.v1.InquiryR\tinquiries\x122\n" +
 	"\areports\x18\f \x03(\v2\x18.parley.actors.v1.ReportR\areports\x12\x14\n" +
-	"\x05drain\x18\r \x01(\bR\x05drain\"C\n" +
+	"\x05drain\x18\r \x01(\bR\x05drain\x12\x14\n" +
+	"\x05calls\x18\x0e \x01(\bR\x05calls\"C\n" +
 	"\aChannel\x12\x14\n" +
 	"\x05brand\x18\x01 \x01(\fR\x05brand\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\fR\x04kind\x12\x0e\n" +

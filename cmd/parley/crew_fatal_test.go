@@ -27,6 +27,7 @@ func threeNodes(t *testing.T, g *graph, adjust func(i int, c configuration) conf
 	at := func(int) string { return freeAddress(t) }
 	for i := range crewSize {
 		houses[i] = newHouse(t)
+		houses[i].write(t, "crm", "Bearer of-the-crm")
 		if err := clustertest.WriteCredentials(houses[i].dir, time.Now()); err != nil {
 			t.Fatal(err)
 		}

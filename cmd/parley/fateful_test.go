@@ -15,6 +15,7 @@ type told struct{ Said int }
 //	panic     panics
 //	fall      recurses until the stack is used up, which no Go program survives
 //	loop      never returns
+//	call X    calls the service "crm", and says "heard X: answer #N" when that answers
 //	say X     answers "said X #N", N being the number of such messages so far
 func fateful() parley.Bot {
 	return parley.Bot{Name: "fateful", Version: 1, Behavior: parley.Stateful(obey)}
@@ -36,6 +37,10 @@ func mended() parley.Bot {
 }
 
 func obey(t *parley.Turn, s *told) error {
+	if c, ok := t.Input().(parley.Called); ok {
+		s.Said++
+		t.Say(fmt.Sprintf("heard %s: %s%s #%d", c.Name, c.Body, c.Failure, s.Said))
+	}
 	m, ok := t.Input().(parley.Message)
 	if !ok {
 		return nil
@@ -52,6 +57,8 @@ func obey(t *parley.Turn, s *told) error {
 				n = 0
 			}
 		}
+	case "call":
+		t.Call(parley.Call{Name: rest, Service: "crm", Path: "/orders?of=" + rest, Body: []byte(`{"x":1}`)})
 	case "say":
 		s.Said++
 		t.Say(fmt.Sprintf("said %s #%d", rest, s.Said))

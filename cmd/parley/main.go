@@ -3,13 +3,22 @@
 package main
 
 import (
+	"github.com/parleychat/parley/examples/answers"
+	"github.com/parleychat/parley/examples/appointment"
+	"github.com/parleychat/parley/examples/concierge"
+	"github.com/parleychat/parley/examples/faq"
 	"github.com/parleychat/parley/examples/gallery"
 	"github.com/parleychat/parley/examples/greeter"
+	"github.com/parleychat/parley/examples/lead"
 	"github.com/parleychat/parley/examples/pizza"
+	"github.com/parleychat/parley/examples/pizzeria"
 	"github.com/parleychat/parley/examples/tally"
 	"github.com/parleychat/parley/node"
 )
 
 func main() {
-	node.Main(pizza.Bot(), gallery.Bot(), greeter.Bot(), tally.Bot())
+	node.Main(
+		pizza.Bot(), // the first is parley dev's
+		answers.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), gallery.Bot(), greeter.Bot(), lead.Bot(), pizzeria.Bot(), tally.Bot(),
+	)
 }

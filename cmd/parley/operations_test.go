@@ -140,7 +140,9 @@ func metricsOf(t *testing.T, store, url string) []string {
 	t.Helper()
 	g, h := newGraph(t), newHouse(t)
 	store, clustered := strings.CutSuffix(store, ", in a cluster")
-	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, url).with("store", store)
+	h.write(t, "crm", "Bearer of-the-crm")
+	services := newCRM(t, func(string, int) int { return 200 }).services(nil)
+	cfg := configured(g.URL, channel("messenger", pageID, "fateful")).on(t, h, url).with("store", store).with("services", services)
 	if clustered {
 		cfg = cfg.on(t, h, cluster.Database(t)) // where nobody has heard of these messages yet
 		at := func() string { return freeAddress(t) }

@@ -2,9 +2,8 @@
 package greeter
 
 import (
-	"fmt"
-
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/flow"
 )
 
 // memory is what is kept of a conversation from one turn to the next.
@@ -12,18 +11,18 @@ type memory struct{ Messages int }
 
 // Bot greets a contact once, and counts what it hears from then on.
 func Bot() parley.Bot {
-	return parley.Bot{Name: "greeter", Version: 1, Behavior: parley.Stateful(greet)}
+	return flow.Flow[memory]{Name: "greeter", Version: 1, Start: greet}.Bot()
 }
 
-func greet(t *parley.Turn, m *memory) error {
+func greet(t *flow.Turn[memory]) error {
 	if _, ok := t.Input().(parley.Message); !ok {
 		return nil // a reaction, a button, a colleague's words: nothing to answer
 	}
-	m.Messages++
-	if m.Messages == 1 {
+	t.State.Messages++
+	if t.State.Messages == 1 {
 		t.Say("Hello! Nice to meet you.")
 		return nil
 	}
-	t.Say(fmt.Sprintf("That was your message number %d.", m.Messages))
+	t.Sayf("That was your message number %d.", t.State.Messages)
 	return nil
 }

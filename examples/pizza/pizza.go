@@ -3,19 +3,17 @@
 package pizza
 
 import (
-	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/flow"
 )
 
 // remindAfter is how long an unfinished order is left alone.
 const remindAfter = 30 * time.Minute
 
-// reminder is the name of the one timer: whoever writes again sets it anew.
-const reminder = "reminder"
+const hungry = "Are you still hungry? Your order is not finished."
 
 // order is the conversation's state: what is known of the order so far.
 type order struct {
@@ -23,87 +21,56 @@ type order struct {
 	Size  string `json:"size,omitempty"`
 }
 
+func (o *order) String() string { return strings.ToLower(o.Size) + " " + o.Pizza }
+
 // Bot takes orders.
 func Bot() parley.Bot {
-	return parley.Bot{Name: "pizza", Version: 1, Behavior: parley.Stateful(take)}
+	return flow.Flow[order]{
+		Name: "pizza", Version: 2,
+		// Version 1 wasn't made with flow: the state is the same, but it would not read
+		// what a flow stores beside it.
+		Migrations: map[int]parley.Migration{1: func(state []byte) ([]byte, error) { return state, nil }},
+		Start:      flow.Match(flow.On(flow.Timer("reminder"), remind), flow.On(flow.Spoke(), flow.Fill[order]("order"))),
+		Commands:   []flow.Rule[order]{flow.On(flow.Says("cancel", "stop"), cancel)},
+		Phrases:    flow.Phrases{Again: "-"}, // the question once more is enough
+		Forms: []flow.Form[order]{{
+			Name: "order", Fields: []flow.Field[order]{pizza(), size()}, Confirm: confirm, Done: done,
+			Remind: flow.Follow{In: remindAfter, Text: hungry},
+		}},
+	}.Bot()
 }
 
-// WhatsApp shows at most three quick replies as buttons, and 20 characters of
-// a title: the menus keep to that.
-func pizzas() []string { return []string{"Margherita", "Salami", "Funghi"} }
-func sizes() []string  { return []string{"Small", "Medium", "Large"} }
+// It doesn't matter what was asked: "a large Margherita" is understood at any time, and
+// so is "make it small".
+func pizza() flow.Field[order] {
+	return flow.Ask("pizza", "Which pizza would you like?", func(o *order) *string { return &o.Pizza },
+		flow.OneOf("Margherita", "Salami", "Funghi")).Anytime()
+}
 
-func take(t *parley.Turn, o *order) error {
-	switch in := t.Input().(type) {
-	case parley.Message:
-		o.hear(t, in.Text+" "+in.Payload)
-	case parley.Postback:
-		o.hear(t, in.Payload)
-	case parley.TimerFired:
-		t.Say("Are you still hungry? Your order is not finished.")
-		o.ask(t)
-	default: // reactions, echoes of colleagues and the like: nothing to answer
-	}
+func size() flow.Field[order] {
+	return flow.Ask("size", "What size?", func(o *order) *string { return &o.Size },
+		flow.OneOf("Small", "Medium", "Large")).Anytime().
+		Asking(func(t *flow.Turn[order]) string { return "One " + t.State.Pizza + ". What size?" })
+}
+
+// remind is for orders that were begun before the form reminded by itself: their timer
+// is still there.
+func remind(t *flow.Turn[order]) error {
+	t.Say(hungry)
+	t.Fill("order")
 	return nil
 }
 
-// hear takes from the words whatever they say about the order. It doesn't matter
-// what was asked: "make it large" is understood at any time.
-func (o *order) hear(t *parley.Turn, text string) {
-	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) })
-	said := func(word string) bool { return slices.Contains(words, word) }
-	before := *o
-	switch {
-	case said("cancel") || said("stop"):
-		t.Say("All right, nothing is ordered. Write again whenever you are hungry.")
-		t.End()
-		return
-	case said("change") && said("pizza"):
-		o.Pizza = ""
-	case said("change") && said("size"):
-		o.Size = ""
-	}
-	o.Pizza = pick(o.Pizza, pizzas(), said)
-	o.Size = pick(o.Size, sizes(), said)
-	if said("yes") && o.complete() && *o == before {
-		t.Say("Thank you! A " + o.String() + " is on its way.")
-		t.End()
-		return
-	}
-	o.ask(t)
-	t.SetTimer(reminder, remindAfter)
+func confirm(t *flow.Turn[order]) string { return "A " + t.State.String() + ". Shall I order it?" }
+
+func done(t *flow.Turn[order]) error {
+	t.Say("Thank you! A " + t.State.String() + " is on its way.")
+	t.End()
+	return nil
 }
 
-// pick is the option that was said, or else what it was before.
-func pick(before string, options []string, said func(string) bool) string {
-	for _, option := range options {
-		if said(strings.ToLower(option)) {
-			return option
-		}
-	}
-	return before
-}
-
-func (o *order) complete() bool { return o.Pizza != "" && o.Size != "" }
-
-func (o *order) String() string { return strings.ToLower(o.Size) + " " + o.Pizza }
-
-// ask asks for what is missing, and in the end whether all is right.
-func (o *order) ask(t *parley.Turn) {
-	switch {
-	case o.Pizza == "":
-		t.Say("Which pizza would you like?", menu(pizzas())...)
-	case o.Size == "":
-		t.Say("One "+o.Pizza+". What size?", menu(sizes())...)
-	default:
-		t.Say("A "+o.String()+". Shall I order it?", menu([]string{"Yes", "Change pizza", "Change size"})...)
-	}
-}
-
-func menu(titles []string) []parley.QuickReply {
-	replies := make([]parley.QuickReply, 0, len(titles))
-	for _, title := range titles {
-		replies = append(replies, parley.QuickReply{Title: title, Payload: title})
-	}
-	return replies
+func cancel(t *flow.Turn[order]) error {
+	t.Say("All right, nothing is ordered. Write again whenever you are hungry.")
+	t.End()
+	return nil
 }

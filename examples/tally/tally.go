@@ -11,6 +11,7 @@
 package tally
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,6 +20,14 @@ import (
 	"github.com/parleychat/parley"
 )
 
+// Clock is the service that Calling asks.
+const Clock = "clock"
+
+// Wait is what it is asked: to answer after so many milliseconds.
+type Wait struct {
+	MS uint64 `json:"ms"`
+}
+
 // count is the conversation's state: how many commands have taken effect.
 type count struct {
 	Commands uint64 `json:"commands"`
@@ -26,20 +35,40 @@ type count struct {
 
 // Bot counts.
 func Bot() parley.Bot {
-	return parley.Bot{Name: "tally", Version: 1, Behavior: parley.Stateful(tally)}
+	return parley.Bot{Name: "tally", Version: 1, Behavior: parley.Stateful(func(t *parley.Turn, c *count) error {
+		Obey(t, &c.Commands)
+		return nil
+	})}
 }
 
-func tally(t *parley.Turn, c *count) error {
+// Calling is Bot, but that every third reminder isn't a timer: the service Clock is
+// called, and rings by its answer. Nobody can tell from outside.
+func Calling() parley.Bot {
+	return parley.Bot{Name: "tally", Version: 1, Behavior: parley.Stateful(func(t *parley.Turn, c *count) error {
+		hear(t, &c.Commands, true)
+		return nil
+	})}
+}
+
+// Obey does what the turn's input says, for a bot that does more than this one; n is
+// the number of commands so far. It reports whether the input was one.
+func Obey(t *parley.Turn, n *uint64) bool { return hear(t, n, false) }
+
+func hear(t *parley.Turn, n *uint64, calling bool) bool {
 	switch in := t.Input().(type) {
 	case parley.Message:
-		c.obey(t, first(in.Payload, in.Text))
+		return obey(t, n, first(in.Payload, in.Text), calling)
 	case parley.Postback:
-		c.obey(t, in.Payload)
+		return obey(t, n, in.Payload, calling)
 	case parley.TimerFired:
 		t.Say("ring " + strings.TrimPrefix(in.Name, "t"))
+	case parley.Called:
+		if in.OK() {
+			t.Say("ring " + strings.TrimPrefix(in.Name, "t"))
+		}
 	default: // nothing that commands
 	}
-	return nil
+	return false
 }
 
 func first(payload, text string) string {
@@ -49,19 +78,32 @@ func first(payload, text string) string {
 	return text
 }
 
-func (c *count) obey(t *parley.Turn, text string) {
+func obey(t *parley.Turn, n *uint64, text string, calling bool) bool {
 	word, numbers := parse(text)
 	switch {
 	case word == "say" && len(numbers) >= 1:
 	case word == "remind" && len(numbers) >= 2 && numbers[1] <= uint64(parley.MaxTimerAhead/time.Millisecond):
-		t.SetTimer(timer(numbers[0]), time.Duration(numbers[1])*time.Millisecond)
+		remind(t, numbers[0], numbers[1], calling && numbers[0]%3 == 0)
 	case word == "forget" && len(numbers) >= 2:
 		t.CancelTimer(timer(numbers[1]))
+		if calling {
+			t.CancelCall(timer(numbers[1]))
+		}
 	default:
+		return false
+	}
+	*n++
+	t.Say(fmt.Sprintf("said %d #%d", numbers[0], *n))
+	return true
+}
+
+func remind(t *parley.Turn, k, ms uint64, calling bool) {
+	if !calling {
+		t.SetTimer(timer(k), time.Duration(ms)*time.Millisecond)
 		return
 	}
-	c.Commands++
-	t.Say(fmt.Sprintf("said %d #%d", numbers[0], c.Commands))
+	body, _ := json.Marshal(Wait{MS: ms}) // a number has a form
+	t.Call(parley.Call{Name: timer(k), Service: Clock, Body: body, Within: parley.MaxCallWithin})
 }
 
 func timer(k uint64) string { return "t" + strconv.FormatUint(k, 10) }

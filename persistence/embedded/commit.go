@@ -48,6 +48,7 @@ func (s *Store) Commit(ctx context.Context, commits []parley.Commit) ([]error, e
 type encodedCommit struct {
 	snapshot []byte
 	outbox   [][]byte
+	calls    [][]byte
 }
 
 func encodeCommit(c *parley.Commit) (encodedCommit, error) {
@@ -60,6 +61,13 @@ func encodeCommit(c *parley.Commit) (encodedCommit, error) {
 		if e.outbox[i], err = appendOutgoing(nil, &c.Outbox[i]); err != nil {
 			return encodedCommit{}, fmt.Errorf("commit: %w", err)
 		}
+	}
+	for i := range c.Calls {
+		content, err := c.Calls[i].EncodeContent()
+		if err != nil {
+			return encodedCommit{}, fmt.Errorf("commit: %w", err)
+		}
+		e.calls = append(e.calls, content)
 	}
 	return e, nil
 }
@@ -195,6 +203,7 @@ func (t *txn) take(ch *channel, line *inboxLine, c *parley.Commit, e encodedComm
 		t.set(t.key, e.outbox[i])
 		t.addUnsent(ch, c.Conversation.Contact, &c.Outbox[i], e.outbox[i])
 	}
+	t.takeCalls(c, e.calls)
 	for i := range c.Dead {
 		t.bury(&c.Dead[i])
 	}

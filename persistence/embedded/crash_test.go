@@ -44,6 +44,13 @@ type acked struct {
 	claimed  map[parley.ID]bool
 	settled  map[parley.ID]bool
 	tried    map[parley.Row]bool // false: and acquitted
+	calls    map[parley.ID]calledOut
+}
+
+// calledOut is a call that was claimed.
+type calledOut struct {
+	key      parley.EventKey // of its answer
+	answered bool
 }
 
 // work runs one conversation's life until stop, noting what was returned.
@@ -67,6 +74,7 @@ func (a *acked) work(t *testing.T, s *embedded.Store, l parley.Lease, i int, sto
 			return err
 		}
 		turn := benchTurn(&loaded.Pending[0], loaded.Snapshot, rand.New(rand.NewPCG(rand.Uint64(), 1)))
+		turn.Calls = []parley.OutgoingCall{{ID: turn.Outbox[0].ID, Conversation: c, Call: parley.Call{Name: "n", Service: "s"}}}
 		if errs, err := s.Commit(ctx, []parley.Commit{turn}); err != nil || errs[0] != nil {
 			return errors.Join(append(errs, err)...)
 		}
@@ -82,7 +90,31 @@ func (a *acked) work(t *testing.T, s *embedded.Store, l parley.Lease, i int, sto
 			}
 			a.note(func() { a.settled[m.ID] = true })
 		}
+		if err := a.callOut(ctx, s); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// callOut claims a call or two, of whomever, and answers the first.
+func (a *acked) callOut(ctx context.Context, s *embedded.Store) error {
+	q := parley.CallQuery{Services: []parley.CallPlaces{{Service: "s", Limit: 2, Lease: time.Hour}}}
+	claimed, _, err := s.ClaimCalls(ctx, q, time.Hour)
+	if err != nil {
+		return err
+	}
+	for i := range claimed {
+		a.note(func() { a.calls[claimed[i].ID] = calledOut{key: claimed[i].Key()} })
+	}
+	if len(claimed) == 0 {
+		return nil
+	}
+	in := claimed[0].Answer(200, nil, 1)
+	if _, err := s.SettleCalls(ctx, []parley.CallOutcome{{Of: &claimed[0], Answer: &in}}); err != nil {
+		return err
+	}
+	a.note(func() { a.calls[claimed[0].ID] = calledOut{key: claimed[0].Key(), answered: true} })
 	return nil
 }
 
@@ -133,6 +165,7 @@ func (a *acked) check(t *testing.T, s *embedded.Store) {
 			}
 		}
 	}
+	a.checkCalls(t, s)
 	for id := range a.settled {
 		if _, ok, err := s.Delivery(t.Context(), testChannel(), id.String()); err != nil || !ok {
 			t.Errorf("delivery of a settled message: %v %v", ok, err)
@@ -142,6 +175,45 @@ func (a *acked) check(t *testing.T, s *embedded.Store) {
 	for row, guilty := range a.tried {
 		if tried, err := s.Try(t.Context(), []parley.Row{row}); err != nil || (len(tried) == 1) != guilty {
 			t.Errorf("a suspect, acquitted %v: tried before %v, %v", !guilty, len(tried) == 1, err)
+		}
+	}
+}
+
+// checkCalls: what was claimed was committed, and is answered, or there to be claimed
+// again.
+func (a *acked) checkCalls(t *testing.T, s *embedded.Store) {
+	t.Helper()
+	known := map[parley.EventKey]bool{}
+	for c, rows := range a.rows {
+		maps.Copy(known, rows)
+		loaded, err := s.Load(t.Context(), c, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range loaded.Pending {
+			known[p.Key] = true
+		}
+		for _, k := range loaded.Snapshot.Seen {
+			known[k.Key] = true
+		}
+	}
+	q := parley.CallQuery{Services: []parley.CallPlaces{{Service: "s", Limit: 1 << 20, Lease: time.Hour}}}
+	claimed, _, err := s.ClaimCalls(t.Context(), q, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := map[parley.ID]bool{}
+	for i := range claimed {
+		live[claimed[i].ID] = true
+	}
+	for id, c := range a.calls {
+		switch _, heard := known[c.key]; {
+		case c.answered && live[id]:
+			t.Error("an answered call would be made again")
+		case c.answered && !heard:
+			t.Error("an answer is lost")
+		case !live[id] && !heard:
+			t.Error("a call was given to be made, and its commit is lost")
 		}
 	}
 }
@@ -176,6 +248,7 @@ func live(t *testing.T, s *embedded.Store, crash func()) *acked {
 	a := &acked{
 		rows: map[parley.Conversation]map[parley.EventKey]bool{}, versions: map[parley.Conversation]parley.Version{},
 		claimed: map[parley.ID]bool{}, settled: map[parley.ID]bool{}, tried: map[parley.Row]bool{},
+		calls: map[parley.ID]calledOut{},
 	}
 	l, err := s.Lease(t.Context(), testChannel(), "before", time.Hour, parley.Lease{})
 	if err != nil {
@@ -217,6 +290,7 @@ func (a *acked) clone() *acked {
 	c := &acked{
 		rows: map[parley.Conversation]map[parley.EventKey]bool{}, versions: maps.Clone(a.versions),
 		claimed: maps.Clone(a.claimed), settled: maps.Clone(a.settled), tried: maps.Clone(a.tried),
+		calls: maps.Clone(a.calls),
 	}
 	for conv, rows := range a.rows {
 		c.rows[conv] = maps.Clone(rows)

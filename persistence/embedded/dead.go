@@ -125,11 +125,11 @@ func (s *Store) findDead(id parley.ID) (d parley.DeadLetter, ok bool, err error)
 
 // RetryDeadLetter puts a dead letter's message back into the outbox, or its event
 // into the inbox, and removes the letter, all in one group: see parley.RetryMessage
-// and parley.RetryEvent. Like what comes in, it is refused below the reserve.
-func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error) {
+// and parley.RetryEvent, which reads is for. Like what comes in, it is refused below the reserve.
+func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error) {
 	var r parley.Retried
 	err := s.write(ctx, bringsEvents, func(t *txn) (err error) {
-		r, err = t.retryDead(id)
+		r, err = t.retryDead(id, reads)
 		return err
 	})
 	if err != nil {
@@ -138,7 +138,7 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retri
 	return r, nil
 }
 
-func (t *txn) retryDead(id parley.ID) (parley.Retried, error) {
+func (t *txn) retryDead(id parley.ID, reads int) (parley.Retried, error) {
 	d, err := t.letter(id)
 	if err != nil {
 		return parley.Retried{}, err
@@ -149,9 +149,9 @@ func (t *txn) retryDead(id parley.ID) (parley.Retried, error) {
 	}
 	r := parley.Retried{Letter: d}
 	if d.Kind() == parley.DeadMessage {
-		err = t.retryMessage(d, into)
+		err = t.retryMessage(d, into, reads)
 	} else {
-		r.Rows, err = t.retryEvent(d, into)
+		r.Rows, err = t.retryEvent(d, into, reads)
 	}
 	if err == nil {
 		t.unbury(&d)
@@ -170,7 +170,7 @@ func (t *txn) letter(id parley.ID) (parley.DeadLetter, error) {
 
 // retryMessage takes a commit with the message in it. The conversation can't have
 // moved: what writes it has the mutex.
-func (t *txn) retryMessage(d parley.DeadLetter, into parley.Conversation) error {
+func (t *txn) retryMessage(d parley.DeadLetter, into parley.Conversation, reads int) error {
 	snapshot, err := t.snapshotOf(into)
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (t *txn) retryMessage(d parley.DeadLetter, into parley.Conversation) error 
 	if err != nil {
 		return err
 	}
-	c, err := parley.RetryMessage(snapshot, d, fromMS(t.now), [16]byte(random))
+	c, err := parley.RetryMessage(snapshot, d, fromMS(t.now), [16]byte(random), reads)
 	if err != nil {
 		return err
 	}
@@ -193,12 +193,12 @@ func (t *txn) retryMessage(d parley.DeadLetter, into parley.Conversation) error 
 	return nil
 }
 
-func (t *txn) retryEvent(d parley.DeadLetter, into parley.Conversation) ([]parley.Pending, error) {
+func (t *txn) retryEvent(d parley.DeadLetter, into parley.Conversation, reads int) ([]parley.Pending, error) {
 	random, err := t.random(8)
 	if err != nil {
 		return nil, err
 	}
-	p, err := parley.RetryEvent(d, into, parley.Token(binary.BigEndian.Uint64(random)))
+	p, err := parley.RetryEvent(d, into, parley.Token(binary.BigEndian.Uint64(random)), reads)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func TestRetryAndPowerLoss(t *testing.T) {
 	for w := range 2 {
 		workers.Go(func() {
 			for i := w; i < letters; i += 2 {
-				if _, err := s.RetryDeadLetter(t.Context(), ids[i]); err != nil {
+				if _, err := s.RetryDeadLetter(t.Context(), ids[i], 0); err != nil {
 					t.Error(err)
 				}
 			}

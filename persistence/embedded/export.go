@@ -59,6 +59,7 @@ type exported struct {
 func (e *exporter) tables() []exported {
 	return []exported{
 		{tableMeta, e.numbers},
+		{tableCall, e.call},
 		{tableAlias, e.contact},
 		{tableConv, e.conversation},
 		{tableDelivery, e.delivery},
@@ -282,5 +283,25 @@ func (e *exporter) dead(key *reader, value []byte) error {
 	d := parley.DeadLetter{ID: key.id()}
 	err := decodeDead(&d, value)
 	e.part.Dead = append(e.part.Dead, d)
+	return err
+}
+
+// call reads a call with its mark. Whoever has claimed it is gone.
+func (e *exporter) call(key *reader, value []byte) error {
+	c := call{conversation: key.conversation(), id: key.id()}
+	content, err := decodeCall(&c, value)
+	if err != nil {
+		return err
+	}
+	p := parley.PendingCall{OutgoingCall: parley.OutgoingCall{ID: c.id, Conversation: c.conversation, At: fromMS(c.at)}}
+	if err := p.DecodeContent(content); err != nil {
+		return err
+	}
+	err = read(e.txn.db, callKey(nil, tableCallMark, appendConversation(nil, c.conversation), c.id), func(v []byte) (err error) {
+		c.mark, err = decodeCallMark(v)
+		return err
+	})
+	p.Attempts, p.Status, p.Cause, p.Due = c.mark.attempts, c.mark.status, c.mark.cause, fromMS(c.mark.due)
+	e.part.Calls = append(e.part.Calls, p)
 	return err
 }

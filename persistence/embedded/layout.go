@@ -24,6 +24,8 @@ import (
 const (
 	tableMeta       = '!' // name → reserved numbers, clock
 	tableAlias      = 'a' // channel contact → canonical contact, or the next on the way to it; birth number
+	tableCall       = 'C' // conversation id → when it was decided and due, service, call
+	tableCallMark   = 'e' // conversation id → how the attempts of that call stand
 	tableConv       = 'c' // conversation → parley.Snapshot
 	tableDelivery   = 'd' // channel provider-id → delivery
 	tableDeliveries = 'D' // day channel provider-id → nothing: which deliveries to look at when the day is pruned. A delivery is found by its id alone, whatever its day, so it can't lead its key

@@ -35,6 +35,8 @@ func newMetrics(to prometheus.Registerer, s *Store) metrics {
 	}
 	gauge("pending", "Inbox rows that have not taken effect.", func() int { return s.arrived.live })
 	gauge("unsent", "Messages in the outbox.", func() int { return s.counts.unsent })
+	gauge("calls", "Calls of services that are not answered.", func() int { return len(s.calling.byID) })
+	gauge("oldest_call_seconds", "Time since the turn that decided the oldest call which is not answered.", func() int { return int(s.backlog().OldestCall.Seconds()) })
 	gauge("timers", "Live timers.", func() int { return s.counts.timers })
 	gauge("receipts", "Receipts not yet folded.", func() int { return s.counts.receipts })
 	gauge("quarantined", "Updates in quarantine.", func() int { return s.counts.quarantined })

@@ -41,6 +41,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg: cfg, opened: cfg.Now(), channels: map[parley.Channel]*channel{}, nextDue: never, next: 1, limit: 1,
 		versions: newCache[parley.Conversation, parley.Version](versionCacheSize),
 		aliases:  newCache[parley.Conversation, parley.Contact](aliasCacheSize),
+		calling:  newCalls(),
 		room:     room{free: cfg.Free, reserve: cfg.ReserveBytes},
 	}
 	s.metrics = newMetrics(cfg.Registerer, s)
@@ -228,6 +229,8 @@ func (s *Store) rebuild() error {
 		{tableReceipt, s.seeReceipt},
 		{tableTimer, s.seeTimer},
 		{tableQuarIndex, func(*reader, []byte) error { s.counts.quarantined++; return nil }},
+		{tableCall, s.seeCall},
+		{tableCallMark, s.seeCallMark},
 		{tableDead, func(*reader, []byte) error { s.counts.dead++; return nil }},
 	} {
 		err := scanOf(s.db, []byte{table.prefix}, after([]byte{table.prefix}), func(key, value []byte) (bool, error) {

@@ -66,10 +66,13 @@ func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
 func (s *Store) backlog() parley.Backlog {
 	b := parley.Backlog{
 		Pending: s.arrived.live, Unsent: s.counts.unsent, Timers: s.counts.timers,
-		Receipts: s.counts.receipts, Quarantined: s.counts.quarantined, Dead: s.counts.dead,
+		Receipts: s.counts.receipts, Quarantined: s.counts.quarantined, Dead: s.counts.dead, Calls: len(s.calling.byID),
 	}
 	if a, ok := s.arrived.front(); ok {
 		b.Oldest = time.Duration(s.now()-a.row.received) * time.Millisecond
+	}
+	if oldest := s.calling.oldest(); oldest != never {
+		b.OldestCall = time.Duration(max(s.now()-oldest, 0)) * time.Millisecond
 	}
 	return b
 }

@@ -15,7 +15,10 @@ type fold struct {
 	order      []*folded // in the order of first mention
 	watermarks map[parley.Contact]*watermark
 	contacts   []parley.Contact
-	failed     []parley.Pending
+	rows       []parley.Pending
+	held       []parley.Receipt // that stay
+	posts      []*line          // of posts, that are claimed, as soon as asked for; see attempts
+	asked      bool
 	proven     map[*line]bool // lines whose head the provider has shown that it accepted
 }
 
@@ -46,8 +49,8 @@ func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fol
 	if err != nil {
 		return parley.Folded{}, fmt.Errorf("fold receipts: %w", err)
 	}
-	s.metrics.folded.Add(float64(len(f.keys)))
-	return parley.Folded{Receipts: len(f.keys), Failed: f.failed, Told: f.told()}, nil
+	s.metrics.folded.Add(float64(len(f.keys) - len(f.held)))
+	return parley.Folded{Receipts: len(f.keys) - len(f.held), Held: len(f.held), Proven: len(f.proven), Rows: f.rows, Told: f.told()}, nil
 }
 
 // told is the messages of which it is now known what became.
@@ -97,6 +100,11 @@ func (t *txn) join(ch *channel, f *fold, r *parley.Receipt) error {
 		return err
 	}
 	told := d.failureOfOurs()
+	if said, ok := r.Said(); ok && d.id.IsZero() {
+		if done, err := t.hear(ch, f, d, r, &said); done || err != nil {
+			return err
+		}
+	}
 	if err := t.identify(ch, f, d, r); err != nil {
 		return err
 	}
@@ -111,7 +119,7 @@ func (t *txn) join(ch *channel, f *fold, r *parley.Receipt) error {
 	}
 	failed, err := t.sendFailed(ch, &d.delivery)
 	if err == nil {
-		f.failed = append(f.failed, failed)
+		f.rows = append(f.rows, failed)
 	}
 	return err
 }
@@ -203,7 +211,10 @@ func (t *txn) writeFold(ch *channel, f *fold) {
 	for l := range f.proven {
 		t.remove(ch, l)
 	}
-	for i := range f.failed {
-		t.enqueue(&f.failed[i])
+	for i := range f.rows {
+		t.enqueue(&f.rows[i])
+	}
+	for i := range f.held {
+		t.keepReceipt(&f.held[i])
 	}
 }

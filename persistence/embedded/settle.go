@@ -181,9 +181,9 @@ func (t *txn) sendFailed(ch *channel, d *delivery) (parley.Pending, error) {
 		parley.NewEventKey("send_failed", ch.name.String(), d.providerID, "failed"))
 }
 
-// tells is a row that tells a conversation, or what that was merged into, of a
-// failure.
-func (t *txn) tells(c parley.Conversation, input parley.SendFailed, key parley.EventKey) (parley.Pending, error) {
+// tells is a row that tells a conversation, or what that was merged into, of
+// something.
+func (t *txn) tells(c parley.Conversation, input parley.Input, key parley.EventKey) (parley.Pending, error) {
 	data, err := parley.EncodeInput(input)
 	if err != nil {
 		return parley.Pending{}, err

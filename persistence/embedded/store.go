@@ -151,6 +151,7 @@ type Store struct {
 	contents int   // bytes of unsent messages that are in memory
 	nextDue  int64 // no timer is due before this
 	dueGone  bool  // the timer of nextDue may have been cancelled
+	calling  calls
 	counts   counts
 }
 

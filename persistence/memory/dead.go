@@ -26,8 +26,8 @@ func (s *Store) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.D
 }
 
 // RetryDeadLetter puts a dead letter's message back into the outbox, or its event
-// into the inbox, and removes the letter.
-func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error) {
+// into the inbox, and removes the letter. reads is as for parley.RetryMessage.
+func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error) {
 	if err := s.begin(ctx); err != nil {
 		return parley.Retried{}, err
 	}
@@ -40,9 +40,9 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retri
 	into := s.final(r.Letter.Conversation)
 	var err error
 	if r.Letter.Kind() == parley.DeadMessage {
-		err = s.retryMessage(r.Letter, into)
+		err = s.retryMessage(r.Letter, into, reads)
 	} else {
-		r.Rows, err = s.retryEvent(r.Letter, into)
+		r.Rows, err = s.retryEvent(r.Letter, into, reads)
 	}
 	if err != nil {
 		return parley.Retried{}, fmt.Errorf("retry dead letter: %w", err)
@@ -51,7 +51,7 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retri
 	return r, nil
 }
 
-func (s *Store) retryMessage(d parley.DeadLetter, into parley.Conversation) error {
+func (s *Store) retryMessage(d parley.DeadLetter, into parley.Conversation, reads int) error {
 	snapshot, err := s.snapshot(into)
 	if err != nil {
 		return err
@@ -60,19 +60,19 @@ func (s *Store) retryMessage(d parley.DeadLetter, into parley.Conversation) erro
 	if _, err := io.ReadFull(s.cfg.Random, nonce[:]); err != nil {
 		return fmt.Errorf("draw a nonce: %w", err)
 	}
-	c, err := parley.RetryMessage(snapshot, d, s.now(), nonce)
+	c, err := parley.RetryMessage(snapshot, d, s.now(), nonce, reads)
 	if err != nil {
 		return err
 	}
 	return s.commit(&c)
 }
 
-func (s *Store) retryEvent(d parley.DeadLetter, into parley.Conversation) ([]parley.Pending, error) {
+func (s *Store) retryEvent(d parley.DeadLetter, into parley.Conversation, reads int) ([]parley.Pending, error) {
 	token, err := s.token()
 	if err != nil {
 		return nil, err
 	}
-	p, err := parley.RetryEvent(d, into, token)
+	p, err := parley.RetryEvent(d, into, token, reads)
 	if err != nil {
 		return nil, err
 	}

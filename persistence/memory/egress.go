@@ -217,7 +217,7 @@ func (s *Store) settle(ch *channel, m *message, o *parley.Outcome) error {
 	case parley.Returned:
 		s.remove(m)
 		input, key := o.Failed(&m.Outgoing)
-		_, err := s.tell(m.Conversation, input, key)
+		_, err := s.tell(m.Conversation, input, key, time.Time{})
 		return err
 	case parley.Retry:
 		if !o.Uncounted {
@@ -277,12 +277,12 @@ func (s *Store) change(ch *channel, providerID string, with func(*delivery)) ([]
 		return nil, nil
 	}
 	input := parley.SendFailed{ID: d.ID, ProviderID: providerID, Code: d.Code, Reason: d.Reason}
-	return s.tell(d.Conversation, input, parley.NewEventKey("send_failed", d.Conversation.Channel.String(), providerID, "failed"))
+	return s.tell(d.Conversation, input, parley.NewEventKey("send_failed", d.Conversation.Channel.String(), providerID, "failed"), time.Time{})
 }
 
-// tell puts a failure into the inbox of a conversation, or of what that was merged
+// tell puts something into the inbox of a conversation, or of what that was merged
 // into.
-func (s *Store) tell(c parley.Conversation, input parley.SendFailed, key parley.EventKey) ([]parley.Pending, error) {
+func (s *Store) tell(c parley.Conversation, input parley.Input, key parley.EventKey, at time.Time) ([]parley.Pending, error) {
 	data, err := parley.EncodeInput(input)
 	if err != nil {
 		return nil, err
@@ -291,7 +291,7 @@ func (s *Store) tell(c parley.Conversation, input parley.SendFailed, key parley.
 	if err != nil {
 		return nil, err
 	}
-	p := parley.Pending{Row: parley.Row{Token: token}, Conversation: s.final(c), Key: key, Input: input, Data: data}
+	p := parley.Pending{Row: parley.Row{Token: token}, Conversation: s.final(c), Key: key, Time: at, Input: input, Data: data}
 	s.enqueue(&p)
 	return []parley.Pending{p}, nil
 }
@@ -307,14 +307,63 @@ func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fol
 	if err != nil {
 		return parley.Folded{}, fmt.Errorf("fold receipts: %w", err)
 	}
-	f := parley.Folded{Receipts: min(max(limit, 0), len(ch.receipts))}
-	for i := range f.Receipts {
-		if err := s.fold(l.Channel, ch, &ch.receipts[i], &f); err != nil {
+	f, n, before := parley.Folded{}, min(max(limit, 0), len(ch.receipts)), len(s.outbox)
+	for i := range n {
+		r := &ch.receipts[i]
+		kept, err := s.hear(ch, r, &f)
+		if err == nil && !kept {
+			err = s.fold(l.Channel, ch, r, &f)
+		}
+		if err != nil {
 			return parley.Folded{}, fmt.Errorf("fold receipts: %w", err)
 		}
 	}
-	ch.receipts = slices.Delete(ch.receipts, 0, f.Receipts)
+	f.Receipts, f.Proven = n-f.Held, before-len(s.outbox)
+	ch.receipts = slices.Delete(ch.receipts, 0, n)
 	return f, nil
+}
+
+// hear looks after an echo that may be somebody else's. It reports whether that was
+// all there is to do with it.
+func (s *Store) hear(ch *channel, r *parley.Receipt, f *parley.Folded) (bool, error) {
+	said, ok := r.Said()
+	if d := ch.deliveries[r.ProviderID]; !ok || d != nil && !d.ID.IsZero() {
+		return false, nil
+	}
+	c := s.final(parley.Conversation{Channel: r.Channel, Contact: r.Contact})
+	attempts, messages := s.attempts(ch, c)
+	switch of, i := r.Whose(&said, attempts, s.now()); of {
+	case parley.EchoOfOther:
+		p, err := s.tell(c, said, r.EchoKey(), r.Time)
+		f.Rows = append(f.Rows, p...)
+		return true, err
+	case parley.EchoUndecided:
+		f.Held++
+		ch.receipts = append(ch.receipts, *r)
+		return true, nil
+	case parley.EchoProof:
+		rows, err := s.change(ch, r.ProviderID, func(d *delivery) { d.accept(messages[i]) })
+		f.Rows = append(f.Rows, rows...)
+		s.remove(messages[i])
+		return false, err
+	case parley.EchoOfOurs:
+	}
+	return false, nil
+}
+
+// attempts is what parley.Receipt.Whose asks for.
+func (s *Store) attempts(ch *channel, c parley.Conversation) (attempts []parley.Attempt, messages []*message) {
+	for _, m := range s.outbox {
+		open := m.epoch != 0 && m.epoch == ch.lease.Epoch
+		sort, _ := m.Conversation.Contact.Split()
+		post := open && sort == parley.SubjectKey && m.Conversation.Channel == c.Channel
+		if m.epoch == 0 && !m.doubtful || m.Conversation != c && !post {
+			continue
+		}
+		attempts = append(attempts, parley.Attempt{Outgoing: m.Outgoing, Claimed: m.at, Open: open, Doubtful: m.doubtful})
+		messages = append(messages, m)
+	}
+	return attempts, messages
 }
 
 func (s *Store) fold(name parley.Channel, ch *channel, r *parley.Receipt, f *parley.Folded) error {
@@ -335,7 +384,7 @@ func (s *Store) fold(name parley.Channel, ch *channel, r *parley.Receipt, f *par
 			f.Told = append(f.Told, d.ID)
 		}
 	})
-	f.Failed = append(f.Failed, rows...)
+	f.Rows = append(f.Rows, rows...)
 	return err
 }
 

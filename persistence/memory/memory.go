@@ -51,6 +51,7 @@ type Store struct {
 	agenda   []due
 	suspects map[parley.Row]time.Time // when each was noted
 	outbox   []*message               // in the order in which they were written
+	calls    []*call
 	channels map[parley.Channel]*channel
 	dead     []parley.DeadLetter
 	quar     []parley.Quarantined

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -57,7 +58,10 @@ func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
 	defer s.end()
 	b := parley.Backlog{
 		Pending: len(s.inbox), Unsent: len(s.outbox), Timers: len(s.agenda),
-		Quarantined: len(s.quar), Dead: len(s.dead),
+		Quarantined: len(s.quar), Dead: len(s.dead), Calls: len(s.calls),
+	}
+	for _, c := range s.calls {
+		b.OldestCall = max(b.OldestCall, s.now().Sub(c.At))
 	}
 	if len(s.inbox) > 0 {
 		b.Oldest = s.now().Sub(s.inbox[0].Received)
@@ -91,6 +95,31 @@ func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
 				delete(ch.deliveries, id)
 			}
 		}
+	}
+	return nil
+}
+
+// Snapshots calls each with up to limit stored conversations: those behind a
+// conversation, in the order of their names. One that can't be read comes with its
+// error, and with nothing of it but its name.
+func (s *Store) Snapshots(ctx context.Context, after parley.Conversation, limit int, each func(parley.Snapshot, error)) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	byName := func(a, b parley.Conversation) int { return cmp.Compare(a.String(), b.String()) }
+	for _, c := range slices.SortedFunc(maps.Keys(s.stored), byName) {
+		if limit <= 0 {
+			return nil
+		}
+		stored := s.stored[c].snapshot
+		if after != (parley.Conversation{}) && byName(c, after) <= 0 || len(stored) == 0 {
+			continue
+		}
+		snapshot := parley.Snapshot{Conversation: c}
+		err := snapshot.UnmarshalBinary(stored)
+		each(snapshot, err)
+		limit--
 	}
 	return nil
 }

@@ -107,6 +107,7 @@ func (s *Store) commit(c *parley.Commit) error {
 		o.At, o.Conversation = millis(o.At), c.Conversation
 		s.outbox = append(s.outbox, &message{Outgoing: o})
 	}
+	s.takeCalls(c)
 	for _, d := range c.Dead {
 		d.At = millis(d.At)
 		s.dead = append(s.dead, d)

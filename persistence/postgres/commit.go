@@ -197,6 +197,16 @@ with locked as materialized (
     from unnest($39::integer[], $40::bytea[], $41::uuid[], $42::bytea[], $43::bigint[], $44::bytea[], $45::bigint[], $46::bytea[])
         as d (i, brand, id, conv, at, cause, seq, data)
     where ((select flags from passed))[d.i]
+), called as (
+    insert into parley.call (id, conv, service, at, due, data)
+    select o.id, o.conv, o.service, o.at, coalesce($35::bigint, floor(extract(epoch from clock_timestamp()) * 1000)::bigint), o.data
+    from unnest($48::integer[], $49::uuid[], $50::bytea[], $51::bytea[], $52::bigint[], $53::bytea[]) as o (i, id, conv, service, at, data)
+    where ((select flags from passed))[o.i]
+), uncalled as (
+    delete from parley.call
+    where id = any(array(
+        select o.id from unnest($54::integer[], $55::uuid[]) as o (i, id) where ((select flags from passed))[o.i]
+    ))
 )
 select j.i from judged j where j.passed`
 

@@ -29,6 +29,7 @@ func copiedTables() []copiedTable {
 		{"delivery", "channel, contact, provider_id, digest, outgoing, status, at, day, code, reason, sent", putDeliveries, getDelivery},
 		{"watermark", "conv, status, up_to, at", putWatermarks, getWatermark},
 		{"lease", "channel, epoch, holder, expiry", putEpochs, getEpoch},
+		{"call", "conv, service, id, at, due, claim, attempts, status, cause, data", putCalls, getCall},
 		{"registration", "app, channel", putRegistrations, getRegistration},
 	}
 }
@@ -279,4 +280,26 @@ func putRegistrations(h *parley.Holdings, w *rowWriter) {
 
 func getRegistration(h *parley.Holdings, r *rowReader) {
 	h.Registrations = append(h.Registrations, parley.Registration{App: parley.App(r.text()), Channel: r.channel()})
+}
+
+// putCalls: whoever had claimed one is gone, since nobody else has the source.
+func putCalls(h *parley.Holdings, w *rowWriter) {
+	for i := range h.Calls {
+		c := &h.Calls[i]
+		data, _ := c.EncodeContent() // what a store took has a form
+		w.row(w.name(c.Conversation), bytesOf(c.Call.Service), [16]byte(c.ID), toMS(c.At), toMS(c.Due), int64(0),
+			int32(c.Attempts), int32(c.Status), bytesOf(c.Cause), data)
+	}
+}
+
+func getCall(h *parley.Holdings, r *rowReader) {
+	var c parley.PendingCall
+	c.Conversation = r.conversation()
+	service := r.text()
+	c.ID, c.At, c.Due = r.fixed(), r.time(), r.time()
+	r.must(r.number() == 0)
+	c.Attempts, c.Status, c.Cause = int(r.number()), int(r.number()), r.text()
+	r.note(c.DecodeContent(r.bytes()))
+	r.must(service == c.Call.Service)
+	h.Calls = append(h.Calls, c)
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -143,8 +144,8 @@ func (f *furnisher) append(a parley.Arrivals) []parley.Pending {
 	return rows
 }
 
-// turn lets an event come in and be handled, with two replies, a timer, an evicted
-// key and a dead letter.
+// turn lets an event come in and be handled, with two replies, a timer, a call, an
+// evicted key and a dead letter.
 func (f *furnisher) turn(e parley.Event) {
 	f.t.Helper()
 	row := f.append(parley.Arrivals{Events: []parley.Event{e}})[0]
@@ -155,6 +156,7 @@ func (f *furnisher) turn(e parley.Event) {
 		turn.Say("one")
 		turn.Say("two")
 		turn.SetTimer("timer", time.Hour)
+		turn.Call(parley.Call{Name: "call", Service: "crm", Path: "/orders/7", Body: json.RawMessage(`{"a":1}`)})
 		return nil
 	})}
 	c := parley.Step(bot, loaded.Snapshot, loaded.Pending, parley.Circumstance{Nonce: [16]byte{15: f.n}})
@@ -178,6 +180,9 @@ func (f *furnisher) attempts(page parley.Channel) parley.Lease {
 		outcomes = append(outcomes, parley.Outcome{ID: c.ID, Kind: kinds[i%3], ProviderID: fmt.Sprint("mid", i), Wait: time.Minute})
 	}
 	f.must(nil, f.s.Settle(f.t.Context(), lease, outcomes))
+	calls, _, err := f.s.ClaimCalls(f.t.Context(), parley.CallQuery{Services: []parley.CallPlaces{{Service: "crm", Limit: 2, Lease: time.Minute}}}, time.Minute)
+	f.must(calls, err)
+	f.must(f.s.SettleCalls(f.t.Context(), []parley.CallOutcome{{Of: &calls[0], Wait: time.Minute, Status: 503, Cause: "status 503"}}))
 	return lease
 }
 

@@ -130,10 +130,10 @@ const retryRounds = 3
 
 // RetryDeadLetter puts a dead letter's message back into the outbox, or its event
 // into the inbox, and removes the letter, all in one transaction: see
-// parley.RetryMessage and parley.RetryEvent.
-func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error) {
+// parley.RetryMessage and parley.RetryEvent, which reads is for.
+func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error) {
 	for round := 1; ; round++ {
-		r := retrying{store: s, id: id}
+		r := retrying{store: s, id: id, reads: reads}
 		err := s.transact(ctx, s.work, r.take, r.place, r.look, r.write, r.check)
 		switch {
 		case err == nil:
@@ -148,6 +148,7 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retri
 type retrying struct {
 	store    *Store
 	id       parley.ID
+	reads    int // newest generation that all members read
 	now      int64
 	letter   parley.DeadLetter
 	found    bool
@@ -196,7 +197,7 @@ func (r *retrying) look(b *batch) (err error) {
 
 func (r *retrying) write(b *batch) error {
 	if r.letter.Kind() != parley.DeadMessage {
-		p, err := parley.RetryEvent(r.letter, r.snapshot.Conversation, parley.Token(token()))
+		p, err := parley.RetryEvent(r.letter, r.snapshot.Conversation, parley.Token(token()), r.reads)
 		if err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func (r *retrying) write(b *batch) error {
 		insertRows(b, r.store.now(), r.rows)
 		return nil
 	}
-	c, err := parley.RetryMessage(r.snapshot, r.letter, fromMS(r.now), nonce())
+	c, err := parley.RetryMessage(r.snapshot, r.letter, fromMS(r.now), nonce(), r.reads)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func TestRetryBrokenOff(t *testing.T) {
 				seen++
 				return seen > broken
 			})
-			_, err := s.RetryDeadLetter(t.Context(), id)
+			_, err := s.RetryDeadLetter(t.Context(), id, 0)
 			proxy.LoseAnswers(0, nil)
 			if lost := proxy.Lost() > before; lost != (err != nil) || err != nil && !errors.Is(err, parley.ErrUnavailable) {
 				t.Fatalf("%s, broken off at %d: an answer was lost: %v, and the error is %v", kind, broken, lost, err)
@@ -66,7 +66,7 @@ func TestRetryBrokenOff(t *testing.T) {
 			if b := backlog(); b.Dead+b.Pending+b.Unsent != want.Pending+want.Unsent+1 {
 				t.Fatalf("%s, broken off at %d: %+v after %+v", kind, broken, b, want)
 			}
-			if _, again := beside.RetryDeadLetter(t.Context(), id); again != nil && !errors.Is(again, parley.ErrNoLetter) {
+			if _, again := beside.RetryDeadLetter(t.Context(), id, 0); again != nil && !errors.Is(again, parley.ErrNoLetter) {
 				t.Fatalf("%s, broken off at %d, and again: %v", kind, broken, again)
 			}
 			if kind == parley.DeadEvent {

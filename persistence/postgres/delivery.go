@@ -142,8 +142,8 @@ func sendFailed(d *delivery) (parley.Pending, error) {
 		parley.NewEventKey("send_failed", d.Conversation.Channel.String(), d.ProviderID, "failed"))
 }
 
-// tells is a row that tells a conversation of a failure.
-func tells(c parley.Conversation, input parley.SendFailed, key parley.EventKey) (parley.Pending, error) {
+// tells is a row that tells a conversation of something.
+func tells(c parley.Conversation, input parley.Input, key parley.EventKey) (parley.Pending, error) {
 	data, err := parley.EncodeInput(input)
 	return parley.Pending{Row: parley.Row{Token: parley.Token(token())}, Conversation: c, Key: key, Input: input, Data: data}, err
 }

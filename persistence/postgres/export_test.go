@@ -3,10 +3,11 @@ package postgres
 // Statements are all that the store sends, by the name of their constant.
 func Statements() map[string]string {
 	return map[string]string{
+		"answerCallsSQL": answerCallsSQL, "claimCallsSQL": claimCallsSQL, "claimOthersSQL": claimOthersSQL, "laterCallsSQL": laterCallsSQL, "nextCallSQL": nextCallSQL,
 		"acquitSQL": acquitSQL, "againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "beginCopySQL": beginCopySQL,
 		"buryMessagesSQL": buryMessagesSQL, "finishCopySQL": finishCopySQL, "noteCopiedSQL": noteCopiedSQL,
 		"raiseNumbersSQL": raiseNumbersSQL, "readCopySQL": readCopySQL, "unfinishedSQL": unfinishedSQL,
-		"claimSQL": claimSQL, "finalSQL": finalSQL, "fireSQL": fireSQL, "historySQL": historySQL,
+		"claimSQL": claimSQL, "finalSQL": finalSQL, "fireSQL": fireSQL, "historySQL": historySQL, "snapshotsSQL": snapshotsSQL,
 		"holdSQL": holdSQL, "insertConversationsSQL": insertConversationsSQL, "insertQuarantinedSQL": insertQuarantinedSQL,
 		"insertReceiptsSQL": insertReceiptsSQL, "insertRowsSQL": insertRowsSQL, "leaseSQL": leaseSQL, "listDaysSQL": listDaysSQL,
 		"loadRowsSQL": loadRowsSQL, "loadSnapshotSQL": loadSnapshotSQL, "lockContactsSQL": lockContactsSQL,
@@ -15,7 +16,7 @@ func Statements() map[string]string {
 		"newestDeadSQL": newestDeadSQL, "oldestDeadSQL": oldestDeadSQL, "oneDeadSQL": oneDeadSQL, "takeDeadSQL": takeDeadSQL,
 		"olderSQL": olderSQL, "orphanSQL": orphanSQL, "overdueEachSQL": overdueEachSQL, "overdueSQL": overdueSQL,
 		"promoteSQL": promoteSQL, "pruneWatermarksSQL": pruneWatermarksSQL, "quarantinedSQL": quarantinedSQL, "raiseWatermarksSQL": raiseWatermarksSQL,
-		"readAttemptedSQL": readAttemptedSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
+		"readAttemptedSQL": readAttemptedSQL, "readAttemptsSQL": readAttemptsSQL, "recallSQL": recallSQL, "readClaimedSQL": readClaimedSQL, "readClockSQL": readClockSQL,
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
 		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "trySQL": trySQL, "vitalsSQL": vitalsSQL, "waitShortlySQL": waitShortlySQL, "writeDeliveriesSQL": writeDeliveriesSQL,

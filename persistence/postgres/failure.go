@@ -40,7 +40,7 @@ func failure(step string, err error) error {
 // isOurs reports whether err was made here and says already what it is.
 func isOurs(err error) bool {
 	var scan pgx.ScanArgError
-	for _, known := range []error{parley.ErrFenced, parley.ErrConflict, parley.ErrFormat, parley.ErrUnavailable, parley.ErrNoLetter, errContacts, errStored, errTooLong, errForm, errRefused, errName, errRow, errAnotherCopy, ErrNotEmpty} {
+	for _, known := range []error{parley.ErrFenced, parley.ErrConflict, parley.ErrFormat, parley.ErrAhead, parley.ErrUnavailable, parley.ErrNoLetter, errContacts, errStored, errTooLong, errForm, errRefused, errName, errRow, errAnotherCopy, ErrNotEmpty} {
 		if errors.Is(err, known) {
 			return true
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 const readReceiptsSQL = `
-select n, status, provider_id, outgoing, contact, watermark, code, reason
+select n, status, provider_id, outgoing, contact, watermark, at, code, reason
 from parley.receipt where channel = $1 and current_setting('parley.held') = '1' order by n limit $2`
 
 // removeReceiptsSQL: see readDeliveriesSQL.
@@ -40,7 +40,9 @@ type folding struct {
 		convs, statuses [][]byte
 		upTo            []int64
 	}
-	failed []parley.Pending
+	attempts []attempt // that an echo may be the echo of
+	stay     []parley.Receipt
+	rows     []parley.Pending
 }
 
 // Fold folds receipts into deliveries: see egress.Receipts. A receipt that names
@@ -71,8 +73,9 @@ func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fol
 	if err != nil {
 		return parley.Folded{}, failure("fold receipts", err)
 	}
-	s.metrics.folded.Add(float64(len(f.receipts)))
-	return parley.Folded{Receipts: len(f.receipts), Failed: f.failed, Told: f.told()}, nil
+	n := len(f.receipts) - len(f.stay)
+	s.metrics.folded.Add(float64(n))
+	return parley.Folded{Receipts: n, Held: len(f.stay), Proven: len(f.removed.ids), Rows: f.rows, Told: f.told()}, nil
 }
 
 // told is the messages of which it is now known what became.
@@ -86,16 +89,16 @@ func (f *folding) told() (ids []parley.ID) {
 }
 
 func (f *folding) scan(r pgx.Rows) error {
-	var n, mark, code int64
+	var n, mark, at, code int64
 	var status, provider, contact, reason []byte
 	var row [16]byte
-	if err := r.Scan(&n, &status, &provider, &row, &contact, &mark, &code, &reason); err != nil {
+	if err := r.Scan(&n, &status, &provider, &row, &contact, &mark, &at, &code, &reason); err != nil {
 		return err
 	}
 	f.numbers = append(f.numbers, n)
 	f.receipts = append(f.receipts, parley.Receipt{
 		Channel: f.lease.Channel, Status: parley.Status(status), ProviderID: string(provider), Row: row,
-		Contact: parley.Contact(contact), Watermark: fromMS(mark), Code: int(code), Reason: string(reason),
+		Contact: parley.Contact(contact), Watermark: fromMS(mark), Time: fromMS(at), Code: int(code), Reason: string(reason),
 	})
 	return nil
 }
@@ -104,7 +107,7 @@ func (f *folding) scan(r pgx.Rows) error {
 func (f *folding) read(b *batch) {
 	var providers []string
 	var rows [][16]byte
-	var contacts [][]byte
+	var contacts, speaks [][]byte
 	for i := range f.receipts {
 		r := &f.receipts[i]
 		if r.ProviderID != "" {
@@ -112,6 +115,9 @@ func (f *folding) read(b *batch) {
 		}
 		if !r.Row.IsZero() {
 			rows = append(rows, r.Row)
+		}
+		if _, ok := r.Said(); ok {
+			speaks = addKey(speaks, conversationKey(parley.Conversation{Channel: r.Channel, Contact: r.Contact}))
 		}
 		if r.Channel.Kind == parley.WhatsApp && manyNamed(r.Contact) {
 			contacts = append(contacts, conversationKey(parley.Conversation{Channel: r.Channel, Contact: r.Contact}))
@@ -122,6 +128,9 @@ func (f *folding) read(b *batch) {
 	}
 	if len(rows) > 0 {
 		b.rows(func(r pgx.Rows) error { return keepUnsent(r, f.attempted) }, readAttemptedSQL, rows, channelKey(f.lease.Channel))
+	}
+	if len(speaks) > 0 {
+		b.rows(f.scanAttempt, readAttemptsSQL, channelKey(f.lease.Channel), speaks)
 	}
 	if len(contacts) > 0 {
 		b.rows(func(r pgx.Rows) error {
@@ -146,9 +155,10 @@ func (f *folding) write(b *batch) error {
 	if len(f.marks.convs) > 0 {
 		b.exec(raiseWatermarksSQL, f.now, f.marks.convs, f.marks.statuses, f.marks.upTo)
 	}
-	var err error
-	f.failed, err = f.deliveries.write(b, f.now)
-	insertRows(b, &f.now, f.failed)
+	failed, err := f.deliveries.write(b, f.now)
+	f.rows = append(f.rows, failed...)
+	insertRows(b, &f.now, f.rows)
+	insertReceipts(b, f.stay)
 	return err
 }
 
@@ -163,6 +173,9 @@ func (f *folding) fold(r *parley.Receipt) error {
 	}
 	if r.ProviderID == "" {
 		return nil
+	}
+	if done, err := f.hear(r, c); done || err != nil {
+		return err
 	}
 	d := f.deliveries.of(r.ProviderID)
 	if m, ok := f.attempted[r.Row]; ok {

@@ -40,7 +40,8 @@ type group struct {
 		convs, records [][]byte
 		versions       []int64
 	}
-	dead deadRows
+	dead  deadRows
+	calls callRows
 }
 
 type outboxRows struct {
@@ -88,6 +89,7 @@ func (g *group) add(i int, c *parley.Commit) {
 	g.addOutbox(place, key, c)
 	g.addTimers(place, key, c)
 	g.addRecords(place, key, c)
+	g.addCalls(place, key, c)
 }
 
 // addOutbox adds messages. Only the first may be at the head of its conversation.
@@ -149,7 +151,7 @@ func (g *group) addRecords(place int32, key []byte, c *parley.Commit) {
 
 // arguments are those of applySQL, in its order.
 func (g *group) arguments(now *int64) []any {
-	s, t, d := &g.sent, &g.set, &g.dead
+	s, t, d, c := &g.sent, &g.set, &g.dead, &g.calls
 	return []any{
 		g.convs, g.shards, g.through, g.sawFrom, g.sawTo, g.versions, g.tokens, g.formats, g.snapshots, array(g.sawSeqs), array(g.sawTokens),
 		array(s.places), array(s.ids), array(s.channels), array(s.convs), array(s.ordinals), array(s.at), array(s.data), array(s.first),
@@ -158,6 +160,7 @@ func (g *group) arguments(now *int64) []any {
 		array(g.seen.places), array(g.seen.days), array(g.seen.convs), array(g.seen.keys), array(g.seen.at),
 		array(g.records.places), now, array(g.records.convs), array(g.records.versions), array(g.records.records),
 		array(d.places), array(d.brands), array(d.ids), array(d.convs), array(d.at), array(d.causes), array(d.seqs), array(d.data), array(s.bulk),
+		array(c.places), array(c.ids), array(c.convs), array(c.services), array(c.at), array(c.data), array(c.cancelledPlaces), array(c.cancelled),
 	}
 }
 

@@ -79,11 +79,13 @@ const vitalsTimeout = 2 * time.Second
 const vitalsSQL = `
 select
     (select greatest(` + clock + ` - b.received, 0) from parley.inbox b order by b.received limit 1),
+    (select greatest(` + clock + ` - c.at, 0) from parley.call c order by c.id limit 1),
     coalesce((select max(age(backend_xmin)) from pg_stat_activity), 0),
     coalesce((select max(extract(epoch from clock_timestamp() - xact_start)) from pg_stat_activity where backend_xmin is not null), 0),
     coalesce((select sum(n_dead_tup) from pg_stat_user_tables where schemaname = 'parley'), 0),
     (select n_live_tup from pg_stat_user_tables where relid = 'parley.inbox'::regclass),
     (select n_live_tup from pg_stat_user_tables where relid = 'parley.outbox'::regclass),
+    (select n_live_tup from pg_stat_user_tables where relid = 'parley.call'::regclass),
     (select n_live_tup from pg_stat_user_tables where relid = 'parley.timer'::regclass),
     (select n_live_tup from pg_stat_user_tables where relid = 'parley.receipt'::regclass),
     (select n_live_tup from pg_stat_user_tables where relid = 'parley.dead'::regclass),
@@ -103,11 +105,13 @@ func newVitals(s *Store) *vitals {
 	name := func(of string) string { return prometheus.BuildFQName("parley", "store", of) }
 	for _, g := range [][2]string{
 		{"oldest_pending_seconds", "Age of the oldest event that has not taken effect."},
+		{"oldest_call_seconds", "Time since the turn that decided the oldest call which is not answered."},
 		{"oldest_xmin_transactions", "Age of the oldest transaction that holds back cleaning up, in transactions."},
 		{"oldest_transaction_seconds", "How long the oldest such transaction has been open."},
 		{"dead_rows", "Rows that are deleted and not yet cleaned up (estimate)."},
 		{"pending", "Inbox rows that have not taken effect (estimate)."},
 		{"unsent", "Messages in the outbox (estimate)."},
+		{"calls", "Calls of services that are not answered (estimate)."},
 		{"timers", "Live timers (estimate)."},
 		{"receipts", "Receipts not yet folded (estimate)."},
 		{"dead_letters", "Dead letters (estimate)."},
@@ -157,7 +161,7 @@ func (v *vitals) collectRows(ctx context.Context, to chan<- prometheus.Metric) e
 	if err := v.store.send(ctx, v.store.work, b); err != nil {
 		return failure("read statistics", err)
 	}
-	scale := []float64{0.001} // the first is in ms
+	scale := []float64{0.001, 0.001} // the first are in ms
 	for i, value := range values {
 		n := 0.0
 		if value != nil {

@@ -100,6 +100,14 @@ func (n *nodes) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fol
 	return n.next().Fold(ctx, l, limit)
 }
 
+func (n *nodes) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error) {
+	return n.next().ClaimCalls(ctx, q, horizon)
+}
+
+func (n *nodes) SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error) {
+	return n.next().SettleCalls(ctx, outcomes)
+}
+
 func (n *nodes) History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error) {
 	return n.next().History(ctx, c, after, limit)
 }
@@ -108,12 +116,16 @@ func (n *nodes) Unsent(ctx context.Context, c parley.Conversation, limit int) ([
 	return n.next().Unsent(ctx, c, limit)
 }
 
+func (n *nodes) Snapshots(ctx context.Context, after parley.Conversation, limit int, each func(parley.Snapshot, error)) error {
+	return n.next().Snapshots(ctx, after, limit, each)
+}
+
 func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {
 	return n.next().DeadLetters(ctx, q)
 }
 
-func (n *nodes) RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error) {
-	return n.next().RetryDeadLetter(ctx, id)
+func (n *nodes) RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error) {
+	return n.next().RetryDeadLetter(ctx, id, reads)
 }
 
 func (n *nodes) DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error) {
@@ -159,7 +171,7 @@ func openNodes(t *testing.T, o storetest.Options) storetest.Store { //nolint:ire
 // TestMergeByAnotherNode.)
 func TestExamOfNodes(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Letters", "Concurrent")
+	storetest.Run(t, openNodes, "Quarantine", "Commit", "Timers", "Suspects", "Lease", "Yield", "Claim", "Settle", "Fold", "Hear", "Letters", "Concurrent")
 }
 
 // atOnce runs f for three nodes of one database at the same time.

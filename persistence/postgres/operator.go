@@ -71,19 +71,24 @@ select
     (select count(*) from parley.timer),
     (select count(*) from parley.receipt),
     (select count(*) from parley.quarantine),
-    (select count(*) from parley.dead)`
+    (select count(*) from parley.dead),
+    (select count(*) from parley.call),
+    (select greatest(` + clock + ` - c.at, 0) from parley.call c order by c.id limit 1)`
 
 // Backlog counts what waits. It reads all of it: for people, not for every second.
 func (s *Store) Backlog(ctx context.Context) (parley.Backlog, error) {
 	var out parley.Backlog
-	var oldest *int64
+	var oldest, oldestCall *int64
 	b := s.begin()
-	b.row([]any{&out.Pending, &oldest, &out.Unsent, &out.Timers, &out.Receipts, &out.Quarantined, &out.Dead}, backlogSQL, s.now())
+	b.row([]any{&out.Pending, &oldest, &out.Unsent, &out.Timers, &out.Receipts, &out.Quarantined, &out.Dead, &out.Calls, &oldestCall}, backlogSQL, s.now())
 	if err := s.send(ctx, s.work, b); err != nil {
 		return parley.Backlog{}, failure("backlog", err)
 	}
 	if oldest != nil {
 		out.Oldest = time.Duration(*oldest) * time.Millisecond
+	}
+	if oldestCall != nil {
+		out.OldestCall = time.Duration(*oldestCall) * time.Millisecond
 	}
 	return out, nil
 }

@@ -99,12 +99,14 @@ func hot() map[string][]string {
 		"loadSnapshotSQL": nil, "loadRowsSQL": nil, "olderSQL": nil,
 		"insertConversationsSQL": nil, "lockConversationsSQL": nil, "applySQL": nil,
 		"trySQL": nil, "acquitSQL": nil,
+		"claimCallsSQL": nil, "claimOthersSQL": nil, "nextCallSQL": nil, "answerCallsSQL": nil, "laterCallsSQL": nil,
 		"overdueSQL": nil, "overdueEachSQL": nil, "fireSQL": nil, "nextTimerSQL": nil,
 		"leaseSQL": nil, "yieldSQL": {"lease"}, "yieldWaitingSQL": {"lease"}, "holdSQL": nil, "orphanSQL": nil, "recallSQL": nil, "claimSQL": nil, "nextDueSQL": nil,
 		"readClaimedSQL": nil, "removeSQL": nil, "promoteSQL": nil, "againSQL": nil,
-		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil,
+		"readReceiptsSQL": nil, "removeReceiptsSQL": nil, "readAttemptedSQL": nil, "readAttemptsSQL": nil,
 		"readDeliveriesSQL": nil, "writeDeliveriesSQL": nil, "raiseWatermarksSQL": nil, "pruneWatermarksSQL": nil,
 		"oldestDeadSQL": nil, "newestDeadSQL": nil, "oneDeadSQL": {"dead"}, "takeDeadSQL": {"dead"}, "finalSQL": nil,
+		"snapshotsSQL": nil,
 	}
 }
 
@@ -125,7 +127,7 @@ func TestPlans(t *testing.T) {
 			t.Parallel()
 			c := session(t, database(t))
 			quiet := "alter table parley.%s set (autovacuum_enabled = off)"
-			for _, table := range []string{"inbox", "conversation", "outbox", "timer", "suspect", "receipt", "dead", "delivery", "contact"} {
+			for _, table := range []string{"inbox", "conversation", "outbox", "timer", "suspect", "receipt", "dead", "delivery", "contact", "call"} {
 				state = append([]string{fmt.Sprintf(quiet, table)}, state...)
 			}
 			for _, sql := range state {
@@ -156,6 +158,8 @@ insert into parley.receipt (channel, status, provider_id, outgoing, contact, wat
 insert into parley.delivery select 'b/messenger/p', md5(n::text)::bytea, '', gen_random_uuid(), '', '', 0, 0, 0, '', 0 from generate_series(1, 20000) n;
 insert into parley.watermark select ('b/messenger/p/user:' || n)::bytea, '', 0, 0 from generate_series(1, 20000) n;
 insert into parley.lease select ('b/messenger/p' || n)::bytea, '', 1, 0 from generate_series(1, 2000) n;
+insert into parley.call (id, conv, service, at, due, data)
+    select gen_random_uuid(), ('b/messenger/p/user:' || n)::bytea, ('s' || n % 5)::bytea, n, n, '' from generate_series(1, 20000) n;
 insert into parley.suspect select n, n, 0 from generate_series(1, 20000) n;
 insert into parley.dead select 'b', gen_random_uuid(), 'b/messenger/p/user:1', n, '', 1, '{}' from generate_series(1, 20000) n;
 insert into parley.seen select 20000, ('b/messenger/p/user:' || n)::bytea, n::text::bytea, 0 from generate_series(1, 20000) n;
@@ -169,7 +173,7 @@ insert into parley.outbox (id, channel, conv, ordinal, at, data, due)
 
 const thinSQL = `
 delete from parley.inbox where seq > 1000; delete from parley.outbox where ordinal > 1000; delete from parley.receipt where n > 100;
-delete from parley.timer where due > 100; delete from parley.suspect where seq > 100; delete from parley.lease where channel > 'b/messenger/p2'`
+delete from parley.timer where due > 100; delete from parley.call where due > 100; delete from parley.suspect where seq > 100; delete from parley.lease where channel > 'b/messenger/p2'`
 
 // node is a node of a plan, as explain tells it.
 type node struct {

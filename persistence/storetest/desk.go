@@ -44,6 +44,8 @@ type desk struct {
 	clock *clock
 	open  Open
 	n     uint64
+
+	proven int // of the last fold
 }
 
 func sit(t *testing.T, open Open) *desk {

@@ -114,6 +114,7 @@ func foldReceiptProvesADoubtfulSend(t *testing.T, d *desk) {
 	l := d.lease("s2", parley.Lease{})
 	d.receive(parley.Receipt{Status: parley.StatusEchoed, ProviderID: "mid.1", Row: out[0].ID})
 	d.fold(l, 10, 1)
+	d.same("proven", d.proven, 1)
 	d.claims(l, out[1]) // and not the first again
 	got, ok, err := d.Delivery(t.Context(), page(), "mid.1")
 	if err != nil || !ok || got.ID != out[0].ID || got.Conversation != conv("a") {
@@ -175,7 +176,8 @@ func (d *desk) receive(receipts ...parley.Receipt) {
 func (d *desk) fold(l parley.Lease, limit, want int) []parley.Pending {
 	d.t.Helper()
 	f, err := d.Fold(d.t.Context(), l, limit)
-	n, rows := f.Receipts, f.Failed
+	n, rows := f.Receipts, f.Rows
+	d.proven = f.Proven
 	if err != nil || n != want {
 		d.t.Fatalf("folded %d, want %d: %v", n, want, err)
 	}

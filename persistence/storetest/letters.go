@@ -28,6 +28,7 @@ func runLetters(t *testing.T, open Open) {
 		"RefusedAgainIsALetterAgain":           lettersRefusedAgain,
 		"DroppedIsGone":                        lettersDropped,
 		"OfNewerFormatStays":                   lettersOfNewerFormat,
+		"WaitForOlderMembers":                  lettersWaitForOlderMembers,
 		"RetriesAndDropsStayDone":              lettersStayDone,
 		"OfRetryAndDropAtOnceOneWins":          lettersConcurrently,
 		"RetryAmidTurnsLosesAndDoublesNothing": lettersAmidTurns,
@@ -83,7 +84,7 @@ func (d *desk) refuse(c parley.Conversation, l parley.Lease, texts ...string) (o
 
 func (d *desk) retry(id parley.ID) parley.Retried {
 	d.t.Helper()
-	r, err := d.RetryDeadLetter(d.t.Context(), id)
+	r, err := d.RetryDeadLetter(d.t.Context(), id, 0)
 	if err != nil {
 		d.t.Fatalf("retry: %v", err)
 	}
@@ -94,7 +95,7 @@ func (d *desk) retry(id parley.ID) parley.Retried {
 func (d *desk) noLetter(id parley.ID) {
 	d.t.Helper()
 	before := d.backlog()
-	if _, err := d.RetryDeadLetter(d.t.Context(), id); !errors.Is(err, parley.ErrNoLetter) {
+	if _, err := d.RetryDeadLetter(d.t.Context(), id, 0); !errors.Is(err, parley.ErrNoLetter) {
 		d.t.Fatalf("retry: got %v, want ErrNoLetter", err)
 	}
 	if _, err := d.DropDeadLetter(d.t.Context(), id); !errors.Is(err, parley.ErrNoLetter) {
@@ -419,13 +420,40 @@ func lettersOfNewerFormat(t *testing.T, d *desk) {
 	}
 	d.commit(turn)
 	for _, dead := range turn.Dead {
-		if _, err := d.RetryDeadLetter(t.Context(), dead.ID); !errors.Is(err, parley.ErrFormat) {
+		if _, err := d.RetryDeadLetter(t.Context(), dead.ID, 0); !errors.Is(err, parley.ErrFormat) {
 			t.Fatalf("retry: got %v, want ErrFormat", err)
 		}
 		d.same("letter", d.letters(parley.DeadQuery{ID: dead.ID}), []parley.DeadLetter{dead})
 	}
 	d.same("backlog", d.backlog(), parley.Backlog{Dead: len(turn.Dead)})
 	d.same("snapshot", d.load(conv("a")).Snapshot, turn.Next)
+}
+
+// lettersWaitForOlderMembers: what a member doesn't read is not stored, and its letter
+// stays.
+func lettersWaitForOlderMembers(t *testing.T, d *desk) {
+	dead := func(seq parley.Seq, data string) parley.DeadLetter {
+		return parley.DeadLetter{ID: d.id(), Conversation: conv("a"), At: d.clock.Now(), Cause: "c", Seq: seq, Data: []byte(data)}
+	}
+	turn := d.turn(d.load(conv("a")))
+	turn.Dead = []parley.DeadLetter{
+		dead(7, `{"kind":"called","input":{"name":"n"}}`), dead(0, `{"effect":"send","value":{"format":2,"text":"look","footer":"below"}}`),
+	}
+	d.commit(turn)
+	for _, dead := range turn.Dead {
+		if _, err := d.RetryDeadLetter(t.Context(), dead.ID, 1); !errors.Is(err, parley.ErrAhead) || errors.Is(err, parley.ErrFormat) {
+			t.Fatalf("retry: got %v, want ErrAhead", err)
+		}
+		d.same("letter", d.letters(parley.DeadQuery{ID: dead.ID}), []parley.DeadLetter{dead})
+	}
+	d.same("backlog", d.backlog(), parley.Backlog{Dead: len(turn.Dead)})
+	d.same("snapshot", d.load(conv("a")).Snapshot, turn.Next)
+	for _, dead := range turn.Dead { // all have been upgraded
+		if _, err := d.RetryDeadLetter(t.Context(), dead.ID, parley.Format); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.same("dead letters", d.backlog().Dead, 0)
 }
 
 func lettersStayDone(t *testing.T, d *desk) {
@@ -455,7 +483,7 @@ func lettersStayDone(t *testing.T, d *desk) {
 // decide retries or drops a letter, and says which of two counts that is one of.
 func (d *desk) decide(ctx context.Context, id parley.ID, retry bool, retried, dropped *atomic.Int32) (*atomic.Int32, error) {
 	if retry {
-		_, err := d.RetryDeadLetter(ctx, id)
+		_, err := d.RetryDeadLetter(ctx, id, 0)
 		return retried, err
 	}
 	_, err := d.DropDeadLetter(ctx, id)
@@ -528,7 +556,7 @@ func lettersAmidTurns(t *testing.T, d *desk) {
 	d.together(func(ctx context.Context, w int, own *desk) (err error) {
 		for i := 0; i < letters && err == nil; i++ {
 			if w == 0 {
-				_, err = own.RetryDeadLetter(ctx, refused[i].ID)
+				_, err = own.RetryDeadLetter(ctx, refused[i].ID, 0)
 			} else {
 				err = own.talk(ctx, &turns)
 			}

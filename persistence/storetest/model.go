@@ -22,6 +22,18 @@ type model struct {
 	convs []*modelConv
 	stale []parley.Commit // commits that were taken, or lost to another
 	dead  int
+	calls []*modelCall
+	ended []parley.CallOutcome // of claims that count no more
+}
+
+// modelCall is a call that isn't answered yet. Which conversation hears the answer
+// is seen then.
+type modelCall struct {
+	of       *modelConv
+	out      parley.OutgoingCall
+	due      time.Time
+	attempts int
+	claim    *parley.ClaimedCall // the last, if no outcome was noted
 }
 
 type modelConv struct {
@@ -58,14 +70,14 @@ func modelAnyHistoryOfCalls(t *testing.T, d *desk) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": m.append, "meet": m.meet, "commit": m.commit, "commitStale": m.commitStale, "commitLate": m.commitLate,
 			"claim": m.claim, "settle": m.settle, "takeover": m.takeover, "fire": m.fire,
-			"wait": m.wait, "reopen": m.reopen, "": m.check,
+			"wait": m.wait, "claimCalls": m.claimCalls, "settleCalls": m.settleCalls, "settleEnded": m.settleEnded, "reopen": m.reopen, "": m.check,
 		})
 	})
 }
 
 // begin lets the persons become known, in their order.
 func (m *model) begin() {
-	m.convs, m.stale, m.dead = nil, nil, 0
+	m.convs, m.stale, m.dead, m.calls, m.ended = nil, nil, 0, nil, nil
 	for _, key := range []parley.Contact{"phone:a", "bsuid:b", "phone:c"} {
 		row := m.d.say(person(key), "x")
 		m.convs = append(m.convs, &modelConv{name: row.Conversation, pending: []parley.Row{row.Row}})
@@ -168,6 +180,7 @@ func (m *model) commit(rt *rapid.T) {
 		turn.Dead = append(turn.Dead, parley.DeadLetter{ID: m.d.id(), Conversation: c.name, At: m.d.clock.Now()})
 		m.dead++
 	}
+	m.call(rt, c, &turn)
 	m.d.commit(turn)
 	c.pending, c.version = c.pending[n:], turn.Next.Version
 	c.timers = append(c.timers, turn.SetTimers...)
@@ -327,8 +340,13 @@ func (m *model) reopen(rt *rapid.T) {
 	if rapid.IntRange(0, 4).Draw(rt, "rarely") != 0 {
 		rt.Skip("not now")
 	}
+	m.d.clock.Add(callLease) // a store may remember the claims of who is gone, or not
 	if err := m.d.Close(); err != nil {
 		rt.Fatalf("close: %v", err)
+	}
+	m.ended = nil
+	for _, c := range m.calls {
+		c.claim = nil
 	}
 	again := m.d.open(m.d.t, Options{Now: m.d.clock.Now, Reopen: m.d.Store})
 	if again == nil {
@@ -341,7 +359,7 @@ func (m *model) reopen(rt *rapid.T) {
 }
 
 func (m *model) check(rt *rapid.T) {
-	want := parley.Backlog{Dead: m.dead}
+	want := parley.Backlog{Dead: m.dead, Calls: len(m.calls)}
 	for _, c := range m.convs {
 		loaded := m.d.load(c.name)
 		var rows []parley.Row
@@ -360,7 +378,7 @@ func (m *model) check(rt *rapid.T) {
 		want.Timers += len(c.timers)
 	}
 	got := m.d.backlog()
-	if got.Oldest = 0; got != want {
+	if got.Oldest, got.OldestCall = 0, 0; got != want {
 		rt.Fatalf("backlog %+v, want %+v", got, want)
 	}
 }

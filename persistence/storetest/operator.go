@@ -16,6 +16,7 @@ func runOperator(t *testing.T, open Open) {
 		"RegisterIsFreshOnce":      operatorRegisterIsFreshOnce,
 		"BacklogCounts":            operatorBacklogCounts,
 		"PruneDropsWhatIsOldOnly":  operatorPrune,
+		"SnapshotsPageByPage":      operatorSnapshotsPageByPage,
 	})
 }
 
@@ -65,6 +66,43 @@ func operatorUnsentInOrderOfOne(t *testing.T, d *desk) {
 	d.same("unsent while one is claimed", unsent(conv("a"), 10), want)
 	d.settle(l, sent(first[0]))
 	d.same("unsent once one is sent", unsent(conv("a"), 10), want[1:])
+}
+
+// All conversations that had a turn come once, as they are loaded, also those whose
+// names are beginnings of others'; those that merely have something pending don't.
+func operatorSnapshotsPageByPage(t *testing.T, d *desk) {
+	want := map[parley.Conversation]parley.Snapshot{}
+	for _, contact := range []string{"a", "ab", "b", "abc", "ba", "c/d", "", "é"} {
+		for _, ch := range []parley.Channel{page(), number()} {
+			c := parley.Conversation{Channel: ch, Contact: parley.UserKey + parley.Contact(contact)}
+			turn := d.turn(d.load(c))
+			turn.Next.State = []byte(`{"of":"` + contact + `"}`)
+			d.commit(turn)
+			want[c] = d.load(c).Snapshot
+		}
+	}
+	d.say(conv("pending"), "x")
+	got, after := map[parley.Conversation]parley.Snapshot{}, parley.Conversation{}
+	for page := 3; page == 3; {
+		page = 0
+		err := d.Snapshots(t.Context(), after, 3, func(s parley.Snapshot, err error) {
+			if err != nil {
+				t.Errorf("%s: %v", s.Conversation, err)
+			}
+			if _, twice := got[s.Conversation]; twice {
+				t.Fatalf("%s comes twice", s.Conversation)
+			}
+			got[s.Conversation], after = s, s.Conversation
+			page++
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.same("snapshots", got, want)
+	if err := d.Snapshots(t.Context(), parley.Conversation{}, 0, func(parley.Snapshot, error) { t.Error("a page of none has one") }); err != nil {
+		t.Error(err)
+	}
 }
 
 func operatorRegisterIsFreshOnce(t *testing.T, d *desk) {

@@ -17,7 +17,7 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// Inbox, Quarantine, Conversations, Agenda, Suspects, Outbox, Receipts and Operator are
+// Inbox, Quarantine, Conversations, Agenda, Suspects, Outbox, Receipts, Calls and Operator are
 // the parts of a Store, as their consumers declare them.
 type (
 	// Inbox is ingress.Inbox.
@@ -57,6 +57,11 @@ type (
 	Receipts interface {
 		Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error)
 	}
+	// Calls is callout.Calls.
+	Calls interface {
+		ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error)
+		SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error)
+	}
 	// Records is what an operator reads.
 	Records interface {
 		// History returns up to limit records of commits, those of versions greater
@@ -70,11 +75,18 @@ type (
 		// provider's; false if nothing is.
 		Delivery(ctx context.Context, ch parley.Channel, providerID string) (parley.Delivery, bool, error)
 	}
+	// Snapshots are what a bot's next version is held to before it is started.
+	Snapshots interface {
+		// Snapshots calls each with up to limit stored conversations behind after, in
+		// an order that stays the same; the zero conversation is before all. One that
+		// can't be read comes with its error.
+		Snapshots(ctx context.Context, after parley.Conversation, limit int, each func(parley.Snapshot, error)) error
+	}
 	// Letters is what an operator does with dead letters: console.Letters, and what
 	// the node makes of it.
 	Letters interface {
 		DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
-		RetryDeadLetter(ctx context.Context, id parley.ID) (parley.Retried, error)
+		RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error)
 		DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
 	}
 	// Registry remembers which channels are served through which apps.
@@ -104,7 +116,9 @@ type Store interface {
 	Suspects
 	Outbox
 	Receipts
+	Calls
 	Records
+	Snapshots
 	Letters
 	Registry
 	Upkeep
@@ -130,7 +144,7 @@ func Run(t *testing.T, open Open, parts ...string) {
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
-		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold,
+		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold, "Hear": runHear, "Calls": runCalls,
 		"Operator": runOperator, "Letters": runLetters, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {

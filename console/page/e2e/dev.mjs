@@ -69,7 +69,7 @@ async function order(stage) {
 
   await say(page, 'Ada', 'Hello');
   await heard(page, 'Ada', 1, 'Which pizza');
-  await page.getByText('reminder', { exact: true }).first().waitFor();
+  await page.locator('.timer').waitFor();
   await tap(page, 'Margherita');
   await heard(page, 'Ada', 2, 'What size');
   await page.screenshot({ path: out + 'order-light.png' });
