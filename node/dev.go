@@ -24,11 +24,12 @@ import (
 )
 
 type devCommand struct {
-	Package string `arg:"" optional:"" type:"existingdir" help:"Folder of your bot's program, whose main function calls node.Main: it is built, and built again whenever you save. Without it the bots of this program serve."`
-	Bot     string `env:"-" help:"Name of the bot that serves; the program's first if empty. The page has a switch."`
-	Listen  string `env:"-" placeholder:"ADDRESS" help:"Where the page is, on a loopback address. Default 127.0.0.1:8700, or another port if that is taken."`
-	Dir     string `env:"-" type:"path" help:"Folder for the chats and the node's store, kept at the end: the next run goes on there. Without it, a temporary one."`
-	Expose  bool   `env:"-" help:"Let --listen be an address that others reach. Whoever does can chat, stop the node, and read all chats."`
+	Package  string `arg:"" optional:"" type:"existingdir" help:"Folder of your bot's program, whose main function calls node.Main: it is built, and built again whenever you save. Without it the bots of this program serve."`
+	Bot      string `env:"-" help:"Name of the bot that serves; the program's first if empty. The page has a switch."`
+	Listen   string `env:"-" placeholder:"ADDRESS" help:"Where the page is, on a loopback address. Default 127.0.0.1:8700, or another port if that is taken."`
+	Dir      string `env:"-" type:"path" help:"Folder for the chats and the node's store, kept at the end: the next run goes on there. Without it, a temporary one."`
+	Services string `env:"-" type:"existingfile" placeholder:"FILE" help:"A node's configuration, of which the services are taken that your bot may call (docs/calls.md). What is called is really called."`
+	Expose   bool   `env:"-" help:"Let --listen be an address that others reach. Whoever does can chat, stop the node, and read all chats."`
 }
 
 // Help is shown by --help above the flags.
@@ -40,6 +41,7 @@ the users' phones are all simulated or local.
   parley dev --bot greeter      with another one
   parley dev ./mybot            build your bot, and build it anew whenever you save a file
   parley dev ./mybot --dir dev  keep chats and states in ./dev for the next time
+  parley dev ./mybot --services parley.yaml   with the services that it calls
 
 In the page you are Ada on Messenger, Bruno on Instagram, Chen on WhatsApp, or whom you
 add. Beside the chat you see what the node has of it: state, timers, what waits, history.
@@ -97,7 +99,11 @@ func (c *devCommand) Run(ctx context.Context, sys *system) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeDevConfig(dir, stage.Business(), token); err != nil {
+	services, err := c.services()
+	if err == nil {
+		err = writeDevConfig(dir, stage.Business(), token, services)
+	}
+	if err != nil {
 		return errors.Join(err, stage.Close())
 	}
 	c.introduce(sys.errors, url, dir)
@@ -157,6 +163,30 @@ func (c *devCommand) stage(dir, url string) (*dev.Stage, error) {
 	return dev.New(cfg, url, time.Now()) //nolint:forbidigo // people's time
 }
 
+// services are those that bots may call. Their secrets are found where the file says,
+// which isn't the folder of the node's configuration.
+func (c *devCommand) services() ([]ServiceConfig, error) {
+	if c.Services == "" {
+		return nil, nil
+	}
+	cfg, err := parseConfig(c.Services)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cfg.Services {
+		for name, secret := range cfg.Services[i].Headers {
+			path, isFile := strings.CutPrefix(string(secret), "file:")
+			if isFile && !filepath.IsAbs(path) {
+				if path, err = filepath.Abs(filepath.Join(filepath.Dir(c.Services), path)); err != nil {
+					return nil, fmt.Errorf("secret of service %q: %w", cfg.Services[i].Name, err)
+				}
+				cfg.Services[i].Headers[name] = Secret("file:" + path)
+			}
+		}
+	}
+	return cfg.Services, nil
+}
+
 func devToken() string {
 	var b [devTokenSize]byte
 	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
@@ -166,7 +196,7 @@ func devToken() string {
 const devConfigFile = "parley.yaml"
 
 // writeDevConfig writes the configuration of the node, and its secrets.
-func writeDevConfig(dir string, b dev.Business, token string) error {
+func writeDevConfig(dir string, b dev.Business, token string, services []ServiceConfig) error {
 	app := AppConfig{Name: b.App, MetaAppID: b.AppID, Secrets: []Secret{"file:secret"}, VerifyTokens: []Secret{"file:verify"}}
 	secrets := map[string]string{"secret": b.Secret, "verify": b.VerifyToken, "admin": token}
 	for _, ch := range b.Channels {
@@ -181,7 +211,7 @@ func writeDevConfig(dir string, b dev.Business, token string) error {
 	}
 	file, err := yaml.Marshal(Config{
 		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Data: filepath.Join(dir, "data"), AdminToken: "file:admin",
-		Graph: Graph{URL: b.GraphURL}, DoubtfulWait: devDoubtful, Apps: []AppConfig{app},
+		Graph: Graph{URL: b.GraphURL}, DoubtfulWait: devDoubtful, Apps: []AppConfig{app}, Services: services,
 	})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, devConfigFile), file, secretMode)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -600,4 +601,24 @@ func TestDevTranscript(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "chen.txt")
 	write(t, path, text)
 	flowtest.Run(t, pizza.Bot(), path)
+}
+
+// What a bot calls is called where a configuration says, and the answer comes back.
+func TestDevCallsServices(t *testing.T) {
+	t.Parallel()
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/answers" || r.Header.Get("X-Key") != "open sesame" {
+			http.Error(w, "not you", http.StatusForbidden)
+			return
+		}
+		_, _ = io.WriteString(w, `{"text":"At nine."}`)
+	}))
+	t.Cleanup(service.Close)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "key"), "open sesame")
+	write(t, filepath.Join(dir, "services.yaml"), "services:\n  - name: model\n    url: "+service.URL+"/v1\n    headers:\n      X-Key: file:key\n")
+	s := startDev(t, devAda, "--bot", "concierge", "--services", filepath.Join(dir, "services.yaml"))
+	s.untilUp()
+	s.say(devAda, "When do you open?")
+	s.said(devAda, 1, "At nine.")
 }
