@@ -25,7 +25,7 @@ CHAOS ?=
 LARGE ?= 10000000
 SOAK ?= 1h
 
-.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim planted fuzz cover bench bench-large bench-cluster bench-sends soak microbench clean
+.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim walk planted fuzz cover bench bench-large bench-cluster bench-sends soak microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ chaos-cluster: deps ## inflict each fault of a cluster for long, and print a tab
 
 sim: ## run the simulation from many seeds (SEEDS=500)
 	go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestSeeds$$' ./sim -seeds=$(SEEDS)
+
+walk: ## crash before and after each access to the store and the network, on each store, and print a table: some 3 minutes
+	go test -count=1 -timeout $(TESTTIMEOUT) -v -run '^TestWalk$$' ./sim -stride=1 | grep -v '^=== '
 
 planted: ## plant each bug of testdata/planted and see that its test catches it (PLANTS=postgres)
 	go test -count=1 -timeout 30m -v -run '^TestPlanted$$' . -planted -plants='$(PLANTS)'

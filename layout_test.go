@@ -96,7 +96,7 @@ var libraries = map[string]library{
 	"google.golang.org/grpc":             {homes: []string{"actors"}}, // protoactor's remote speaks it
 	"github.com/hashicorp/memberlist":    {homes: []string{"cluster", "cluster/clustertest"}},
 	"github.com/cespare/xxhash/v2":       {homes: []string{"cluster"}},
-	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}},
+	"github.com/cockroachdb/pebble/v2":   {homes: []string{"persistence/embedded"}, testHomes: []string{"sim"}}, // a disk that crashes
 	"github.com/jackc/pgx/v5":            {homes: []string{"persistence/postgres", "bench"}, testHomes: []string{"persistence/pgserver", "persistence/pgserver/*", "cmd/parley"}},
 	"github.com/pressly/goose/v3":        {homes: []string{"persistence/postgres"}},
 	"github.com/klauspost/compress":      {homes: []string{"persistence/postgres"}}, // s2, for states; pebble links it anyway

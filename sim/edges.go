@@ -10,17 +10,13 @@ import (
 	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/meta"
 	"github.com/parleychat/parley/meta/metatest"
-	"github.com/parleychat/parley/persistence/memory"
 )
-
-// brand is the one that is simulated.
-const brand = parley.Brand("sim")
 
 // channels are the channels of the simulated brand.
 func (l *line) channels() []parley.Channel {
 	out := make([]parley.Channel, 0, len(l.world.Channels()))
 	for _, c := range l.world.Channels() {
-		out = append(out, parley.Channel{Brand: brand, Kind: parley.ChannelKind(c.Platform), ID: c.ID})
+		out = append(out, parley.Channel{Brand: l.cfg.Brand, Kind: parley.ChannelKind(c.Platform), ID: c.ID})
 	}
 	return out
 }
@@ -46,7 +42,7 @@ func (l *line) register(ctx context.Context) error {
 // post puts the webhooks that are due on their way to some node.
 func (l *line) post(ctx context.Context) {
 	for _, p := range l.world.Due(l.now) {
-		n := l.nodes[l.rng.IntN(nodes)]
+		n := l.entrance()
 		l.later(nil, l.soon(hop), func() { l.arrive(ctx, n, p) })
 	}
 }
@@ -84,7 +80,7 @@ func (l *line) arrive(ctx context.Context, n *node, p metatest.Post) {
 func (l *line) append(ctx context.Context, n *node, post uint64, got meta.Decoded) {
 	status := http.StatusServiceUnavailable
 	if !l.chance(l.cfg.Trouble) {
-		rows, err := l.store.Append(ctx, parley.Arrivals{Events: got.Events, Receipts: got.Receipts})
+		rows, err := n.store.Append(ctx, parley.Arrivals{Events: got.Events, Receipts: got.Receipts})
 		if err == nil && !l.chance(l.cfg.Trouble) {
 			status = http.StatusOK
 			l.later(n, l.soon(hop), func() { l.hint(ctx, rows) })
@@ -159,7 +155,7 @@ func (n *node) send(ctx context.Context, ch parley.Channel, h egress.Handover) {
 
 // graphAPI is the simulated Graph API as a client: the same encoding and the
 // same reading of answers as over a socket.
-type graphAPI struct{ line *line }
+type graphAPI struct{ node *node }
 
 // Send hands a message to the simulated Meta.
 func (g graphAPI) Send(_ context.Context, a meta.Account, o *parley.Outgoing) (string, error) {
@@ -167,15 +163,17 @@ func (g graphAPI) Send(_ context.Context, a meta.Account, o *parley.Outgoing) (s
 	if err != nil {
 		return "", err
 	}
-	if g.line.chance(0.03) { // the connection breaks before Meta has the message
-		g.line.tally.Broken++
-		return "", &meta.GraphError{Class: meta.ClassUnknown, Message: "connection closed"}
+	closed := &meta.GraphError{Class: meta.ClassUnknown, Message: "connection closed"}
+	l := g.node.line
+	if l.chance(0.03) { // the connection breaks before Meta has the message
+		l.tally.Broken++
+		return "", closed
 	}
-	answer := g.line.world.Graph(metatest.GraphRequest{
-		Method: http.MethodPost, Path: "/v26.0/" + path, Token: a.Token, Body: body,
-	}, g.line.now)
-	if answer.Withhold {
-		return "", &meta.GraphError{Class: meta.ClassUnknown, Message: "connection closed"}
+	answer, err := access(g.node, "Graph API", func() (metatest.GraphAnswer, error) {
+		return l.world.Graph(metatest.GraphRequest{Method: http.MethodPost, Path: "/v26.0/" + path, Token: a.Token, Body: body}, l.now), nil
+	})
+	if err != nil || answer.Withhold {
+		return "", closed
 	}
 	return meta.ReadAnswer(o.Conversation.Channel.Kind, answer.Status, answer.Body)
 }
@@ -192,7 +190,7 @@ func (l *line) account(ch parley.Channel) (meta.Account, bool) {
 // faultyOutbox is the store's outbox in trouble: an operation fails before or
 // after it took hold.
 type faultyOutbox struct {
-	store *memory.Store
+	store Store
 	line  *line
 }
 

@@ -18,6 +18,7 @@ var errTrouble = errors.New("the store is in trouble")
 type node struct {
 	line   *line
 	name   string
+	store  Store // the line's, as this node reaches it
 	dead   bool
 	rate   float64   // of its clock
 	asleep time.Time // until then
@@ -41,9 +42,10 @@ func (l *line) boot(ctx context.Context, i int) {
 		line: l, name: fmt.Sprintf("node-%d-%d", i, l.tally.Steps), rate: 0.8 + 0.4*l.rng.Float64(),
 		talks: map[parley.Conversation]*actors.Conversation{}, desks: map[parley.Channel]*desk{},
 	}
-	faulty := faultyOutbox{store: l.store, line: l}
+	n.store = reached{Store: l.store, node: n}
+	faulty := faultyOutbox{store: n.store, line: l}
 	n.clerk = egress.Clerk{Outbox: faulty, Receipts: faulty, Clock: n.clock}
-	n.gate = egress.Gate{Provider: egress.Graph{Client: graphAPI{line: l}, Account: l.account}, Clock: n.clock, Now: func() time.Time { return l.now }}
+	n.gate = egress.Gate{Provider: egress.Graph{Client: graphAPI{node: n}, Account: l.account}, Clock: n.clock, Now: func() time.Time { return l.now }}
 	l.nodes[i] = n
 	for _, ch := range l.channels() {
 		n.desks[ch] = &desk{sender: egress.NewSender(ch, n.name, egress.Policy{
@@ -73,8 +75,11 @@ func (n *node) every(d time.Duration, do func()) {
 // and sometimes to both.
 func (l *line) hint(ctx context.Context, rows []parley.Pending) {
 	for _, n := range l.nodes {
-		for l.chance(0.55) {
+		for l.reaches(n, 0.55) {
 			l.later(n, l.answer(), func() { n.hinted(ctx, rows) })
+			if l.walk != nil {
+				break
+			}
 		}
 	}
 }
@@ -140,7 +145,7 @@ func (n *node) advance(ctx context.Context, c *actors.Conversation) {
 		l.tally.Asked++
 		keys := c.OlderKeys()
 		l.later(n, l.soon(hop), func() {
-			found, err := l.store.Older(ctx, c.ID(), keys)
+			found, err := n.store.Older(ctx, c.ID(), keys)
 			if l.chance(l.cfg.Trouble) {
 				found, err = nil, errTrouble
 			}
@@ -175,7 +180,7 @@ func (n *node) told(ctx context.Context, c *actors.Conversation, paused bool) {
 
 func (n *node) load(ctx context.Context, c *actors.Conversation) {
 	l := n.line
-	got, err := l.store.Load(ctx, c.ID(), parley.MaxPendingPerTurn)
+	got, err := n.store.Load(ctx, c.ID(), parley.MaxPendingPerTurn)
 	if l.chance(l.cfg.Trouble) {
 		got, err = parley.Loaded{}, errTrouble
 	}
@@ -187,7 +192,7 @@ func (n *node) think(ctx context.Context, c *actors.Conversation) {
 	s, rows, older := c.Turn()
 	commit := parley.Step(&l.cfg.Bot, s, rows, parley.Circumstance{Nonce: l.random(), Older: older})
 	l.sent(n, l.soon(hop), func() {
-		errs, err := l.commit(ctx, commit)
+		errs, err := n.commit(ctx, commit)
 		l.later(n, l.answer(), func() {
 			if err == nil {
 				err = errs[0]
@@ -201,13 +206,14 @@ func (n *node) think(ctx context.Context, c *actors.Conversation) {
 }
 
 // commit is the store's, which may be in trouble before or after.
-func (l *line) commit(ctx context.Context, c parley.Commit) ([]error, error) {
+func (n *node) commit(ctx context.Context, c parley.Commit) ([]error, error) {
+	l := n.line
 	l.tally.Commits++
 	if l.chance(l.cfg.Trouble) {
 		l.tally.Failed++
 		return nil, errTrouble
 	}
-	errs, err := l.store.Commit(ctx, []parley.Commit{c})
+	errs, err := n.store.Commit(ctx, []parley.Commit{c})
 	if err == nil && errors.Is(errs[0], parley.ErrConflict) {
 		l.tally.Conflicts++
 	}
@@ -224,14 +230,14 @@ func (n *node) woken(ctx context.Context, c parley.Commit) {
 		return
 	}
 	for _, other := range n.line.nodes {
-		if n.line.chance(0.7) {
+		if n.line.reaches(other, 0.7) {
 			n.line.wakeSender(ctx, other, c.Conversation.Channel)
 		}
 	}
 }
 
 func (n *node) sweep(ctx context.Context) {
-	ids, err := n.line.store.Overdue(ctx, everywhere, sweepEvery, 64)
+	ids, err := n.store.Overdue(ctx, n.owned, sweepEvery, 64)
 	if err != nil {
 		return
 	}
@@ -249,12 +255,10 @@ func (n *node) sweep(ctx context.Context) {
 func (n *node) fire(ctx context.Context) {
 	l := n.line
 	rows, err := troubled(l, func() ([]parley.Pending, error) {
-		rows, _, err := l.store.FireTimers(ctx, everywhere, 16, timersEvery)
+		rows, _, err := n.store.FireTimers(ctx, n.owned, 16, timersEvery)
 		return rows, err
 	})
 	if err == nil && len(rows) > 0 {
 		l.hint(ctx, rows)
 	}
 }
-
-func everywhere(uint16) bool { return true }

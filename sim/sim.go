@@ -20,6 +20,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -33,6 +34,7 @@ import (
 // Config describes one run. The zero value of a field takes its default.
 type Config struct {
 	Seed     uint64
+	Brand    parley.Brand  // default sim
 	Bot      parley.Bot    // one that speaks the simulator's protocol
 	Messages int           // default 60, of some seeds 288
 	Users    int           // default 6, of some seeds 3: few, so that a conversation has many events
@@ -53,6 +55,7 @@ func (c Config) withDefaults() Config {
 		// More events of a conversation than its snapshot remembers the keys of.
 		c.Users, c.Messages = 3, 3*(parley.InlineSeen+parley.InlineSeen/2)
 	}
+	c.Brand = cmp.Or(c.Brand, "sim")
 	def(&c.Messages, 60)
 	def(&c.Users, 6)
 	def(&c.Crashes, 3)
@@ -88,8 +91,9 @@ type line struct {
 	start time.Time
 	now   time.Time
 	world *metatest.World
-	store *memory.Store
-	nodes [nodes]*node
+	store Store
+	nodes [nodes]*node // nil: there is none
+	walk  *walk        // nil: the seed rules
 	ops   []op
 	again int                     // acknowledged posts that will come again
 	rings map[parley.ID]time.Time // when the service answers a call that it has heard of
@@ -124,18 +128,27 @@ func Run(ctx context.Context, cfg Config) (metatest.Verdict, Tally, error) {
 	}
 	l.planCrashes(ctx)
 	l.planSleeps()
-	end := l.start.Add(l.world.Config().Duration + cfg.Patience)
+	return l.play(ctx)
+}
+
+// play lets happen what happens, until nothing is owed any more or patience is at an
+// end.
+func (l *line) play(ctx context.Context) (metatest.Verdict, Tally, error) {
+	end := l.start.Add(l.world.Config().Duration + l.cfg.Patience)
 	for l.now.Before(end) {
 		if l.world.Settled(l.now) && l.nothingLeft(ctx) {
 			return l.world.Verdict(), l.tally, l.buried(ctx)
 		}
 		l.post(ctx)
 		if l.tally.Steps++; l.tally.Steps > maxSteps {
-			return l.world.Verdict(), l.tally, fmt.Errorf("seed %d: more than %d steps", cfg.Seed, maxSteps)
+			return l.world.Verdict(), l.tally, fmt.Errorf("seed %d: more than %d steps", l.cfg.Seed, maxSteps)
 		}
 		l.step()
 		if err := ctx.Err(); err != nil {
 			return l.world.Verdict(), l.tally, err
+		}
+		if l.walk != nil && l.walk.broken != nil {
+			return l.world.Verdict(), l.tally, l.walk.broken
 		}
 	}
 	left, err := l.store.Backlog(ctx)
@@ -154,7 +167,7 @@ func (l *line) nothingLeft(ctx context.Context) bool {
 // buried is an error if anything became a dead letter: no event of a run is at
 // fault, and no message.
 func (l *line) buried(ctx context.Context) error {
-	dead, err := l.store.DeadLetters(ctx, parley.DeadQuery{Brand: brand, Limit: 1})
+	dead, err := l.store.DeadLetters(ctx, parley.DeadQuery{Brand: l.cfg.Brand, Limit: 1})
 	if err != nil || len(dead) == 0 {
 		return err
 	}
@@ -196,10 +209,15 @@ func (s seeded) Read(b []byte) (int, error) {
 }
 
 // chance is true with probability p.
-func (l *line) chance(p float64) bool { return l.rng.Float64() < p }
+func (l *line) chance(p float64) bool { return l.walk == nil && l.rng.Float64() < p }
 
 // soon is a duration up to d.
-func (l *line) soon(d time.Duration) time.Duration { return time.Duration(l.rng.Int64N(int64(d))) }
+func (l *line) soon(d time.Duration) time.Duration {
+	if l.walk != nil {
+		return d / 2
+	}
+	return time.Duration(l.rng.Int64N(int64(d)))
+}
 
 // answer is how long the answer of a store, or a hint, is on its way.
 func (l *line) answer() time.Duration {
