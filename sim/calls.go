@@ -21,7 +21,7 @@ func (n *node) callOut(ctx context.Context) {
 	l := n.line
 	q := parley.CallQuery{Services: []parley.CallPlaces{{Service: tally.Clock, Limit: 4, Lease: callLease}}}
 	claimed, err := troubled(l, func() ([]parley.ClaimedCall, error) {
-		claimed, _, err := l.store.ClaimCalls(ctx, q, callsEvery)
+		claimed, _, err := n.store.ClaimCalls(ctx, q, callsEvery)
 		return claimed, err
 	})
 	if err != nil {
@@ -41,10 +41,14 @@ func (n *node) ask(ctx context.Context, c *parley.ClaimedCall) {
 	if err := json.Unmarshal(c.Call.Body, &wait); err != nil {
 		panic("a call has lost its body")
 	}
-	rings, known := l.rings[c.ID]
-	if !known {
-		rings = l.now.Add(time.Duration(wait.MS) * time.Millisecond)
-		l.rings[c.ID] = rings
+	rings, err := access(n, "service", func() (time.Time, error) {
+		if _, known := l.rings[c.ID]; !known {
+			l.rings[c.ID] = l.now.Add(time.Duration(wait.MS) * time.Millisecond)
+		}
+		return l.rings[c.ID], nil
+	})
+	if err != nil {
+		return
 	}
 	o := parley.CallOutcome{Of: c, Status: 503, Cause: "status 503", Wait: l.soon(callTimeout)}
 	takes := l.soon(hop)
@@ -62,7 +66,7 @@ func (n *node) ask(ctx context.Context, c *parley.ClaimedCall) {
 func (n *node) settleCall(ctx context.Context, o parley.CallOutcome) {
 	l := n.line
 	settled, err := troubled(l, func() (parley.SettledCalls, error) {
-		return l.store.SettleCalls(ctx, []parley.CallOutcome{o})
+		return n.store.SettleCalls(ctx, []parley.CallOutcome{o})
 	})
 	if err != nil {
 		return // its claim ends

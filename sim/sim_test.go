@@ -41,7 +41,7 @@ func TestSeeds(t *testing.T) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < uint64(*seeds) && failed.Load() < 5; i = next.Add(1) - 1 {
 				seed := from + i
-				v, seen, err := sim.Run(t.Context(), sim.Config{Seed: seed, Bot: tally.Calling()})
+				v, seen, err := sim.Run(t.Context(), sim.Config{Seed: seed, Bot: tally.Calling(3)})
 				if err != nil || !v.Clean() {
 					failed.Add(1)
 					t.Errorf("seed %d: %v %v", seed, err, problems(v))
@@ -87,7 +87,7 @@ func TestReplay(t *testing.T) {
 	t.Parallel()
 	var last sim.Tally
 	for i := range 3 {
-		_, seen, err := sim.Run(t.Context(), sim.Config{Seed: 42, Bot: tally.Calling()})
+		_, seen, err := sim.Run(t.Context(), sim.Config{Seed: 42, Bot: tally.Calling(3)})
 		if err != nil {
 			t.Fatal(err)
 		}

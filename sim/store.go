@@ -21,6 +21,8 @@ type Store interface {
 	Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error
 	Yield(ctx context.Context, holder string, channels []parley.Channel) error
 	Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error)
+	ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error)
+	SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error)
 
 	Register(ctx context.Context, r parley.Registration) (fresh bool, err error)
 	Backlog(ctx context.Context) (parley.Backlog, error)
@@ -105,4 +107,19 @@ func (r reached) Yield(ctx context.Context, holder string, channels []parley.Cha
 // Fold is the store's.
 func (r reached) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error) {
 	return access(r.node, "Fold", func() (parley.Folded, error) { return r.Store.Fold(ctx, l, limit) })
+}
+
+// ClaimCalls is the store's.
+func (r reached) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error) {
+	var next time.Duration
+	claimed, err := access(r.node, "ClaimCalls", func() (claimed []parley.ClaimedCall, err error) {
+		claimed, next, err = r.Store.ClaimCalls(ctx, q, horizon)
+		return claimed, err
+	})
+	return claimed, next, err
+}
+
+// SettleCalls is the store's.
+func (r reached) SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error) {
+	return access(r.node, "SettleCalls", func() (parley.SettledCalls, error) { return r.Store.SettleCalls(ctx, outcomes) })
 }

@@ -48,11 +48,12 @@ const (
 	WalkMerge    Scenario = "merge"     // a person is known under two keys, then turns out to be one
 	WalkHandOver Scenario = "hand-over" // a second node takes over in the middle
 	WalkDoubtful Scenario = "doubtful"  // the answer to each send is lost
+	WalkCall     Scenario = "call"      // reminders that a service rings, if the bot calls it (tally.Calling)
 )
 
 // Scenarios are all of them.
 func Scenarios() []Scenario {
-	return []Scenario{WalkWebhook, WalkTimer, WalkMerge, WalkHandOver, WalkDoubtful}
+	return []Scenario{WalkWebhook, WalkTimer, WalkMerge, WalkHandOver, WalkDoubtful, WalkCall}
 }
 
 // config is the scenario as the simulated Meta plays it.
@@ -64,7 +65,7 @@ func (s Scenario) config() metatest.Config {
 		users, messages, mix = 6, 6, metatest.Shares{WhatsApp: 1}
 	case WalkHandOver:
 		messages = 4
-	case WalkTimer:
+	case WalkTimer, WalkCall:
 		messages = 8
 	case WalkWebhook, WalkDoubtful:
 	}
@@ -77,7 +78,7 @@ func (s Scenario) config() metatest.Config {
 	switch s {
 	case WalkWebhook:
 		w.Duplicates = 1
-	case WalkTimer:
+	case WalkTimer, WalkCall:
 		w.Timers = 1
 	case WalkDoubtful:
 		w.Faults.Withheld = 1
@@ -106,6 +107,7 @@ type walk struct {
 	again    func(n *node) error // a new process in the place of a dead one
 	broken   error
 	known    []parley.Contact // under one key each
+	calls    bool             // the node calls services
 }
 
 var errCrashed = errors.New("the process is dead")
@@ -149,7 +151,7 @@ func Walk(ctx context.Context, cfg WalkConfig) (Walked, error) {
 		for _, c := range l.walk.known {
 			l.know(ctx, c)
 		}
-	case WalkWebhook, WalkTimer, WalkDoubtful:
+	case WalkWebhook, WalkTimer, WalkDoubtful, WalkCall:
 	}
 	v, _, err := l.play(ctx)
 	w := l.walk
@@ -173,7 +175,8 @@ func newWalk(ctx context.Context, cfg WalkConfig) (*line, error) {
 	l := &line{
 		cfg: Config{Seed: 1, Brand: cfg.Brand, Bot: cfg.Bot, Patience: time.Minute}, rng: rand.New(rand.NewPCG(1, 0x51)),
 		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		walk:  &walk{vault: cfg.Vault, point: cfg.Point, accesses: map[string]int{}},
+		walk:  &walk{vault: cfg.Vault, point: cfg.Point, accesses: map[string]int{}, calls: cfg.Scenario == WalkCall},
+		rings: map[parley.ID]time.Time{},
 	}
 	l.now, w.Start = l.start, l.start
 	l.world = metatest.NewWorld(w)

@@ -170,7 +170,7 @@ func (w walker) check(whole sim.Walked) {
 	w.t.Helper()
 	met := map[sim.Scenario]bool{
 		sim.WalkWebhook: whole.Verdict.Duplicates > 0, sim.WalkTimer: whole.Verdict.TimersRung > 0, sim.WalkMerge: whole.Merged > 0,
-		sim.WalkDoubtful: whole.Verdict.Faults.Withheld > 0, sim.WalkHandOver: true,
+		sim.WalkDoubtful: whole.Verdict.Faults.Withheld > 0, sim.WalkCall: whole.Verdict.TimersRung > 0 && whole.Named["SettleCalls"] > 0, sim.WalkHandOver: true,
 	}
 	for _, name := range []string{"Append", "Load", "Commit", "FireTimers", "Claim", "Settle", "Graph API"} {
 		if whole.Named[name] == 0 || !met[w.s] {
@@ -182,8 +182,11 @@ func (w walker) check(whole sim.Walked) {
 // once walks with one crash, or none.
 func (w walker) once(brand string, p sim.Point) sim.Walked {
 	w.t.Helper()
-	v := w.open()
-	got, err := sim.Walk(w.t.Context(), sim.WalkConfig{Bot: tally.Bot(), Scenario: w.s, Vault: v, Brand: parley.Brand(brand), Point: p})
+	v, bot := w.open(), tally.Bot()
+	if w.s == sim.WalkCall {
+		bot = tally.Calling(1)
+	}
+	got, err := sim.Walk(w.t.Context(), sim.WalkConfig{Bot: bot, Scenario: w.s, Vault: v, Brand: parley.Brand(brand), Point: p})
 	err = errors.Join(err, v.Close())
 	if again := got.Verdict.SendsRepeatedOn; again.Messenger+again.WhatsApp > 0 {
 		w.t.Errorf("%s, crash %s (%s): %+v sends repeated, where the provider tells what was sent", w.s, p, got.Crashed, again)

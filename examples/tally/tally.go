@@ -36,24 +36,25 @@ type count struct {
 // Bot counts.
 func Bot() parley.Bot {
 	return parley.Bot{Name: "tally", Version: 1, Behavior: parley.Stateful(func(t *parley.Turn, c *count) error {
-		return tally(t, c, false)
+		return tally(t, c, 0)
 	})}
 }
 
-// Calling is Bot, but that every third reminder isn't a timer: the service Clock is
-// called, and rings by its answer. Nobody can tell from outside.
-func Calling() parley.Bot {
+// Calling is Bot, but that each nth reminder isn't a timer: the service Clock is called,
+// and rings by its answer. Nobody can tell from outside.
+func Calling(n uint64) parley.Bot {
 	return parley.Bot{Name: "tally", Version: 1, Behavior: parley.Stateful(func(t *parley.Turn, c *count) error {
-		return tally(t, c, true)
+		return tally(t, c, n)
 	})}
 }
 
-func tally(t *parley.Turn, c *count, calling bool) error {
+// tally calls for each nth reminder; for none if n is 0.
+func tally(t *parley.Turn, c *count, n uint64) error {
 	switch in := t.Input().(type) {
 	case parley.Message:
-		c.obey(t, first(in.Payload, in.Text), calling)
+		c.obey(t, first(in.Payload, in.Text), n)
 	case parley.Postback:
-		c.obey(t, in.Payload, calling)
+		c.obey(t, in.Payload, n)
 	case parley.TimerFired:
 		t.Say("ring " + strings.TrimPrefix(in.Name, "t"))
 	case parley.Called:
@@ -72,15 +73,15 @@ func first(payload, text string) string {
 	return text
 }
 
-func (c *count) obey(t *parley.Turn, text string, calling bool) {
+func (c *count) obey(t *parley.Turn, text string, n uint64) {
 	word, numbers := parse(text)
 	switch {
 	case word == "say" && len(numbers) >= 1:
 	case word == "remind" && len(numbers) >= 2 && numbers[1] <= uint64(parley.MaxTimerAhead/time.Millisecond):
-		remind(t, numbers[0], numbers[1], calling && numbers[0]%3 == 0)
+		remind(t, numbers[0], numbers[1], n > 0 && numbers[0]%n == 0)
 	case word == "forget" && len(numbers) >= 2:
 		t.CancelTimer(timer(numbers[1]))
-		if calling {
+		if n > 0 {
 			t.CancelCall(timer(numbers[1]))
 		}
 	default:
