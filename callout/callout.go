@@ -146,9 +146,9 @@ func (c *Caller) Run(ctx context.Context) error {
 	defer breakOff()
 	var attempts, settler sync.WaitGroup
 	settler.Go(func() { c.settle(context.WithoutCancel(ctx)) })
+	overdue := context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.Drain, breakOff) })
+	defer overdue()
 	c.claim(ctx, work, &attempts)
-	overdue := time.AfterFunc(c.cfg.Drain, breakOff)
-	defer overdue.Stop()
 	attempts.Wait()
 	c.endings.close()
 	settler.Wait()
@@ -216,7 +216,8 @@ func (c *Caller) claimOnce(ctx, work context.Context, attempts *sync.WaitGroup, 
 	if len(q.Services) == 0 && q.Others.Limit == 0 {
 		return never // until a place is free
 	}
-	limited, cancel := context.WithTimeout(ctx, c.cfg.StoreTimeout)
+	// What was claimed when Run was told to end must be known, to be given back.
+	limited, cancel := context.WithTimeout(work, c.cfg.StoreTimeout)
 	defer cancel()
 	claimed, wait, err := c.cfg.Calls.ClaimCalls(limited, q, c.cfg.Sweep)
 	c.put(&q, makes, claimed)
