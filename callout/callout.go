@@ -66,9 +66,9 @@ type Caller struct {
 	news     chan struct{}
 	endings  endings
 
-	mu    sync.Mutex // over the places and breakers of services
-	woken bool // there may be new calls
-	freed bool // there are places that something may wait for
+	mu    sync.Mutex    // over the places and breakers of services
+	woken bool          // there may be new calls
+	freed bool          // there are places that something may wait for
 	again time.Duration // when the next call is due that was put off since calls were looked for
 }
 
@@ -148,6 +148,7 @@ func (c *Caller) Run(ctx context.Context) error {
 	settler.Go(func() { c.settle(context.WithoutCancel(ctx)) })
 	overdue := context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.Drain, breakOff) })
 	defer overdue()
+	c.yield(work)
 	c.claim(ctx, work, &attempts)
 	attempts.Wait()
 	c.endings.close()
@@ -158,6 +159,18 @@ func (c *Caller) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// yield gives back what an earlier run had claimed.
+func (c *Caller) yield(ctx context.Context) {
+	if c.cfg.Holder == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.StoreTimeout)
+	defer cancel()
+	if err := c.cfg.Calls.YieldCalls(ctx, c.cfg.Holder); err != nil {
+		c.log.WarnContext(ctx, "store", "step", stepYield, "error", err)
+	}
 }
 
 // never is when nothing is due.
@@ -213,6 +226,7 @@ func (c *Caller) nextAgain() time.Duration {
 func (c *Caller) claimOnce(ctx, work context.Context, attempts *sync.WaitGroup, all bool) time.Duration {
 	now := c.cfg.Clock()
 	q, makes := c.take(now, all)
+	q.Holder = c.cfg.Holder
 	if len(q.Services) == 0 && q.Others.Limit == 0 {
 		return never // until a place is free
 	}
