@@ -108,6 +108,10 @@ func (n *nodes) SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) 
 	return n.next().SettleCalls(ctx, outcomes)
 }
 
+func (n *nodes) YieldCalls(ctx context.Context, holder string) error {
+	return n.next().YieldCalls(ctx, holder)
+}
+
 func (n *nodes) History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error) {
 	return n.next().History(ctx, c, after, limit)
 }
