@@ -26,7 +26,7 @@ LARGE ?= 10000000
 SOAK ?= 1h
 CHECKED ?= 1000000
 
-.PHONY: help demo build deps generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim walk planted fuzz cover bench bench-large bench-cluster bench-sends bench-botcheck soak microbench clean
+.PHONY: help demo build deps page page-check page-test generate generate-check check fmt fmt-check lint vet test chaos-short chaos-postgres chaos-cluster sim walk planted fuzz cover bench bench-large bench-cluster bench-sends bench-botcheck soak microbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,13 +41,23 @@ deps: ## see that there are a PostgreSQL and an HAProxy for the tests: install t
 	@tools/postgres.sh
 	@tools/haproxy.sh
 
+page: ## build the web page of parley dev anew, with Node and npm
+	tools/page.sh build
+
+page-check: ## fail if make page would change something; without npm, say so
+	@tools/page.sh check
+
+page-test: ## play the web page in a headless Chromium; pictures are in console/page/out
+	go build -o bin/parley ./cmd/parley
+	@tools/page.sh test
+
 generate: ## write the Go code of the messages between nodes anew
 	cd tools/protogen && go run . -root ../.. actors/wire/wire.proto
 
 generate-check: ## fail if make generate would change something
 	cd tools/protogen && go run . -root ../.. -check actors/wire/wire.proto
 
-check: deps fmt-check generate-check lint vet test chaos-short ## all that a change must pass: format, lint, vet, layout, tests with -race
+check: deps fmt-check generate-check page-check lint vet test chaos-short ## all that a change must pass: format, lint, vet, layout, tests with -race
 
 fmt: ## format the code
 	$(GOLANGCI) fmt
@@ -124,4 +134,4 @@ microbench: ## run the Go benchmarks, in the form that benchstat reads
 	go test -run '^$$' -bench . -benchmem ./...
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin console/page/out

@@ -42,6 +42,7 @@ var packages = map[string][]string{
 	"console":  {"."},
 
 	"node":       {"all"},
+	"node/dev":   {".", "meta/metatest"}, // the page of parley dev, its phones, its node's process
 	"sim":        {".", "actors", "egress", "ingress", "meta", "meta/metatest", "persistence/memory", "flow", "callout", "campaign", "examples/*"},
 	"cmd/parley": {"node", "examples/*"},
 	"examples":   {}, // holds tests only: the transcripts of all of them

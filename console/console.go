@@ -36,9 +36,10 @@ const (
 type Config struct {
 	// Token is what requests must bring. If it is empty, all are refused, with a word
 	// on what to configure.
-	Token    string
-	Operator Operator
-	Letters  Letters
+	Token         string
+	Operator      Operator
+	Letters       Letters
+	Conversations Conversations
 	// Timeout is how long a request may take. Default 10 s.
 	Timeout    time.Duration
 	Logger     *slog.Logger          // default: none
@@ -57,8 +58,8 @@ type API struct {
 
 // New makes an API.
 func New(cfg Config) (*API, error) {
-	if cfg.Operator == nil || cfg.Letters == nil {
-		return nil, errors.New("console: an Operator and Letters are needed")
+	if cfg.Operator == nil || cfg.Letters == nil || cfg.Conversations == nil {
+		return nil, errors.New("console: an Operator, Letters and Conversations are needed")
 	}
 	token := strings.TrimSpace(cfg.Token) // as what requests bring is trimmed
 	if n := len(token); n > 0 && n < TokenMin {
@@ -74,6 +75,7 @@ func New(cfg Config) (*API, error) {
 	described := humago.New(a.mux, description())
 	desk{operator: cfg.Operator, log: a.log}.register(described)
 	letterBox{letters: cfg.Letters, log: a.log}.register(described)
+	archive{cfg.Conversations}.register(described)
 	spec, err := specification(described.OpenAPI())
 	a.spec = spec
 	return a, err

@@ -175,7 +175,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := handler(t, console.Config{Token: token, Operator: row.operator, Letters: row.operator, Timeout: 50 * time.Millisecond})
+			h := handler(t, console.Config{Token: token, Operator: row.operator, Letters: row.operator, Conversations: row.operator, Timeout: 50 * time.Millisecond})
 			w := send(t, h, row.method, row.path, row.body)
 			if w.Code != row.status {
 				t.Errorf("status %d, want %d", w.Code, row.status)
@@ -198,7 +198,7 @@ func TestAnswers(t *testing.T) {
 func TestOperatorIsAsked(t *testing.T) {
 	t.Parallel()
 	o := two()
-	h := handler(t, console.Config{Token: token, Operator: o, Letters: o})
+	h := handler(t, console.Config{Token: token, Operator: o, Letters: o, Conversations: o})
 	send(t, h, "GET", "/api/cluster/where?conversation=gr%C3%BCnkern/whatsapp/1/bsuid:a/b", "")
 	want := parley.Conversation{Channel: parley.Channel{Brand: "grünkern", Kind: parley.WhatsApp, ID: "1"}, Contact: "bsuid:a/b"}
 	if o.asked != want {
@@ -240,7 +240,7 @@ func TestToken(t *testing.T) {
 			t.Parallel()
 			var logged bytes.Buffer
 			o, counted := two(), prometheus.NewPedanticRegistry()
-			h := handler(t, console.Config{Token: row.token, Operator: o, Letters: o, Registerer: counted, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+			h := handler(t, console.Config{Token: row.token, Operator: o, Letters: o, Conversations: o, Registerer: counted, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 			r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/cluster/drain", strings.NewReader("{}"))
 			r.Header.Set("Content-Type", "application/json")
 			if row.header != "" {
@@ -297,7 +297,7 @@ func refusals(t *testing.T, from prometheus.Gatherer) map[string]float64 {
 // Nobody without the token learns which paths there are.
 func TestTokenComesFirst(t *testing.T) {
 	t.Parallel()
-	h := handler(t, console.Config{Token: token, Operator: two(), Letters: two()})
+	h := handler(t, console.Config{Token: token, Operator: two(), Letters: two(), Conversations: two()})
 	for _, path := range []string{"/api/", "/api/none", "/api/cluster/members", "/api/docs", "/api/schemas/Member.json"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
@@ -311,7 +311,7 @@ func TestTokenComesFirst(t *testing.T) {
 // load anything.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
-	h := handler(t, console.Config{Operator: two(), Letters: two()})
+	h := handler(t, console.Config{Operator: two(), Letters: two(), Conversations: two()})
 	for path, kind := range map[string]string{"/api/openapi.json": "application/openapi+json", "/api/openapi.yaml": "application/openapi+yaml"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
@@ -372,7 +372,7 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := console.New(console.Config{Token: token}); err == nil {
 		t.Error("no operator")
 	}
-	_, err := console.New(console.Config{Token: "too-short", Operator: two(), Letters: two()})
+	_, err := console.New(console.Config{Token: "too-short", Operator: two(), Letters: two(), Conversations: two()})
 	if err == nil || strings.Contains(err.Error(), "too-short") {
 		t.Errorf("a short token: %v", err)
 	}
@@ -382,7 +382,7 @@ func TestNewRefuses(t *testing.T) {
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
-	srv := httptest.NewServer(handler(t, console.Config{Token: token, Operator: &operator{panics: true}, Letters: &operator{panics: true}, Logger: slog.New(slog.NewTextHandler(&logged, nil))}))
+	srv := httptest.NewServer(handler(t, console.Config{Token: token, Operator: &operator{panics: true}, Letters: &operator{panics: true}, Conversations: &operator{panics: true}, Logger: slog.New(slog.NewTextHandler(&logged, nil))}))
 	defer srv.Close()
 	r, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/api/cluster/members", nil)
 	if err != nil {
@@ -401,7 +401,7 @@ func TestPanic(t *testing.T) {
 // It is used by many at once: nothing is made at the first request.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
-	srv := httptest.NewServer(handler(t, console.Config{Token: token, Operator: two(), Letters: two()}))
+	srv := httptest.NewServer(handler(t, console.Config{Token: token, Operator: two(), Letters: two(), Conversations: two()}))
 	defer srv.Close()
 	ended := make(chan error)
 	paths := []string{"/api/openapi.json", "/api/openapi.yaml", "/api/cluster/status", "/api/cluster/members"}

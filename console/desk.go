@@ -80,7 +80,7 @@ type whereAnswer struct{ Body Place }
 func (d desk) where(ctx context.Context, q *whereQuestion) (*whereAnswer, error) {
 	c, err := parley.ParseConversation(q.Conversation)
 	if err != nil {
-		return nil, huma.Error422UnprocessableEntity("validation failed", &huma.ErrorDetail{Message: err.Error(), Location: "query.conversation"})
+		return nil, unreadable(err)
 	}
 	p, err := d.operator.Where(ctx, c)
 	if err != nil {

@@ -130,7 +130,7 @@ func TestLetters(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := handler(t, console.Config{Token: token, Operator: two(), Letters: row.letters})
+			h := handler(t, console.Config{Token: token, Operator: two(), Letters: row.letters, Conversations: two()})
 			w := send(t, h, row.method, row.path, "")
 			if w.Code != row.status {
 				t.Errorf("status %d, want %d", w.Code, row.status)
@@ -146,7 +146,7 @@ func TestLetters(t *testing.T) {
 // The pages together are all letters, each once.
 func TestLettersPageByPage(t *testing.T) {
 	t.Parallel()
-	h := handler(t, console.Config{Token: token, Operator: two(), Letters: deceased()})
+	h := handler(t, console.Config{Token: token, Operator: two(), Letters: deceased(), Conversations: two()})
 	for _, order := range []string{"newest", "oldest"} {
 		var got []string
 		for next, pages := "", 0; ; pages++ {
@@ -178,7 +178,7 @@ func TestLettersAreLogged(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
 	a := deceased()
-	h := handler(t, console.Config{Token: token, Operator: two(), Letters: a, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	h := handler(t, console.Config{Token: token, Operator: two(), Letters: a, Conversations: two(), Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	do := func(method, path, by string, want int) {
 		r := httptest.NewRequestWithContext(t.Context(), method, "/api/deadletters/"+path, nil)
 		r.Header.Set("Authorization", "Bearer "+token)

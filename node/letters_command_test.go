@@ -40,6 +40,13 @@ func (o office) Drop(ctx context.Context, id parley.ID) (parley.DeadLetter, erro
 	return o.store.DropDeadLetter(ctx, id)
 }
 
+// noConversations are shown by nobody here.
+type noConversations struct{}
+
+func (noConversations) Conversation(context.Context, parley.Conversation, console.HistoryPage) (console.Conversation, error) {
+	return console.Conversation{}, parley.ErrUnavailable
+}
+
 const innermost = "zanzibar" // stands in every letter
 
 func deadID(n int) parley.ID {
@@ -75,7 +82,7 @@ func graveyard(t *testing.T, n int) office {
 // letters runs parley deadletters against an office.
 func letters(t *testing.T, o console.Letters, args ...string) (code int, out, errs string) {
 	t.Helper()
-	api, err := console.New(console.Config{Token: adminToken, Operator: three(), Letters: o})
+	api, err := console.New(console.Config{Token: adminToken, Operator: three(), Letters: o, Conversations: noConversations{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +97,7 @@ func letters(t *testing.T, o console.Letters, args ...string) (code int, out, er
 
 func letterGolden(t *testing.T, name, text string) {
 	t.Helper()
-	if *update {
+	if updating() {
 		if err := os.MkdirAll(filepath.Join("testdata", "deadletters"), 0o750); err != nil {
 			t.Fatal(err)
 		}

@@ -35,6 +35,7 @@ replies within Meta's limits.`
 
 // command is the command line.
 type command struct {
+	Dev     devCommand     `cmd:"" help:"Chat with your bot in the browser: a node, a simulated Meta and phones to play with."`
 	Serve   serveCommand   `cmd:"" help:"Run a node: webhooks in, replies out."`
 	Demo    demoCommand    `cmd:"" help:"Run a node against a simulated Meta and check every promise from outside."`
 	Migrate migrateCommand `cmd:"" help:"Make or update the schema of a PostgreSQL database."`
@@ -46,6 +47,8 @@ type command struct {
 	Sim     simCommand     `cmd:"" help:"Play Meta against any webhook receiver, and judge it."`
 	Decode  decodeCommand  `cmd:"" help:"Read a webhook body on standard input and print its events, one JSON line each."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+	DevNode devNodeCommand `cmd:"" hidden:"" name:"dev-node" help:"Run the node of parley dev, which starts it."`
+	DevPlay devPlayCommand `cmd:"" hidden:"" name:"dev-play" help:"Make a transcript of a history, for parley dev."`
 	Bare    bareCommand    `cmd:"" hidden:"" help:"Run the bare server that is the unit of the benchmarks."`
 }
 

@@ -42,6 +42,8 @@ type Node struct {
 	cfg      Config
 	log      *slog.Logger
 	bots     []parley.Bot
+	clock    func() time.Time // of the embedded store and of what is compared with it; nil is the system's
+	up       func()           // called once, when it serves, if set
 	served   *served
 	registry *prometheus.Registry
 	database string         // connection string; empty for the embedded store
@@ -100,8 +102,18 @@ func (s *stage) end() error {
 // Open reads the secrets and takes what only one process can have: the data
 // folder, with the embedded store in it, and the addresses. Nothing runs yet. dir
 // is the folder that relative secret files are found in.
-func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, bots: bots, registry: prometheus.NewRegistry()}
+func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *slog.Logger) (*Node, error) {
+	n := newNode(cfg, bots, log)
+	err := n.open(ctx, dir)
+	return n, err
+}
+
+func newNode(cfg Config, bots []parley.Bot, log *slog.Logger) *Node {
+	return &Node{cfg: cfg, log: log, bots: bots, registry: prometheus.NewRegistry()}
+}
+
+// open does what Open says.
+func (n *Node) open(ctx context.Context, dir string) (err error) {
 	n.eyes = newEyes(n)
 	defer func() {
 		if err != nil {
@@ -109,40 +121,40 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 		}
 	}()
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if n.served, err = resolveAll(cfg, bots, dir); err != nil {
-		return n, err
+	if n.served, err = resolveAll(n.cfg, n.bots, dir); err != nil {
+		return err
 	}
-	if cfg.does(cluster.Egress) {
-		if n.services, err = readServices(cfg.Services, dir); err != nil {
-			return n, err
+	if n.cfg.does(cluster.Egress) {
+		if n.services, err = readServices(n.cfg.Services, dir); err != nil {
+			return err
 		}
 	}
-	if cfg.kind() == storePostgres {
-		if n.database, err = cfg.Database.URL.Resolve(dir); err != nil {
-			return n, fmt.Errorf("database.url: %w", err)
+	if n.cfg.kind() == storePostgres {
+		if n.database, err = n.cfg.Database.URL.Resolve(dir); err != nil {
+			return fmt.Errorf("database.url: %w", err)
 		}
 	}
 	if err := n.claimStore(); err != nil {
-		return n, err
+		return err
 	}
 	n.name = n.memberName()
 	if err := n.joinOthers(dir); err != nil {
-		return n, err
+		return err
 	}
 	if err := n.listen(ctx); err != nil {
-		return n, err
+		return err
 	}
-	n.upkeep = newUpkeep(log, n.registry)
+	n.upkeep = newUpkeep(n.log, n.registry)
 	n.admin = &admin{upkeep: n.upkeep, gatherer: n.registry}
 	if n.cfg.does(cluster.Console) {
 		n.admin.api, err = n.newAPI(dir)
 	}
-	return n, err
+	return err
 }
 
 // newAPI makes the admin API.
 func (n *Node) newAPI(dir string) (http.Handler, error) {
-	cfg := console.Config{Operator: operator{n}, Letters: letterOffice{n}, Logger: n.log.With(slog.String("part", "console")), Registerer: n.registry}
+	cfg := console.Config{Operator: operator{n}, Letters: letterOffice{n}, Conversations: archive{n}, Logger: n.log.With(slog.String("part", "console")), Registerer: n.registry}
 	if n.cfg.AdminToken != "" {
 		token, err := n.cfg.AdminToken.Resolve(dir)
 		if err != nil {
@@ -174,6 +186,14 @@ func (n *Node) listen(ctx context.Context) (err error) {
 
 // now is the wall clock, for the name of this process.
 func (n *Node) now() time.Time { return time.Now() } //nolint:forbidigo // see above
+
+// time is the clock that due-ness is judged by.
+func (n *Node) time() time.Time {
+	if n.clock != nil {
+		return n.clock()
+	}
+	return n.now()
+}
 
 func (n *Node) random() (b [16]byte) {
 	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
@@ -322,6 +342,9 @@ func (n *Node) Run(ctx context.Context) error {
 		s.start(context.WithoutCancel(ctx), cancel)
 	}
 	n.admin.serves(n)
+	if n.up != nil {
+		n.up()
+	}
 	n.log.InfoContext(ctx, "serving", slog.String("webhooks", n.entrance()), slog.String("admin", n.adminLn.Addr().String()))
 	<-stop.Done()
 	n.admin.ready.Store(false)

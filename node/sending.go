@@ -39,6 +39,7 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 		Pace:           s.pace,
 		AwaitDelivered: func(ch parley.Channel) time.Duration { return s.awaits[ch] },
 		Holder:         n.holder(),
+		Now:            n.clock,
 		Drain:          egressDrain,
 		Policy: egress.Policy{
 			DoubtfulWait: n.cfg.DoubtfulWait, LeaseTTL: lease, GiveUpDoubtful: n.cfg.DoubtfulPolicy == doubtfulGiveUp,

@@ -51,8 +51,15 @@ type store interface {
 	egress.Receipts
 	callout.Calls
 	letters
+	records
 	registry
 	keeper
+}
+
+// records are what is kept of a conversation beside its snapshot.
+type records interface {
+	History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error)
+	Unsent(ctx context.Context, c parley.Conversation, limit int) ([]parley.Outgoing, error)
 }
 
 // letters is what an operator does with dead letters.
@@ -95,7 +102,7 @@ func (n *Node) claimStore() (err error) {
 		return n.openSpool()
 	}
 	s, err := embedded.Open(embedded.Config{
-		Dir: n.cfg.Data, Logger: n.log, ReserveBytes: n.cfg.ReserveBytes, Registerer: n.registry,
+		Dir: n.cfg.Data, Now: n.clock, Logger: n.log, ReserveBytes: n.cfg.ReserveBytes, Registerer: n.registry,
 	})
 	if err == nil {
 		n.store = s

@@ -7,6 +7,7 @@ import (
 	"github.com/parleychat/parley/examples/appointment"
 	"github.com/parleychat/parley/examples/concierge"
 	"github.com/parleychat/parley/examples/faq"
+	"github.com/parleychat/parley/examples/gallery"
 	"github.com/parleychat/parley/examples/greeter"
 	"github.com/parleychat/parley/examples/lead"
 	"github.com/parleychat/parley/examples/pizza"
@@ -17,6 +18,6 @@ import (
 
 func main() {
 	node.Main(
-		answers.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), greeter.Bot(), lead.Bot(), pizza.Bot(), pizzeria.Bot(), tally.Bot(),
+		pizza.Bot(), answers.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), gallery.Bot(), greeter.Bot(), lead.Bot(), pizzeria.Bot(), tally.Bot(),
 	)
 }

@@ -27,7 +27,12 @@ const (
 // commandLimit ends a command that should have ended by itself.
 const commandLimit = 90 * time.Second
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+// updating says whether golden files are rewritten: -update is flow/flowtest's, which the
+// node links.
+func updating() bool {
+	f := flag.Lookup("update")
+	return f != nil && f.Value.String() == "true"
+}
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(asCommand) {

@@ -120,6 +120,11 @@ func (n *nodes) Snapshots(ctx context.Context, after parley.Conversation, limit 
 	return n.next().Snapshots(ctx, after, limit, each)
 }
 
+// Unsent is the store's.
+func (n *nodes) Unsent(ctx context.Context, c parley.Conversation, limit int) ([]parley.Outgoing, error) {
+	return n.next().Unsent(ctx, c, limit)
+}
+
 func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {
 	return n.next().DeadLetters(ctx, q)
 }

@@ -68,6 +68,10 @@ type (
 		// History returns up to limit records of commits, those of versions greater
 		// than after, in order.
 		History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error)
+		// Unsent returns up to limit of c's messages that wait in the outbox, in the
+		// order in which they leave it. Those of conversations that c has absorbed are
+		// not among them.
+		Unsent(ctx context.Context, c parley.Conversation, limit int) ([]parley.Outgoing, error)
 		// Delivery returns what is known of the message with that id of the
 		// provider's; false if nothing is.
 		Delivery(ctx context.Context, ch parley.Channel, providerID string) (parley.Delivery, bool, error)
