@@ -3,6 +3,7 @@ package parley
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"time"
 )
 
@@ -41,6 +42,7 @@ func (c *OutgoingCall) DecodeContent(b []byte) error {
 // CallQuery says which calls are to be claimed. Those of one service never stand in
 // the way of another's.
 type CallQuery struct {
+	Holder   string       // whose claims they will be: see NewClaim
 	Services []CallPlaces // each named once
 	// Others are for calls of services that aren't among Services: of those that have
 	// been due for OthersAfter. Its own Service is empty.
@@ -59,12 +61,25 @@ type CallPlaces struct {
 // lets the lease end loses the claim to the next, and no outcome of his counts.
 type ClaimedCall struct {
 	OutgoingCall
-	Claim    Token         // drawn anew for each claim
+	Claim    Token         // drawn anew for each claim: see NewClaim
 	Age      time.Duration // since the turn, by the store's clock
 	Attempts int           // that have failed so far
 	Status   int           // of the last of them; 0 if there was no answer
 	Cause    string        // why it failed
 }
+
+// NewClaim is the token of a claim: its upper half is the holder's, so that what he
+// has claimed is found when he is lost, and the lower half random, but not 0. Two
+// holders may have the same half: then one loses claims with the other, and his calls
+// are made again.
+func NewClaim(holder string, random uint32) Token {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(holder)) // a hash never fails
+	return Token(uint64(h.Sum32())<<32 | uint64(random|1))
+}
+
+// ClaimedBy reports whether the token is of a claim of that holder.
+func (t Token) ClaimedBy(holder string) bool { return t>>32 == NewClaim(holder, 0)>>32 }
 
 // CallOutcome is what came of a claim: an answer, which ends the call, or none yet.
 type CallOutcome struct {

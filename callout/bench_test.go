@@ -51,6 +51,8 @@ func (s *spring) SettleCalls(_ context.Context, outcomes []parley.CallOutcome) (
 	return parley.SettledCalls{}, nil
 }
 
+func (s *spring) YieldCalls(context.Context, string) error { return nil }
+
 func echo(b *testing.B) *httptest.Server {
 	b.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -146,9 +146,10 @@ func (c *Caller) Run(ctx context.Context) error {
 	defer breakOff()
 	var attempts, settler sync.WaitGroup
 	settler.Go(func() { c.settle(context.WithoutCancel(ctx)) })
+	overdue := context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.Drain, breakOff) })
+	defer overdue()
+	c.yield(work)
 	c.claim(ctx, work, &attempts)
-	overdue := time.AfterFunc(c.cfg.Drain, breakOff)
-	defer overdue.Stop()
 	attempts.Wait()
 	c.endings.close()
 	settler.Wait()
@@ -158,6 +159,18 @@ func (c *Caller) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// yield gives back what an earlier run had claimed.
+func (c *Caller) yield(ctx context.Context) {
+	if c.cfg.Holder == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.StoreTimeout)
+	defer cancel()
+	if err := c.cfg.Calls.YieldCalls(ctx, c.cfg.Holder); err != nil {
+		c.log.WarnContext(ctx, "store", "step", stepYield, "error", err)
+	}
 }
 
 // never is when nothing is due.
@@ -213,10 +226,12 @@ func (c *Caller) nextAgain() time.Duration {
 func (c *Caller) claimOnce(ctx, work context.Context, attempts *sync.WaitGroup, all bool) time.Duration {
 	now := c.cfg.Clock()
 	q, makes := c.take(now, all)
+	q.Holder = c.cfg.Holder
 	if len(q.Services) == 0 && q.Others.Limit == 0 {
 		return never // until a place is free
 	}
-	limited, cancel := context.WithTimeout(ctx, c.cfg.StoreTimeout)
+	// What was claimed when Run was told to end must be known, to be given back.
+	limited, cancel := context.WithTimeout(work, c.cfg.StoreTimeout)
 	defer cancel()
 	claimed, wait, err := c.cfg.Calls.ClaimCalls(limited, q, c.cfg.Sweep)
 	c.put(&q, makes, claimed)

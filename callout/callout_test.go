@@ -397,6 +397,24 @@ func TestStoreUnwell(t *testing.T) {
 	})
 }
 
+// TestBeginsAnew: what an earlier run had claimed and never settled is made at once.
+func TestBeginsAnew(t *testing.T) {
+	t.Parallel()
+	play(t, func(w *world) {
+		w.call(conv("a"), order())
+		q := parley.CallQuery{Holder: "me", Services: []parley.CallPlaces{{Service: crm, Limit: 1, Lease: time.Hour}}}
+		if claimed, _, err := w.store.ClaimCalls(w.t.Context(), q, time.Hour); err != nil || len(claimed) != 1 {
+			w.t.Fatalf("claimed %d: %v", len(claimed), err)
+		}
+		cfg := w.config()
+		cfg.Holder = "me"
+		_, stop := w.run(cfg)
+		defer stop()
+		pass(time.Millisecond)
+		w.same("answer", w.answered(conv("a")).OK(), true)
+	})
+}
+
 // TestStop: what is under way may come to its end; the rest is given back.
 func TestStop(t *testing.T) {
 	t.Parallel()

@@ -79,6 +79,9 @@ type Service struct {
 type Config struct {
 	Calls    Calls
 	Services []Service
+	// Holder names this process among all that share the store, but for its own earlier
+	// runs: what they had claimed is given back when Run begins. Optional: they end.
+	Holder string
 	// Deliverer hears of the answers. Optional: the sweep of the inbox finds them.
 	Deliverer Deliverer
 	// UnknownAfter is for how long calls of services that aren't among Services are

@@ -26,6 +26,7 @@ type metrics struct {
 const (
 	stepClaim  = "claim"
 	stepSettle = "settle"
+	stepYield  = "yield" // once, and not counted
 )
 
 func newMetrics(r prometheus.Registerer, c *Caller) *metrics {

@@ -23,6 +23,10 @@ type Calls interface {
 	// of that counted before, and the call wasn't cancelled. The others are lost, and
 	// only counted.
 	SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error)
+	// YieldCalls gives back what a holder has claimed and not settled: those calls are
+	// due now, and no outcome of their claims counts any more. It may be called by
+	// anybody: by a node that begins, for its own earlier run, and for one that was lost.
+	YieldCalls(ctx context.Context, holder string) error
 }
 
 // Deliverer hears of rows of inboxes. It must not block.

@@ -94,7 +94,7 @@ func readServices(configs []ServiceConfig, dir string) (services []callout.Servi
 // newCallout puts together what makes the calls of bots.
 func (n *Node) newCallout(registry *prometheus.Registry) (*callout.Caller, error) {
 	cfg := callout.Config{
-		Calls: n.store, Services: n.services, Deliverer: n.host, Drain: egressDrain, Clock: egress.SinceBoot,
+		Calls: n.store, Services: n.services, Deliverer: n.host, Holder: n.holder(), Drain: egressDrain, Clock: egress.SinceBoot,
 		Logger: n.log.With(slog.String("part", "callout")), Registerer: registry,
 	}
 	if n.members != nil {

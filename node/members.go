@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -256,17 +257,21 @@ func gone(before, now *cluster.View) (holders []string) {
 	return holders
 }
 
-// free gives back the leases of somebody who was lost, so that its channels don't
-// stand still until they expire. Should it live, its epochs protect what it sends.
+// free gives back the leases of somebody who was lost, and what calls it had claimed,
+// so that nobody waits until they expire. Should it live, its epochs protect what it
+// sends, and its calls are made twice and answered once.
 func (m *members) free(ctx context.Context, holder string) {
 	ctx, cancel := context.WithTimeout(ctx, yieldFor)
 	defer cancel()
 	for ctx.Err() == nil && lost(m.cluster.View(), holder) {
 		limited, done := context.WithTimeout(ctx, storeTimeout)
-		err := m.n.store.Yield(limited, holder, nil)
+		err := errors.Join(m.n.store.Yield(limited, holder, nil), m.n.store.YieldCalls(limited, holder))
 		done()
 		if err == nil {
 			m.serveChannels() // look at once
+			if m.n.callout != nil {
+				m.n.callout.Wake()
+			}
 			return
 		}
 		m.n.log.WarnContext(ctx, "free the leases of a member that was lost", slog.Any("error", err))

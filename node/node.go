@@ -41,9 +41,9 @@ const (
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
+	bots     []parley.Bot
 	clock    func() time.Time // of the embedded store and of what is compared with it; nil is the system's
 	up       func()           // called once, when it serves, if set
-	bots     []parley.Bot
 	served   *served
 	registry *prometheus.Registry
 	database string         // connection string; empty for the embedded store

@@ -41,7 +41,12 @@ func (n *node) ask(ctx context.Context, c *parley.ClaimedCall) {
 	if err := json.Unmarshal(c.Call.Body, &wait); err != nil {
 		panic("a call has lost its body")
 	}
-	rings, err := access(n, "Service", func() (time.Time, error) { return l.heard(c.ID, wait), nil })
+	rings, err := access(n, "service", func() (time.Time, error) {
+		if _, known := l.rings[c.ID]; !known {
+			l.rings[c.ID] = l.now.Add(time.Duration(wait.MS) * time.Millisecond)
+		}
+		return l.rings[c.ID], nil
+	})
 	if err != nil {
 		return
 	}
@@ -56,16 +61,6 @@ func (n *node) ask(ctx context.Context, c *parley.ClaimedCall) {
 	l.later(n, takes, func() {
 		l.sent(n, l.answer(), func() { n.settleCall(ctx, o) })
 	})
-}
-
-// heard is when the service answers a call, which it hears of now, if not before.
-func (l *line) heard(id parley.ID, w tally.Wait) time.Time {
-	rings, known := l.rings[id]
-	if !known {
-		rings = l.now.Add(time.Duration(w.MS) * time.Millisecond)
-		l.rings[id] = rings
-	}
-	return rings
 }
 
 func (n *node) settleCall(ctx context.Context, o parley.CallOutcome) {

@@ -56,7 +56,9 @@ func (l *line) boot(ctx context.Context, i int) {
 	}
 	n.every(sweepEvery, func() { n.sweep(ctx) })
 	n.every(timersEvery, func() { n.fire(ctx) })
-	n.every(callsEvery, func() { n.callOut(ctx) })
+	if l.walk == nil || l.walk.calls {
+		n.every(callsEvery, func() { n.callOut(ctx) })
+	}
 	n.every(sweepEvery, n.forget)
 }
 

@@ -66,7 +66,7 @@ func bot(seed uint64) parley.Bot {
 	if seed%2 == 0 {
 		return pizzeria.Bot()
 	}
-	return tally.Calling()
+	return tally.Calling(3)
 }
 
 func problems(v metatest.Verdict) []string {

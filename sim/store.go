@@ -112,11 +112,11 @@ func (r reached) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fo
 // ClaimCalls is the store's.
 func (r reached) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error) {
 	var next time.Duration
-	calls, err := access(r.node, "ClaimCalls", func() (calls []parley.ClaimedCall, err error) {
-		calls, next, err = r.Store.ClaimCalls(ctx, q, horizon)
-		return calls, err
+	claimed, err := access(r.node, "ClaimCalls", func() (claimed []parley.ClaimedCall, err error) {
+		claimed, next, err = r.Store.ClaimCalls(ctx, q, horizon)
+		return claimed, err
 	})
-	return calls, next, err
+	return claimed, next, err
 }
 
 // SettleCalls is the store's.

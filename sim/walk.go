@@ -45,15 +45,15 @@ type Scenario string
 const (
 	WalkWebhook  Scenario = "webhook"   // two messages of one user, each delivered twice
 	WalkTimer    Scenario = "timer"     // reminders
-	WalkCall     Scenario = "call"      // reminders, some of which a service rings that is called
 	WalkMerge    Scenario = "merge"     // a person is known under two keys, then turns out to be one
 	WalkHandOver Scenario = "hand-over" // a second node takes over in the middle
 	WalkDoubtful Scenario = "doubtful"  // the answer to each send is lost
+	WalkCall     Scenario = "call"      // reminders that a service rings, if the bot calls it (tally.Calling)
 )
 
 // Scenarios are all of them.
 func Scenarios() []Scenario {
-	return []Scenario{WalkWebhook, WalkTimer, WalkCall, WalkMerge, WalkHandOver, WalkDoubtful}
+	return []Scenario{WalkWebhook, WalkTimer, WalkMerge, WalkHandOver, WalkDoubtful, WalkCall}
 }
 
 // config is the scenario as the simulated Meta plays it.
@@ -107,6 +107,7 @@ type walk struct {
 	again    func(n *node) error // a new process in the place of a dead one
 	broken   error
 	known    []parley.Contact // under one key each
+	calls    bool             // the node calls services
 }
 
 var errCrashed = errors.New("the process is dead")
@@ -150,7 +151,7 @@ func Walk(ctx context.Context, cfg WalkConfig) (Walked, error) {
 		for _, c := range l.walk.known {
 			l.know(ctx, c)
 		}
-	case WalkWebhook, WalkTimer, WalkCall, WalkDoubtful:
+	case WalkWebhook, WalkTimer, WalkDoubtful, WalkCall:
 	}
 	v, _, err := l.play(ctx)
 	w := l.walk
@@ -173,8 +174,9 @@ func newWalk(ctx context.Context, cfg WalkConfig) (*line, error) {
 	w := cfg.Scenario.config()
 	l := &line{
 		cfg: Config{Seed: 1, Brand: cfg.Brand, Bot: cfg.Bot, Patience: time.Minute}, rng: rand.New(rand.NewPCG(1, 0x51)),
-		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), rings: map[parley.ID]time.Time{},
-		walk: &walk{vault: cfg.Vault, point: cfg.Point, accesses: map[string]int{}},
+		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		walk:  &walk{vault: cfg.Vault, point: cfg.Point, accesses: map[string]int{}, calls: cfg.Scenario == WalkCall},
+		rings: map[parley.ID]time.Time{},
 	}
 	l.now, w.Start = l.start, l.start
 	l.world = metatest.NewWorld(w)

@@ -170,8 +170,7 @@ func (w walker) check(whole sim.Walked) {
 	w.t.Helper()
 	met := map[sim.Scenario]bool{
 		sim.WalkWebhook: whole.Verdict.Duplicates > 0, sim.WalkTimer: whole.Verdict.TimersRung > 0, sim.WalkMerge: whole.Merged > 0,
-		sim.WalkCall:     whole.Named["Service"] > 0 && whole.Named["SettleCalls"] > 0,
-		sim.WalkDoubtful: whole.Verdict.Faults.Withheld > 0, sim.WalkHandOver: true,
+		sim.WalkDoubtful: whole.Verdict.Faults.Withheld > 0, sim.WalkCall: whole.Verdict.TimersRung > 0 && whole.Named["SettleCalls"] > 0, sim.WalkHandOver: true,
 	}
 	for _, name := range []string{"Append", "Load", "Commit", "FireTimers", "Claim", "Settle", "Graph API"} {
 		if whole.Named[name] == 0 || !met[w.s] {
@@ -185,7 +184,7 @@ func (w walker) once(brand string, p sim.Point) sim.Walked {
 	w.t.Helper()
 	v, bot := w.open(), tally.Bot()
 	if w.s == sim.WalkCall {
-		bot = tally.Calling()
+		bot = tally.Calling(1)
 	}
 	got, err := sim.Walk(w.t.Context(), sim.WalkConfig{Bot: bot, Scenario: w.s, Vault: v, Brand: parley.Brand(brand), Point: p})
 	err = errors.Join(err, v.Close())

@@ -82,21 +82,26 @@ func TestCallsOfABot(t *testing.T) {
 	n := h.start(t, asFateful, cfg)
 	n.tell(t, "u1", "0", "say a")
 	g.heard(t, "u1", "said a #1")
-	began := time.Now()
-	n.tell(t, "u1", "1", "call a")
-	g.heard(t, "u1", "heard a: about a #2")
-	if took := time.Since(began); took > 900*time.Millisecond { // a hint, not the sweep
-		t.Errorf("from the message to the answer of a call it took %s", took)
+	best := time.Hour
+	for i := range 4 {
+		began := time.Now()
+		n.tell(t, "u1", fmt.Sprint("a", i), "call a")
+		g.heard(t, "u1", fmt.Sprintf("heard a: about a #%d", i+2))
+		best = min(best, time.Since(began))
 	}
+	if best > 400*time.Millisecond { // a hint, not the sweep
+		t.Errorf("from the message to the answer of a call it took %s at best", best)
+	}
+	t.Logf("from the message to the answer of a call: %s", best)
 	n.tell(t, "u2", "2", "call refused")
 	g.heard(t, "u2", "heard refused: about refusedrefused #1")
 	n.tell(t, "u3", "3", "call late")
 	g.heard(t, "u3", "heard late: about late #1")
-	if calls, requests := c.keys(); calls != 3 || requests != 5 {
+	if calls, requests := c.keys(); calls != 6 || requests != 8 {
 		t.Errorf("%d calls in %d requests", calls, requests)
 	}
-	if got := n.metric(t, "parley_callout_answers_total", `service="crm"`, `failure="ok"`); got != 2 {
-		t.Errorf("%d good answers are counted, want 2", got)
+	if got := n.metric(t, "parley_callout_answers_total", `service="crm"`, `failure="ok"`); got != 5 {
+		t.Errorf("%d good answers are counted, want 5", got)
 	}
 	n.drained(t)
 	if left := n.metric(t, "parley_store_calls"); left != 0 {

@@ -18,7 +18,6 @@ import (
 
 func main() {
 	node.Main(
-		pizza.Bot(), // the first is parley dev's
-		answers.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), gallery.Bot(), greeter.Bot(), lead.Bot(), pizzeria.Bot(), tally.Bot(),
+		pizza.Bot(), answers.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), gallery.Bot(), greeter.Bot(), lead.Bot(), pizzeria.Bot(), tally.Bot(),
 	)
 }

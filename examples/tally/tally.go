@@ -41,25 +41,26 @@ func Bot() parley.Bot {
 	})}
 }
 
-// Calling is Bot, but that every third reminder isn't a timer: the service Clock is
-// called, and rings by its answer. Nobody can tell from outside.
-func Calling() parley.Bot {
+// Calling is Bot, but that each nth reminder isn't a timer: the service Clock is called,
+// and rings by its answer. Nobody can tell from outside.
+func Calling(n uint64) parley.Bot {
 	return parley.Bot{Name: "tally", Version: 1, Behavior: parley.Stateful(func(t *parley.Turn, c *count) error {
-		hear(t, &c.Commands, true)
+		hear(t, &c.Commands, n)
 		return nil
 	})}
 }
 
 // Obey does what the turn's input says, for a bot that does more than this one; n is
 // the number of commands so far. It reports whether the input was one.
-func Obey(t *parley.Turn, n *uint64) bool { return hear(t, n, false) }
+func Obey(t *parley.Turn, n *uint64) bool { return hear(t, n, 0) }
 
-func hear(t *parley.Turn, n *uint64, calling bool) bool {
+// hear calls for each nth reminder; for none if nth is 0.
+func hear(t *parley.Turn, n *uint64, nth uint64) bool {
 	switch in := t.Input().(type) {
 	case parley.Message:
-		return obey(t, n, first(in.Payload, in.Text), calling)
+		return obey(t, n, first(in.Payload, in.Text), nth)
 	case parley.Postback:
-		return obey(t, n, in.Payload, calling)
+		return obey(t, n, in.Payload, nth)
 	case parley.TimerFired:
 		t.Say("ring " + strings.TrimPrefix(in.Name, "t"))
 	case parley.Called:
@@ -78,15 +79,15 @@ func first(payload, text string) string {
 	return text
 }
 
-func obey(t *parley.Turn, n *uint64, text string, calling bool) bool {
+func obey(t *parley.Turn, n *uint64, text string, nth uint64) bool {
 	word, numbers := parse(text)
 	switch {
 	case word == "say" && len(numbers) >= 1:
 	case word == "remind" && len(numbers) >= 2 && numbers[1] <= uint64(parley.MaxTimerAhead/time.Millisecond):
-		remind(t, numbers[0], numbers[1], calling && numbers[0]%3 == 0)
+		remind(t, numbers[0], numbers[1], nth > 0 && numbers[0]%nth == 0)
 	case word == "forget" && len(numbers) >= 2:
 		t.CancelTimer(timer(numbers[1]))
-		if calling {
+		if nth > 0 {
 			t.CancelCall(timer(numbers[1]))
 		}
 	default:

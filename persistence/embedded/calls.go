@@ -194,7 +194,7 @@ func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time
 	var claimed []parley.ClaimedCall
 	wait := horizon
 	err := s.write(ctx, makesSpace, func(t *txn) (err error) {
-		claimed, err = t.claimCalls(ctx, t.claimable(&q))
+		claimed, err = t.claimCalls(ctx, q.Holder, t.claimable(&q))
 		for _, p := range q.Services {
 			if l := t.calling.lines[p.Service]; l != nil && p.Limit > 0 {
 				wait = min(wait, t.until((*l)[0].due))
@@ -249,8 +249,8 @@ func (t *txn) ofService(found []*call, p parley.CallPlaces, late time.Duration) 
 	return found
 }
 
-func (t *txn) claimCalls(ctx context.Context, found []*call) ([]parley.ClaimedCall, error) {
-	random, err := t.random(8 * len(found))
+func (t *txn) claimCalls(ctx context.Context, holder string, found []*call) ([]parley.ClaimedCall, error) {
+	random, err := t.random(4 * len(found))
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +264,7 @@ func (t *txn) claimCalls(ctx context.Context, found []*call) ([]parley.ClaimedCa
 		case err != nil:
 			return nil, err
 		}
-		c.claim = parley.Token(binary.BigEndian.Uint64(random[8*i:]) | 1)
+		c.claim = parley.NewClaim(holder, binary.BigEndian.Uint32(random[4*i:]))
 		got.Claim, got.Age = c.claim, time.Duration(max(t.now-c.at, 0))*time.Millisecond
 		got.Attempts, got.Status, got.Cause = c.mark.attempts, c.mark.status, c.mark.cause
 		t.setCallMark(c)
@@ -341,6 +341,24 @@ func (t *txn) callEnds(outcomes []parley.CallOutcome) ([]callEnd, error) {
 		ends = append(ends, e)
 	}
 	return ends, nil
+}
+
+// YieldCalls gives back what somebody has claimed: see callout.Calls. Nothing of it is
+// stored: neither were the claims.
+func (s *Store) YieldCalls(ctx context.Context, holder string) error {
+	err := s.write(ctx, makesSpace, func(t *txn) error {
+		for _, c := range t.calling.byID {
+			if c.claim != 0 && c.claim.ClaimedBy(holder) {
+				c.claim = 0
+				t.calling.put(c, min(c.due, t.now))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("yield calls: %w", err)
+	}
+	return nil
 }
 
 func (t *txn) postponeCall(c *call, o *parley.CallOutcome) {

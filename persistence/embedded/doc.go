@@ -13,8 +13,8 @@
 // safe, because whoever builds on it writes after it into the same log: a record
 // is never durable before the records that it depends on. And nobody is told
 // before: Append, Commit, Claim, Settle, Fold, FireTimers, Lease, Release,
-// ClaimCalls, SettleCalls, Register, Try and Acquit return after the fsync of their own record, which is
-// also that of every earlier one. Load may show rows whose fsync is under way; all
+// ClaimCalls, SettleCalls, Register, Try and Acquit return after the fsync of their
+// own record, which is also that of every earlier one. Load may show rows whose fsync is under way; all
 // that its caller can make of them is a commit, which lies behind them in the log.
 //
 // # What is in memory
@@ -25,12 +25,12 @@
 // caches of a fixed number of entries, about 30 MB when they are full, hold the
 // versions of conversations and the aliases of contacts. A channel costs about
 // 1 KiB. Conversations that were merged cost something only as long as rows or
-// messages of the younger are left. A call that isn't answered costs about 400
-// bytes. Nothing else grows: idle conversations cost no memory, nor do timers,
+// messages of the younger are left. A call that isn't answered costs some
+// hundred bytes. Nothing else grows: idle conversations cost no memory, nor do timers,
 // history, receipts, deliveries, dead letters, quarantine and suspects. Open scans the
-// inbox, the outbox and its marks, the due list, the receipts, the dead letters
-// and the quarantine, and looks up the aliases of WhatsApp users who have rows or
-// messages.
+// inbox, the outbox and its marks, the due list, the calls and their marks, the
+// receipts, the dead letters and the quarantine, and looks up the aliases of WhatsApp
+// users who have rows or messages.
 //
 // # When the disk fails
 //

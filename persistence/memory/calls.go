@@ -52,7 +52,7 @@ func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time
 			}
 			continue
 		}
-		got, err := s.claimCall(c, places.Lease)
+		got, err := s.claimCall(c, q.Holder, places.Lease)
 		if err != nil {
 			return nil, 0, fmt.Errorf("claim calls: %w", err)
 		}
@@ -65,11 +65,12 @@ func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time
 	return claimed, wait, nil
 }
 
-func (s *Store) claimCall(c *call, lease time.Duration) (parley.ClaimedCall, error) {
+func (s *Store) claimCall(c *call, holder string, lease time.Duration) (parley.ClaimedCall, error) {
 	token, err := s.token()
 	if err != nil {
 		return parley.ClaimedCall{}, err
 	}
+	token = parley.NewClaim(holder, uint32(token))
 	c.claim, c.Due = token, s.now().Add(ceilMS(lease))
 	return parley.ClaimedCall{
 		OutgoingCall: c.OutgoingCall, Claim: token, Age: max(s.now().Sub(c.At), 0),
@@ -106,6 +107,20 @@ func (s *Store) SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) 
 		}
 	}
 	return out, nil
+}
+
+// YieldCalls is callout.Calls'.
+func (s *Store) YieldCalls(ctx context.Context, holder string) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	for _, c := range s.calls {
+		if c.claim != 0 && c.claim.ClaimedBy(holder) {
+			c.claim, c.Due = 0, s.now()
+		}
+	}
+	return nil
 }
 
 func (s *Store) postpone(c *call, o *parley.CallOutcome) {

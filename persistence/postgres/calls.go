@@ -61,7 +61,7 @@ select min(greatest(k.due - ` + clock + `, 0)) from unnest($2::bytea[]) as p (se
 
 // ClaimCalls gives calls to be made, each to one caller at a time: see callout.Calls.
 func (s *Store) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error) {
-	claim, now := token()|1, s.now()
+	claim, now := int64(parley.NewClaim(q.Holder, uint32(token()))), s.now()
 	var services, wanted [][]byte
 	var limits []int32
 	var leases []int64
@@ -121,6 +121,21 @@ func scanCall(r pgx.Rows) (c parley.ClaimedCall, err error) {
 		return c, errStored
 	}
 	return c, nil
+}
+
+// yieldCallsSQL looks at all calls: it is for the day when a node is lost. What
+// somebody is just settling or cancelling is passed by.
+const yieldCallsSQL = `
+update parley.call set claim = 0, due = least(due, ` + clock + `)
+where ctid = any(array(
+    select c.ctid from parley.call c where c.claim <> 0 and c.claim >> 32 = $2 order by c.id for update skip locked
+))`
+
+// YieldCalls gives back what somebody has claimed: see callout.Calls.
+func (s *Store) YieldCalls(ctx context.Context, holder string) error {
+	b := s.begin()
+	b.exec(yieldCallsSQL, s.now(), int64(parley.NewClaim(holder, 0))>>32)
+	return failure("yield calls", s.send(ctx, s.work, b))
 }
 
 // answerCallsSQL makes rows of the inbox of answers, for calls whose claim is still

@@ -3,7 +3,7 @@ package postgres
 // Statements are all that the store sends, by the name of their constant.
 func Statements() map[string]string {
 	return map[string]string{
-		"answerCallsSQL": answerCallsSQL, "claimCallsSQL": claimCallsSQL, "claimOthersSQL": claimOthersSQL, "laterCallsSQL": laterCallsSQL, "nextCallSQL": nextCallSQL,
+		"answerCallsSQL": answerCallsSQL, "claimCallsSQL": claimCallsSQL, "claimOthersSQL": claimOthersSQL, "laterCallsSQL": laterCallsSQL, "nextCallSQL": nextCallSQL, "yieldCallsSQL": yieldCallsSQL,
 		"acquitSQL": acquitSQL, "againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "beginCopySQL": beginCopySQL,
 		"buryMessagesSQL": buryMessagesSQL, "finishCopySQL": finishCopySQL, "noteCopiedSQL": noteCopiedSQL,
 		"raiseNumbersSQL": raiseNumbersSQL, "readCopySQL": readCopySQL, "unfinishedSQL": unfinishedSQL,

@@ -108,16 +108,21 @@ func (n *nodes) SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) 
 	return n.next().SettleCalls(ctx, outcomes)
 }
 
+func (n *nodes) YieldCalls(ctx context.Context, holder string) error {
+	return n.next().YieldCalls(ctx, holder)
+}
+
 func (n *nodes) History(ctx context.Context, c parley.Conversation, after uint64, limit int) ([][]byte, error) {
 	return n.next().History(ctx, c, after, limit)
 }
 
-func (n *nodes) Unsent(ctx context.Context, c parley.Conversation, limit int) ([]parley.Outgoing, error) {
-	return n.next().Unsent(ctx, c, limit)
-}
-
 func (n *nodes) Snapshots(ctx context.Context, after parley.Conversation, limit int, each func(parley.Snapshot, error)) error {
 	return n.next().Snapshots(ctx, after, limit, each)
+}
+
+// Unsent is the store's.
+func (n *nodes) Unsent(ctx context.Context, c parley.Conversation, limit int) ([]parley.Outgoing, error) {
+	return n.next().Unsent(ctx, c, limit)
 }
 
 func (n *nodes) DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error) {

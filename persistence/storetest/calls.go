@@ -34,6 +34,7 @@ func runCalls(t *testing.T, open Open) {
 		"CancelledIsNotMade":            callsCancelled,
 		"AnswerOfACancelledIsLost":      callsCancelledWhileClaimed,
 		"AnswersGoWhereItWasMerged":     callsMerged,
+		"GivenBackForWhoIsLost":         callsGivenBack,
 		"SurviveReopen":                 callsReopened,
 		"OfAnySize":                     callsOfAnySize,
 		"AnsweredOnceByMany":            callsAnsweredOnceByMany,
@@ -364,6 +365,38 @@ func callsMerged(_ *testing.T, d *desk) {
 	d.same("pending", len(loaded.Pending), 3)
 	d.commit(d.turn(loaded))
 	d.same("backlog", d.backlog(), parley.Backlog{})
+}
+
+// callsGivenBack: nobody waits for the claims of the dead, and those of others stay.
+func callsGivenBack(t *testing.T, d *desk) {
+	yield := func(holder string) {
+		t.Helper()
+		if err := d.YieldCalls(t.Context(), holder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := d.calls(conv("a"), oneService, "one", "two", "three")
+	of := func(holder string, limit int) parley.CallQuery {
+		q := places(limit)
+		q.Holder = holder
+		return q
+	}
+	yield("lost")
+	lost, _ := d.claimCalls(of("lost", 2))
+	other, _ := d.claimCalls(of("other", 2))
+	if len(lost) != 2 || len(other) != 1 {
+		t.Fatalf("claimed %d and %d", len(lost), len(other))
+	}
+	d.settleCalls(parley.CallOutcome{Of: &lost[0], Wait: time.Minute})
+	d.clock.Add(time.Second)
+	yield("lost")
+	d.same("outcome of the lost", d.settleCalls(answered(&lost[1])).Lost, 1)
+	again := d.claimsCalls(of("other", 10), lost[1].OutgoingCall)
+	yield("lost")
+	d.same("answers of the other", len(d.settleCalls(answered(&other[0]), answered(&again[0])).Rows), 2)
+	d.clock.Add(time.Minute)
+	d.claimsCalls(of("lost", 10), lost[0].OutgoingCall)
+	d.same("calls", len(out), 3)
 }
 
 func callsReopened(_ *testing.T, d *desk) {

@@ -43,31 +43,6 @@ func operatorHistoryInOrderPageByPage(t *testing.T, d *desk) {
 	}
 }
 
-func operatorUnsentInOrderOfOne(t *testing.T, d *desk) {
-	unsent := func(c parley.Conversation, limit int) []parley.Outgoing {
-		t.Helper()
-		found, err := d.Unsent(t.Context(), c, limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return found
-	}
-	first, second := d.send(conv("a"), "one", "two"), d.send(conv("a"), "three")
-	other := d.send(conv("ab"), "another's")
-	want := slices.Concat(first, second)
-	d.same("unsent", unsent(conv("a"), 10), want)
-	d.same("the first unsent", unsent(conv("a"), 2), want[:2])
-	d.same("another's unsent", unsent(conv("ab"), 10), other)
-	if found := unsent(conv("b"), 10); len(found) > 0 {
-		t.Fatalf("%d unsent of nobody", len(found))
-	}
-	l := d.lease("s1", parley.Lease{})
-	d.claims(l, first[0], other[0])
-	d.same("unsent while one is claimed", unsent(conv("a"), 10), want)
-	d.settle(l, sent(first[0]))
-	d.same("unsent once one is sent", unsent(conv("a"), 10), want[1:])
-}
-
 // All conversations that had a turn come once, as they are loaded, also those whose
 // names are beginnings of others'; those that merely have something pending don't.
 func operatorSnapshotsPageByPage(t *testing.T, d *desk) {
@@ -103,6 +78,31 @@ func operatorSnapshotsPageByPage(t *testing.T, d *desk) {
 	if err := d.Snapshots(t.Context(), parley.Conversation{}, 0, func(parley.Snapshot, error) { t.Error("a page of none has one") }); err != nil {
 		t.Error(err)
 	}
+}
+
+func operatorUnsentInOrderOfOne(t *testing.T, d *desk) {
+	unsent := func(c parley.Conversation, limit int) []parley.Outgoing {
+		t.Helper()
+		found, err := d.Unsent(t.Context(), c, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	first, second := d.send(conv("a"), "one", "two"), d.send(conv("a"), "three")
+	other := d.send(conv("ab"), "another's")
+	want := slices.Concat(first, second)
+	d.same("unsent", unsent(conv("a"), 10), want)
+	d.same("the first unsent", unsent(conv("a"), 2), want[:2])
+	d.same("another's unsent", unsent(conv("ab"), 10), other)
+	if found := unsent(conv("b"), 10); len(found) > 0 {
+		t.Fatalf("%d unsent of nobody", len(found))
+	}
+	l := d.lease("s1", parley.Lease{})
+	d.claims(l, first[0], other[0])
+	d.same("unsent while one is claimed", unsent(conv("a"), 10), want)
+	d.settle(l, sent(first[0]))
+	d.same("unsent once one is sent", unsent(conv("a"), 10), want[1:])
 }
 
 func operatorRegisterIsFreshOnce(t *testing.T, d *desk) {

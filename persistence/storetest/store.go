@@ -61,6 +61,7 @@ type (
 	Calls interface {
 		ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error)
 		SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error)
+		YieldCalls(ctx context.Context, holder string) error
 	}
 	// Records is what an operator reads.
 	Records interface {
