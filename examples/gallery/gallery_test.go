@@ -6,6 +6,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/examples/gallery"
+	"github.com/parleychat/parley/flow/flowtest"
 	"github.com/parleychat/parley/meta"
 )
 
@@ -51,4 +52,9 @@ func TestMenuIsTrue(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	flowtest.Run(t, gallery.Bot(), "testdata/*.txt")
 }
