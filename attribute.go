@@ -58,6 +58,31 @@ func (t *Turn) Attribute(name string) string {
 	return t.before.Attribute(name)
 }
 
+// Attributes are all that is known of the contact, sorted by name, and Tags the
+// contact's tags, sorted, after what the turn has done so far.
+func (t *Turn) Attributes() []Attribute { return t.after().Attributes }
+
+// Tags: see Attributes.
+func (t *Turn) Tags() []string { return t.after().Tags }
+
+// after is what is known of the contact after what the turn has done so far. What it
+// is made of is never written to.
+func (t *Turn) after() *Snapshot {
+	s := Snapshot{Attributes: t.before.Attributes, Tags: t.before.Tags}
+	for _, e := range t.effects {
+		switch e := e.(type) {
+		case SetAttribute:
+			s.setAttribute(e.Name, e.Value)
+		case Tag:
+			s.tag(e.Name, true)
+		case Untag:
+			s.tag(e.Name, false)
+		default: // says nothing of the contact
+		}
+	}
+	return &s
+}
+
 // Tagged reports whether the contact has a tag, after what the turn has done so far.
 func (t *Turn) Tagged(name string) bool {
 	for _, e := range slices.Backward(t.effects) {

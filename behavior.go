@@ -87,6 +87,7 @@ type Turn struct {
 	fallback     *TurnError // why the Fallback has the input
 	unreadable   bool       // state could not be decoded
 	effects      []Effect
+	buried       []burial
 	ended        bool
 	fault        *TurnError // the first limit passed
 }
@@ -198,6 +199,43 @@ func (t *Turn) Do(e Effect) {
 	}
 	t.check(e)
 	t.effects = append(t.effects, e)
+}
+
+// Check says what would keep these effects from being done in this turn, in the words of
+// the limit. It does none of them: for effects that somebody else has decided.
+func (t *Turn) Check(effects ...Effect) error {
+	trial := *t
+	trial.effects, trial.fault = slices.Clip(t.effects), nil
+	for _, e := range effects {
+		trial.Do(e)
+	}
+	if trial.fault == nil {
+		probe := work{next: *t.before}
+		trial.fault = probe.tooMuch(&trial)
+	}
+	if trial.fault != nil {
+		return trial.fault
+	}
+	return nil
+}
+
+// Key is the key of the event: the same whenever it is delivered, and no other's.
+func (t *Turn) Key() EventKey { return t.event.Key }
+
+// burial is an input that is to become a dead letter.
+type burial struct {
+	in    Input
+	cause error
+}
+
+// Bury makes an input that the behaviour has kept for later a dead letter, as if its
+// own turn failed now; what else the turn does holds. Up to MaxEffects of them.
+func (t *Turn) Bury(in Input, cause error) {
+	if len(t.buried) == MaxEffects {
+		_ = t.over("more than %d inputs buried in a turn (MaxEffects)", MaxEffects)
+		return
+	}
+	t.buried = append(t.buried, burial{in, cause})
 }
 
 func (t *Turn) check(e Effect) {

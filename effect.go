@@ -1,8 +1,11 @@
 package parley
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -108,6 +111,89 @@ func EncodeEffect(e Effect) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %w", e.EffectKind(), err)
 	}
 	return fmt.Appendf(nil, `{"effect":%q,"value":%s}`, e.EffectKind(), b), nil
+}
+
+// DecodeEffect reads what EncodeEffect wrote, from whoever: a name or a field that isn't
+// known, or anything behind it, is an error. It doesn't say whether the effect is within
+// the limits of a turn (Turn.Check).
+func DecodeEffect(data []byte) (Effect, error) {
+	var env struct {
+		Effect string          `json:"effect"`
+		Value  json.RawMessage `json:"value"`
+	}
+	if err := strict(data, &env); err != nil {
+		return nil, fmt.Errorf("decode effect: %w", err)
+	}
+	if len(env.Value) == 0 {
+		env.Value = json.RawMessage("{}")
+	}
+	decode := effectDecoder(env.Effect)
+	if decode == nil {
+		return nil, fmt.Errorf("effect %q: %w", cut(env.Effect, MaxNameBytes), ErrFormat)
+	}
+	e, err := decode(env.Value)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", env.Effect, err)
+	}
+	return e, nil
+}
+
+// effectDecoder knows every effect; nil for one that isn't.
+func effectDecoder(kind string) func([]byte) (Effect, error) {
+	switch kind {
+	case "send":
+		return decodeStrictSend
+	case "set_timer":
+		return effectAs[SetTimer]
+	case "cancel_timer":
+		return effectAs[CancelTimer]
+	case "call":
+		return effectAs[Call]
+	case "cancel_call":
+		return effectAs[CancelCall]
+	case "hand_off":
+		return effectAs[HandOff]
+	case "resume":
+		return effectAs[Resume]
+	case "set_attribute":
+		return effectAs[SetAttribute]
+	case "tag":
+		return effectAs[Tag]
+	case "untag":
+		return effectAs[Untag]
+	case "become":
+		return effectAs[Become]
+	case "end":
+		return effectAs[End]
+	}
+	return nil
+}
+
+func effectAs[T Effect](data []byte) (Effect, error) {
+	var e T
+	err := strict(data, &e)
+	return e, err
+}
+
+func decodeStrictSend(data []byte) (Effect, error) {
+	var s storedSend
+	if err := strict(data, &s); err != nil {
+		return nil, err
+	}
+	return s.send()
+}
+
+// strict reads one JSON value with no fields but those of v, and nothing behind it.
+func strict(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err //nolint:wrapcheck // the caller says what it was
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something behind it")
+	}
+	return nil
 }
 
 func encodeValue(e Effect) ([]byte, error) {

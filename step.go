@@ -249,6 +249,7 @@ func (w *work) apply(t *Turn) (withheld uint32) {
 	if t.wrote || t.migrated || len(t.state) == 0 { // what a bot only carries on is still of the form it found
 		w.next.Bot, w.next.BotVersion = w.bot.Name, w.bot.Version
 	}
+	w.buryKept(t)
 	for i, e := range t.effects {
 		s, isSend := e.(Send)
 		switch {
@@ -378,6 +379,21 @@ func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
 		ID: w.newID(now), Conversation: w.next.Conversation, At: now, Cause: cause, Seq: p.Seq, Data: p.Data,
 	})
 	w.history.add(p, cause)
+}
+
+// buryKept makes dead letters of inputs that the behaviour had kept. They have the
+// number of the turn's row, their own being past.
+func (w *work) buryKept(t *Turn) {
+	for _, b := range t.buried {
+		data, err := EncodeInput(b.in)
+		if err != nil {
+			data = t.event.Data // it was decoded from its stored form, so it has one
+		}
+		fault := TurnError{Kind: TurnReturned, Cause: b.cause.Error()}
+		w.out.Dead = append(w.out.Dead, DeadLetter{
+			ID: w.newID(t.now), Conversation: w.next.Conversation, At: t.now, Cause: cut(fault.Error(), MaxCauseBytes), Seq: t.event.Seq, Data: data,
+		})
+	}
 }
 
 // cut is s as valid UTF-8 of at most limit bytes.
