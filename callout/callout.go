@@ -77,6 +77,7 @@ type service struct {
 	Service
 	at        *url.URL
 	transport http.RoundTripper
+	now       func() time.Time // by the wall
 	breaker   breaker
 	taken     int  // places
 	making    int  // of these, for attempts under way
@@ -98,7 +99,7 @@ func New(cfg Config) (*Caller, error) {
 		if err != nil {
 			return nil, err
 		}
-		one := &service{Service: s.withDefaults(), at: at, transport: cfg.Transport}
+		one := &service{Service: s.withDefaults(), at: at, transport: cfg.Transport, now: cfg.Now}
 		if one.transport == nil {
 			one.transport = newTransport(&one.Service, &cfg)
 		}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -66,6 +67,12 @@ type Service struct {
 	Insecure bool
 	// Headers go with each request. They may hold secrets; nothing tells them on.
 	Headers map[string]string
+	// Secret, if set, signs each request, see Sign.
+	Secret string
+	// Public refuses addresses that aren't of the public internet: loopback, private
+	// networks, whatever is set aside. The address is looked at when it is dialled, so
+	// that no name can lead elsewhere afterwards.
+	Public bool
 
 	Timeout     time.Duration // of one attempt
 	Attempts    int           // after which it is given up
@@ -94,10 +101,13 @@ type Config struct {
 	Drain        time.Duration
 	StoreTimeout time.Duration
 
-	// Dial opens connections. Default: a net.Dialer's.
+	// Dial opens connections, but those of services that are Public. Default: a
+	// net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Now is the wall clock, for signatures. Default: time.Now.
+	Now func() time.Time
 	// Transport, if set, makes the requests instead of a transport of each service's
-	// own.
+	// own. It dials itself, whatever is Public.
 	Transport http.RoundTripper
 	// Clock is the time since some fixed moment, on a clock that never goes back.
 	// Default: since the Caller was made.
@@ -125,6 +135,9 @@ func (c Config) resolve() (Config, error) {
 	if c.Clock == nil {
 		began := time.Now()                                         //nolint:forbidigo // the clock's beginning
 		c.Clock = func() time.Duration { return time.Since(began) } //nolint:forbidigo // as above
+	}
+	if c.Now == nil {
+		c.Now = time.Now //nolint:forbidigo // the default
 	}
 	if c.Random == nil {
 		c.Random = rand.Float64
@@ -186,7 +199,7 @@ func (s *Service) Validate() error {
 // ours are headers that a service's can't replace.
 func ours(name string) bool {
 	switch http.CanonicalHeaderKey(name) {
-	case "Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", keyHeader:
+	case "Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", keyHeader, SignatureHeader, TimestampHeader:
 		return true
 	}
 	return false
@@ -223,6 +236,9 @@ func (s *Service) base() (*url.URL, error) {
 		return nil, errors.New("want no query and no fragment: they belong into a call's path")
 	case u.Scheme == "http" && !s.Insecure && !loopback(u.Hostname()):
 		return nil, errors.New("http is for loopback addresses only, unless the service is marked as insecure")
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); s.Public && err == nil && !public(ip) {
+		return nil, errPrivate
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	return u, nil

@@ -47,8 +47,12 @@ func (r *reply) failed() bool {
 
 // newTransport makes the connections of one service.
 func newTransport(s *Service, cfg *Config) *http.Transport {
+	dial := cfg.Dial
+	if s.Public {
+		dial = (&net.Dialer{Timeout: dialTimeout, Control: onlyPublic}).DialContext
+	}
 	return &http.Transport{
-		DialContext: cfg.Dial, ForceAttemptHTTP2: true,
+		DialContext: dial, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: idleTimeout,
 		MaxIdleConns: s.Concurrency, MaxIdleConnsPerHost: s.Concurrency, MaxResponseHeaderBytes: maxHeaderBytes,
 	}
@@ -77,6 +81,11 @@ func (s *service) newRequest(ctx context.Context, c *parley.OutgoingCall) (*http
 		r.Header.Set("Content-Type", "application/json")
 	}
 	r.Header.Set(keyHeader, c.ID.String())
+	if s.Secret != "" {
+		stamp := strconv.FormatInt(s.now().Unix(), 10)
+		r.Header.Set(TimestampHeader, stamp)
+		r.Header.Set(SignatureHeader, Sign(s.Secret, stamp, c.Call.Body))
+	}
 	return r, nil
 }
 
@@ -156,6 +165,8 @@ func causeOf(err error) string {
 		return noAnswer
 	case errors.Is(err, context.Canceled):
 		return "broken off"
+	case errors.Is(err, errPrivate):
+		return errPrivate.Error()
 	case errors.As(err, &dns):
 		return "its name can't be resolved"
 	case errors.Is(err, syscall.ECONNREFUSED):
