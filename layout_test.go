@@ -39,7 +39,9 @@ var packages = map[string][]string{
 	"cluster":  {},
 	"callout":  {"."},
 	"campaign": {"."},
-	"console":  {"."},
+
+	"callout/httpbot": {"."}, // a bot is its calls; who makes them it doesn't know
+	"console":         {"."},
 
 	"node":       {"all"},
 	"node/dev":   {".", "meta/metatest"}, // the page of parley dev, its phones, its node's process

@@ -48,7 +48,8 @@ type Config struct {
 	ReserveBytes   uint64        `yaml:"reserve_bytes"` // disk space kept free; default of the store
 
 	Apps     []AppConfig     `yaml:"apps"`
-	Services []ServiceConfig `yaml:"services"` // that bots may call
+	Services []ServiceConfig `yaml:"services"`  // that bots may call
+	HTTPBots []HTTPBotConfig `yaml:"http_bots"` // that are served by a URL; channels name them like others
 }
 
 // Graph says where Meta's Graph API is.
@@ -230,6 +231,11 @@ func misform(file []byte, err error) string {
 			keys = append(keys, fmt.Sprintf("services[%d].%s", i, key))
 		}
 	}
+	for i := range callout.MaxServices {
+		for _, key := range []string{"timeout", "within"} {
+			keys = append(keys, fmt.Sprintf("http_bots[%d].%s", i, key))
+		}
+	}
 	for _, key := range keys {
 		path, notPath := yaml.PathString("$." + key)
 		if notPath != nil {
@@ -281,6 +287,7 @@ const minDoubtfulWait = 100 * time.Millisecond
 
 // Validate says everything that is wrong with c at once.
 func (c Config) Validate(bots []parley.Bot) error {
+	bots = c.withHTTPBots(bots)
 	k := check{bots: bots, names: map[string]bool{}, entrances: map[string]bool{}, served: map[parley.Channel]bool{}}
 	k.checkBots()
 	if len(c.Apps) == 0 {
@@ -298,6 +305,7 @@ func (c Config) Validate(bots []parley.Bot) error {
 	k.store(c)
 	k.cluster(c)
 	k.services(c.Services)
+	k.httpBots(c.HTTPBots)
 	for i := range c.Apps {
 		k.app(fmt.Sprintf("apps[%d] %q", i, c.Apps[i].Name), &c.Apps[i])
 	}

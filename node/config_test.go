@@ -134,3 +134,36 @@ func TestSecret(t *testing.T) {
 		})
 	}
 }
+
+// TestHTTPBotConfig: a bot over HTTP wants a secret and a public address, and channels may name it.
+func TestHTTPBotConfig(t *testing.T) {
+	t.Parallel()
+	read := func(bot string) error {
+		path := write(t, t.TempDir(), "parley.yaml", `
+http_bots: [`+bot+`]
+apps: [{name: a, secrets: ["env:A"], verify_tokens: ["env:B"], channels: [{brand: x, kind: messenger, id: "1", token: "env:T", bot: shop}]}]
+`)
+		_, err := node.ReadConfig(path, []parley.Bot{mute("own")})
+		return err
+	}
+	for bot, want := range map[string]string{
+		`{name: shop, url: "https://bots.example/shop", secret: "env:S"}`:                    "",
+		`{name: shop, url: "http://127.0.0.1:8070", secret: "env:S", allow_private: true}`:   "",
+		`{name: shop, url: "https://10.0.0.1/shop", secret: "env:S"}`:                        "not of the public internet",
+		`{name: shop, url: "http://bots.example", secret: "env:S"}`:                          "http is for loopback",
+		`{name: shop, url: "https://bots.example"}`:                                          "secret: without it",
+		`{name: shop, url: "https://bots.example", secret: "hunter2"}`:                       "not as the secret itself",
+		`{name: other, url: "https://bots.example", secret: "env:S"}`:                        `bot "shop" is not among`,
+		`{name: own, url: "https://bots.example", secret: "env:S"}`:                          "a name of its own",
+		`{name: shop, url: "https://bots.example", secret: "env:S", timeout: "soon"}`:        "http_bots[0].timeout",
+		`{name: shop, url: "https://bots.example", secret: "env:S", within: "48h", x: "no"}`: "x",
+	} {
+		err := read(bot)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", bot, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the secret is in %v", err)
+		}
+	}
+}

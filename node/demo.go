@@ -41,6 +41,8 @@ type demoCommand struct {
 	PostgresOutage time.Duration `help:"How long it is away each time; random between 0.5 and 2 s if 0."`
 	DoubtfulWait   time.Duration `default:"5s" help:"Wait before a message whose answer was lost is sent again."`
 	Grace          time.Duration `default:"30s" help:"How long to wait at the end for what is owed."`
+	BotURL         string        `env:"-" placeholder:"URL" help:"Let a bot over HTTP serve that speaks the tally's protocol, such as examples/http; may be on this machine."`
+	BotSecret      string        `placeholder:"PLACE" env:"-" help:"Where its secret is found: env:NAME or file:PATH."`
 	Seed           uint64        `help:"Seed of the simulation; random if 0."`
 	Unit           bool          `help:"Also measure the bare server of the benchmarks, to compare CPU."`
 	JSON           bool          `name:"json" help:"Print one JSON object instead of the table."`
@@ -183,6 +185,13 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 // launch starts the nodes.
 func (c *demoCommand) launch(ctx context.Context, s setting) (*fleet, error) {
 	cfg := Config{DoubtfulWait: c.DoubtfulWait}
+	if c.BotURL != "" {
+		secret, err := placeOf(c.BotSecret)
+		if err != nil {
+			return nil, fmt.Errorf("--bot-secret: %w", err)
+		}
+		cfg.HTTPBots = []HTTPBotConfig{{Name: demoHTTPBot, URL: c.BotURL, Secret: secret, Concurrency: demoPosts, AllowPrivate: true}}
+	}
 	if c.Nodes > 1 {
 		if err := clustertest.WriteCredentials(s.dir, time.Now()); err != nil { //nolint:forbidigo // of today
 			return nil, err

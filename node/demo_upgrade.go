@@ -22,6 +22,9 @@ func (c *demoCommand) bot() string {
 	if c.UpgradeBot {
 		return demoUpgraded
 	}
+	if c.BotURL != "" {
+		return demoHTTPBot
+	}
 	return demoBot
 }
 

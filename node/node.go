@@ -109,7 +109,7 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 }
 
 func newNode(cfg Config, bots []parley.Bot, log *slog.Logger) *Node {
-	return &Node{cfg: cfg, log: log, bots: bots, registry: prometheus.NewRegistry()}
+	return &Node{cfg: cfg, log: log, bots: cfg.withHTTPBots(bots), registry: prometheus.NewRegistry()}
 }
 
 // open does what Open says.
@@ -128,6 +128,11 @@ func (n *Node) open(ctx context.Context, dir string) (err error) {
 		if n.services, err = readServices(n.cfg.Services, dir); err != nil {
 			return err
 		}
+		bots, err := readHTTPBots(n.cfg.HTTPBots, dir)
+		if err != nil {
+			return err
+		}
+		n.services = append(n.services, bots...)
 	}
 	if n.cfg.kind() == storePostgres {
 		if n.database, err = n.cfg.Database.URL.Resolve(dir); err != nil {
