@@ -58,11 +58,12 @@ func (t *Turn) Attribute(name string) string {
 	return t.before.Attribute(name)
 }
 
-// Attributes are all that is known of the contact, sorted by name, and Tags the
-// contact's tags, sorted, after what the turn has done so far.
+// Attributes are all that is known of the contact, sorted by name, after what the turn
+// has done so far. They must not be changed.
 func (t *Turn) Attributes() []Attribute { return t.after().Attributes }
 
-// Tags: see Attributes.
+// Tags are the contact's, sorted, after what the turn has done so far. They must not be
+// changed.
 func (t *Turn) Tags() []string { return t.after().Tags }
 
 // after is what is known of the contact after what the turn has done so far. What it

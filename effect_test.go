@@ -1,6 +1,7 @@
 package parley_test
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"strings"
@@ -15,11 +16,17 @@ func effects() []parley.Effect {
 	return []parley.Effect{
 		parley.Send{Text: "hello", QuickReplies: []parley.QuickReply{{Title: "yes", Payload: "y"}}},
 		parley.Send{Text: "look", Preview: true},
-		parley.SetTimer{Name: "t", In: time.Second}, parley.CancelTimer{Name: "t"},
-		parley.Call{Name: "c", Service: "crm", Path: "/x", Body: []byte(`{"a":1}`)}, parley.CancelCall{Name: "c"},
-		parley.HandOff{To: parley.SpeakerPerson, For: time.Hour}, parley.Resume{},
-		parley.SetAttribute{Name: "n", Value: "v"}, parley.Tag{Name: "vip"}, parley.Untag{Name: "vip"},
-		parley.Become{Behavior: "b"}, parley.End{},
+		parley.SetTimer{Name: "t", In: time.Second},
+		parley.CancelTimer{Name: "t"},
+		parley.Call{Name: "c", Service: "crm", Path: "/x", Body: []byte(`{"a":1}`)},
+		parley.CancelCall{Name: "c"},
+		parley.HandOff{To: parley.SpeakerPerson, For: time.Hour},
+		parley.Resume{},
+		parley.SetAttribute{Name: "n", Value: "v"},
+		parley.Tag{Name: "vip"},
+		parley.Untag{Name: "vip"},
+		parley.Become{Behavior: "b"},
+		parley.End{},
 	}
 }
 
@@ -78,7 +85,7 @@ func FuzzDecodeEffect(f *testing.F) {
 			t.Fatalf("%s can't be read: %v", once, err)
 		}
 		twice, err := parley.EncodeEffect(again)
-		if err != nil || string(once) != string(twice) {
+		if err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("%s became %s, %v", once, twice, err)
 		}
 	})

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -44,7 +45,7 @@ func (c *HTTPBotConfig) service() callout.Service {
 
 // withHTTPBots are the program's bots and those that the configuration has.
 func (c Config) withHTTPBots(bots []parley.Bot) []parley.Bot {
-	all := bots[:len(bots):len(bots)]
+	all := slices.Clip(bots)
 	for i := range c.HTTPBots {
 		all = append(all, httpbot.Bot(c.HTTPBots[i].Name))
 	}

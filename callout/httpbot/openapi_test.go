@@ -24,7 +24,9 @@ func TestOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var doc struct{ Components struct{ Schemas map[string]schema } }
+	var doc struct {
+		Components struct{ Schemas map[string]schema }
+	}
 	if err := json.Unmarshal(b, &doc); err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +36,8 @@ func TestOpenAPI(t *testing.T) {
 		if typ.NumField() != len(s.Properties) {
 			t.Errorf("%s has %d fields, described are %d", name, typ.NumField(), len(s.Properties))
 		}
-		for i := range typ.NumField() {
-			field, option, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for f := range typ.Fields() {
+			field, option, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if _, ok := s.Properties[field]; !ok {
 				t.Errorf("%s.%s is not described", name, field)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ func (b *bot) answered(t *parley.Turn, s *state, c parley.Called) error {
 		return fmt.Errorf("the bot's answer: %w", err)
 	}
 	// There must be room for the call that asks about the next input, too.
-	if err := t.Check(append(effects[:len(effects):len(effects)], parley.Call{Name: callPrefix, Service: b.service})...); err != nil {
+	if err := t.Check(append(slices.Clip(effects), parley.Call{Name: callPrefix, Service: b.service})...); err != nil {
 		return fmt.Errorf("the bot's answer: %w", err)
 	}
 	if next != nil {
