@@ -159,6 +159,9 @@ func TestNoGoodAnswer(t *testing.T) {
 				t.Fatalf("letters %+v, want one that says %q", k.dead, c.want)
 			}
 			k.want("letter", string(k.dead[0].Data), `{"kind":"message","input":{"text":"a"}}`)
+			if again, err := parley.RetryEvent(k.dead[0], k.s.Conversation, 1, 0); err != nil || k.dead[0].Kind() != parley.DeadEvent || again.Input.Kind() != "message" {
+				t.Errorf("the letter can't be retried: %v", err)
+			}
 			k.want("asked", k.asked(), "b")
 			k.answer(200, say("b"))
 			k.want("said", strings.Join(k.said, " "), "b")
