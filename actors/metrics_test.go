@@ -14,12 +14,11 @@ import (
 // while a node starts.
 type impatient struct{ *prometheus.Registry }
 
-func (r impatient) Register(c prometheus.Collector) error {
-	if err := r.Registry.Register(c); err != nil {
-		return err
+func (r impatient) MustRegister(all ...prometheus.Collector) {
+	r.Registry.MustRegister(all...)
+	if _, err := r.Gather(); err != nil {
+		panic(err)
 	}
-	_, err := r.Gather()
-	return err
 }
 
 func TestMetricsFromTheStart(t *testing.T) {
