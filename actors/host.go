@@ -205,8 +205,11 @@ func New(cfg Config) (*Host, error) {
 		requests: make(chan request, requestQueue), works: make(chan work, workQueue), done: make(chan struct{}),
 	}
 	h.crowd.most = int64(cfg.MaxHinted)
-	h.metrics = newMetrics(cfg.Registerer, h)
 	h.connect()
+	h.metrics = newMetrics(cfg.Registerer, h) // which may be read from here on
+	if h.peers != nil {
+		h.peers.metrics = h.metrics
+	}
 	h.turns.abandoned = h.abandoned
 	quiet := slog.New(slog.DiscardHandler) // the library logs whole messages
 	h.system = actor.NewActorSystem(
@@ -232,7 +235,7 @@ func (h *Host) connect() {
 	}
 	h.territory = newTerritory(h.cfg.Address, local{h})
 	h.peers = &peers{
-		self: h.cfg.Address, run: runID(h.cfg.Random), link: h.cfg.Link, clock: h.clock, pace: h.pace, metrics: h.metrics,
+		self: h.cfg.Address, run: runID(h.cfg.Random), link: h.cfg.Link, clock: h.clock, pace: h.pace,
 		by: map[string]*peer{}, began: make(chan struct{}),
 	}
 }

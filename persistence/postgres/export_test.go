@@ -7,7 +7,7 @@ func Statements() map[string]string {
 		"acquitSQL": acquitSQL, "againSQL": againSQL, "applySQL": applySQL, "backlogSQL": backlogSQL, "beginCopySQL": beginCopySQL,
 		"buryMessagesSQL": buryMessagesSQL, "finishCopySQL": finishCopySQL, "noteCopiedSQL": noteCopiedSQL,
 		"raiseNumbersSQL": raiseNumbersSQL, "readCopySQL": readCopySQL, "unfinishedSQL": unfinishedSQL,
-		"claimSQL": claimSQL, "finalSQL": finalSQL, "fireSQL": fireSQL, "historySQL": historySQL, "snapshotsSQL": snapshotsSQL,
+		"claimSQL": claimSQL, "finalSQL": finalSQL, "fireSQL": fireSQL, "historySQL": historySQL, "snapshotsSQL": snapshotsSQL, "unsentSQL": unsentSQL,
 		"holdSQL": holdSQL, "insertConversationsSQL": insertConversationsSQL, "insertQuarantinedSQL": insertQuarantinedSQL,
 		"insertReceiptsSQL": insertReceiptsSQL, "insertRowsSQL": insertRowsSQL, "leaseSQL": leaseSQL, "listDaysSQL": listDaysSQL,
 		"loadRowsSQL": loadRowsSQL, "loadSnapshotSQL": loadSnapshotSQL, "lockContactsSQL": lockContactsSQL,
