@@ -118,7 +118,7 @@ type town struct {
 	arrives atomic.Pointer[chan struct{}]
 }
 
-const slow = 5 * time.Second
+const slow = 20 * time.Second
 
 func newTown(t *testing.T, names ...string) *town {
 	t.Helper()
