@@ -224,18 +224,20 @@ func (t *Turn) Key() EventKey { return t.event.Key }
 
 // burial is an input that is to become a dead letter.
 type burial struct {
-	in    Input
+	data  []byte // as EncodeInput wrote it
 	cause error
 }
 
 // Bury makes an input that the behaviour has kept for later a dead letter, as if its
-// own turn failed now; what else the turn does holds. Up to MaxEffects of them.
-func (t *Turn) Bury(in Input, cause error) {
+// own turn failed now; what else the turn does holds. It takes the stored form, so that
+// nothing is lost of an input that a newer program kept and this one can't read. Up to
+// MaxEffects of them.
+func (t *Turn) Bury(stored []byte, cause error) {
 	if len(t.buried) == MaxEffects {
 		_ = t.over("more than %d inputs buried in a turn (MaxEffects)", MaxEffects)
 		return
 	}
-	t.buried = append(t.buried, burial{in, cause})
+	t.buried = append(t.buried, burial{stored, cause})
 }
 
 func (t *Turn) check(e Effect) {

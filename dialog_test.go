@@ -3,6 +3,7 @@ package parley_test
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -279,5 +280,29 @@ func TestMergeDialog(t *testing.T) {
 	into, _ = merge(a.s, b.s)
 	if into.Next.Speaker != parley.SpeakerApp || !into.Next.SpeakerUntil().IsZero() {
 		t.Errorf("speaker %q until %v: the other's time ends this one's", into.Next.Speaker, into.Next.SpeakerUntil())
+	}
+}
+
+// What was kept is buried as it was stored, also what only a newer program can read;
+// the turn itself holds.
+func TestBury(t *testing.T) {
+	t.Parallel()
+	const kept = `{"kind":"of a newer program","input":{"x":1}}`
+	d := newDialog(t)
+	c := d.turn(parley.Message{}, func(t *parley.Turn) {
+		t.Bury([]byte(kept), errors.New("no answer"))
+		t.Say("sorry")
+	})
+	diff(t, "says", []string{"sorry"}, texts(c))
+	if len(c.Dead) != 1 || string(c.Dead[0].Data) != kept || !strings.Contains(c.Dead[0].Cause, "no answer") {
+		t.Errorf("dead letters %+v", c.Dead)
+	}
+	c = d.turn(parley.Message{}, func(t *parley.Turn) {
+		for range parley.MaxEffects + 1 {
+			t.Bury([]byte(kept), errors.New("no answer"))
+		}
+	})
+	if got := causes(c); len(got) != 1 || !strings.Contains(got[0], "MaxEffects") {
+		t.Errorf("beyond the limit: %q", got)
 	}
 }

@@ -385,13 +385,9 @@ func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
 // number of the turn's row, their own being past.
 func (w *work) buryKept(t *Turn) {
 	for _, b := range t.buried {
-		data, err := EncodeInput(b.in)
-		if err != nil {
-			data = t.event.Data // it was decoded from its stored form, so it has one
-		}
 		fault := TurnError{Kind: TurnReturned, Cause: b.cause.Error()}
 		w.out.Dead = append(w.out.Dead, DeadLetter{
-			ID: w.newID(t.now), Conversation: w.next.Conversation, At: t.now, Cause: cut(fault.Error(), MaxCauseBytes), Seq: t.event.Seq, Data: data,
+			ID: w.newID(t.now), Conversation: w.next.Conversation, At: t.now, Cause: cut(fault.Error(), MaxCauseBytes), Seq: t.event.Seq, Data: b.data,
 		})
 	}
 }

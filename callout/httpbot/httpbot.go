@@ -74,11 +74,11 @@ func (b *bot) receive(t *parley.Turn, s *state) error {
 		with := s.With
 		s.With = nil
 		if err := b.answered(t, s, c); err != nil {
-			bury(t, with, err)
+			t.Bury(with.Input, err)
 		}
 	} else {
 		if s.With != nil && !t.Calling(s.With.call()) {
-			bury(t, s.With, errors.New("the turn of the bot's answer has failed"))
+			t.Bury(s.With.Input, errors.New("the turn of the bot's answer has failed"))
 			s.With = nil
 		}
 		if err := s.keep(t); err != nil {
@@ -122,19 +122,10 @@ func (b *bot) next(t *parley.Turn, s *state) {
 			err = t.Check(call)
 		}
 		if err != nil {
-			bury(t, &k, err)
+			t.Bury(k.Input, err)
 			continue
 		}
 		t.Call(call)
 		s.With = &k
 	}
-}
-
-// bury makes a dead letter of an input.
-func bury(t *parley.Turn, k *kept, cause error) {
-	in, err := parley.DecodeInput(k.Input)
-	if err != nil {
-		in = parley.Unknown{} // it was encoded by a newer program
-	}
-	t.Bury(in, cause)
 }
