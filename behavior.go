@@ -135,10 +135,16 @@ func (t *Turn) SetState(v any) error {
 	if err != nil {
 		return &TurnError{Kind: TurnState, Cause: fmt.Sprintf("encode state of %T: %v", v, err)}
 	}
-	if len(b) > MaxStateBytes {
-		return t.over("state of %d bytes: at most %d (MaxStateBytes)", len(b), MaxStateBytes)
+	return t.SetRawState(b)
+}
+
+// SetRawState replaces the conversation's state as it is stored, for who writes it in
+// another way than SetState: at most MaxStateBytes, which must not be changed after.
+func (t *Turn) SetRawState(state []byte) error {
+	if len(state) > MaxStateBytes {
+		return t.over("state of %d bytes: at most %d (MaxStateBytes)", len(state), MaxStateBytes)
 	}
-	t.state, t.wrote = b, true
+	t.state, t.wrote = state, true
 	return nil
 }
 
@@ -226,6 +232,12 @@ func (t *Turn) Key() EventKey { return t.event.Key }
 type burial struct {
 	data  []byte // as EncodeInput wrote it
 	cause error
+}
+
+// told is the cause as the dead letter and the history have it.
+func (b *burial) told() string {
+	fault := TurnError{Kind: TurnReturned, Cause: b.cause.Error()}
+	return cut(fault.Error(), MaxCauseBytes)
 }
 
 // Bury makes an input that the behaviour has kept for later a dead letter, as if its

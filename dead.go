@@ -167,7 +167,7 @@ func decodeDeadSend(data []byte) (send Send, _ error) {
 		return send, fmt.Errorf("decode dead message: %w: %w", ErrFormat, err)
 	}
 	if stored.Effect != send.EffectKind() {
-		return send, fmt.Errorf("dead message of kind %q: %w", stored.Effect, ErrFormat)
+		return send, fmt.Errorf("dead message of kind %q: %w", cut(stored.Effect, MaxNameBytes), ErrFormat)
 	}
 	send, err := DecodeSend(stored.Value)
 	switch {

@@ -14,12 +14,14 @@ import (
 
 // dialog runs one turn after the other: each is an input and what the bot does of it.
 type dialog struct {
-	t     *testing.T
-	s     parley.Snapshot
-	seq   int
-	now   time.Duration
-	heard []parley.Input // as the behaviour met them
-	last  parley.Commit
+	t      *testing.T
+	s      parley.Snapshot
+	seq    int
+	now    time.Duration
+	heard  []parley.Input // as the behaviour met them
+	thread string         // see parley.Circumstance
+	reads  int
+	last   parley.Commit
 }
 
 func newDialog(t *testing.T) *dialog {
@@ -39,7 +41,9 @@ func (d *dialog) turn(in parley.Input, f func(*parley.Turn)) parley.Commit {
 		f(t)
 		return nil
 	})}
-	d.last = parley.Step(bot, d.s, []parley.Pending{row}, drawn(byte(d.seq)))
+	c := drawn(byte(d.seq))
+	c.Thread, c.Format = d.thread, d.reads
+	d.last = parley.Step(bot, d.s, []parley.Pending{row}, c)
 	data, err := d.last.Next.AppendBinary(nil)
 	if err != nil {
 		d.t.Fatal(err)
@@ -80,6 +84,108 @@ func TestHandOff(t *testing.T) {
 	diff(t, "of one turn", []string{"a person's", "", "yes"}, texts(c))
 	diff(t, "withheld", 1, c.Withheld)
 	diff(t, "afterwards", parley.SpeakerBot, d.s.Speaker)
+}
+
+// The turn that gives the word away silences what the turns before have decided, and
+// not its own; one that only renews the hand-off doesn't.
+func TestHandOffSilences(t *testing.T) {
+	t.Parallel()
+	d := newDialog(t)
+	toPerson, toApp := parley.HandOff{To: parley.SpeakerPerson}, parley.HandOff{To: parley.SpeakerApp}
+	for i, step := range []struct {
+		what    string
+		effects []parley.Effect
+		silence uint64
+	}{
+		{"nothing was said", []parley.Effect{text(1), toPerson}, 0},
+		{"back", []parley.Effect{parley.Resume{}, text(2), text(3)}, 0},
+		{"handed over", []parley.Effect{text(4), toPerson, text(5)}, 3},
+		{"renewed", []parley.Effect{toPerson}, 0},
+		{"handed on", []parley.Effect{toApp}, 0},
+		{"taken and given in a turn", []parley.Effect{parley.Resume{}, text(6), toApp}, 4},
+	} {
+		if c := d.effects(step.effects...); c.Silence != step.silence {
+			t.Errorf("turn %d, %s: silences up to %d, want %d", i, step.what, c.Silence, step.silence)
+		}
+	}
+}
+
+// Turns that are committed together silence what they would have one by one.
+func TestHandOffSilencesItsCommit(t *testing.T) {
+	t.Parallel()
+	bot := &parley.Bot{Behavior: parley.BehaviorFunc(func(t *parley.Turn) error {
+		t.Say("said")
+		if m, _ := t.Input().(parley.Message); m.Text == "person" {
+			t.HandOff(parley.SpeakerPerson, 0)
+		}
+		return nil
+	})}
+	rows := []parley.Pending{pend(1, "a", parley.Message{}), pend(2, "b", parley.Message{}), pend(3, "c", parley.Message{Text: "person"})}
+	c := parley.Step(bot, fresh(), rows, drawn(1))
+	diff(t, "messages", 3, len(c.Outbox))
+	diff(t, "silences up to", uint64(2), c.Silence)
+}
+
+// A merge gives the word of both to who has it on one side: the other's bot is
+// silenced.
+func TestMergeSilences(t *testing.T) {
+	t.Parallel()
+	a, b := newDialog(t), newDialog(t)
+	a.effects(text(1), text(2))
+	b.effects(text(1))
+	b.s.Conversation = other()
+	into, from := merge(a.s, b.s)
+	diff(t, "both bots'", []uint64{0, 0}, []uint64{into.Silence, from.Silence})
+	b.effects(text(2), parley.HandOff{To: parley.SpeakerPerson})
+	b.s.Conversation = other()
+	into, from = merge(a.s, b.s)
+	diff(t, "the survivor's", []uint64{2, 0}, []uint64{into.Silence, from.Silence})
+	into, from = merge(b.s, a.s)
+	diff(t, "the younger's", []uint64{0, 2}, []uint64{into.Silence, from.Silence})
+}
+
+// The thread at Meta follows the word, behind what was said before, if an app is told
+// that gets it, unless what came in shows that it has moved already.
+func TestHandOffMovesTheThread(t *testing.T) {
+	t.Parallel()
+	toPerson := parley.HandOff{To: parley.SpeakerPerson, For: time.Hour}
+	pass, take := parley.Signal{Kind: parley.PassThread, App: "263902037430900"}, parley.Signal{Kind: parley.TakeThread}
+	begin := func(in parley.Input, do ...parley.Effect) (*dialog, []parley.Send) {
+		d := newDialog(t)
+		d.thread = pass.App
+		return d, sends(d.turn(in, func(t *parley.Turn) {
+			for _, e := range do {
+				t.Do(e)
+			}
+		}))
+	}
+	said := func(n int) parley.Send { s, _ := text(n).(parley.Send); return s }
+	message := parley.Message{Text: "x"}
+	d, got := begin(message, text(1), toPerson, parley.Send{Text: "mine", HumanAgent: true})
+	diff(t, "handed over", []parley.Send{said(1), {Signal: &pass}, {Text: "mine", HumanAgent: true}}, got)
+	diff(t, "renewed", nil, sends(d.effects(toPerson)))
+	timer := d.s.Timers[0]
+	fired := parley.TimerFired{Name: timer.Name, Generation: timer.Generation, Due: timer.Due}
+	diff(t, "returned", []parley.Send{{Signal: &take}, said(2)}, sends(d.turn(fired, func(t *parley.Turn) { t.Do(text(2)) })))
+	diff(t, "the bot's already", nil, sends(d.effects(parley.Resume{})))
+	d.effects(toPerson)
+	diff(t, "resumed", []parley.Send{{Signal: &take}, said(3)}, sends(d.effects(parley.Resume{}, text(3))))
+	for _, in := range []parley.Input{parley.Echo{Text: "x"}, parley.ThreadControl{Action: "take"}, parley.Overheard{Of: "message"}} {
+		_, got = begin(in, toPerson)
+		diff(t, "moved by another: "+in.Kind(), nil, got)
+	}
+	d = newDialog(t)
+	diff(t, "not configured", nil, sends(d.effects(toPerson)))
+	d = newDialog(t)
+	d.thread, d.reads = pass.App, 4
+	diff(t, "not read by all", nil, sends(d.effects(toPerson)))
+}
+
+func sends(c parley.Commit) (all []parley.Send) {
+	for _, o := range c.Outbox {
+		all = append(all, o.Send)
+	}
+	return all
 }
 
 // A hand-off ends by its time, once; the end of the dialogue doesn't end it.
@@ -296,6 +402,13 @@ func TestBury(t *testing.T) {
 	diff(t, "says", []string{"sorry"}, texts(c))
 	if len(c.Dead) != 1 || string(c.Dead[0].Data) != kept || !strings.Contains(c.Dead[0].Cause, "no answer") {
 		t.Errorf("dead letters %+v", c.Dead)
+	}
+	if want := `"buried":[{"in":` + kept + `,"not":"error: no answer"}]}]}`; !strings.HasSuffix(string(c.History), want) {
+		t.Errorf("history %s\nwant it to end with %s", c.History, want)
+	}
+	c = d.turn(parley.Message{}, func(t *parley.Turn) { t.Bury([]byte("not JSON\xff"), errors.New("\xff")) })
+	if !json.Valid(c.History) {
+		t.Errorf("history isn't JSON: %s", c.History)
 	}
 	c = d.turn(parley.Message{}, func(t *parley.Turn) {
 		for range parley.MaxEffects + 1 {

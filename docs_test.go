@@ -72,6 +72,35 @@ func TestSnippetsOfVersions(t *testing.T) {
 	}
 }
 
+// Each fuzz target has its row in docs/proof.md, and each row its target.
+func TestFuzzTargetsAreListed(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/proof.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([\\w./]+)` \\| (Fuzz\\w+) \\|").FindAllStringSubmatch(string(doc), -1) {
+		listed[row[1]+" "+row[2]] = true
+	}
+	target := regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
+	for folder, text := range sources(t) {
+		if folder == "all" || folder == "metrics" {
+			continue
+		}
+		for _, m := range target.FindAllStringSubmatch(text, -1) {
+			name := folder + " " + m[1]
+			if !listed[name] {
+				t.Errorf("docs/proof.md lacks %s", name)
+			}
+			delete(listed, name)
+		}
+	}
+	for name := range listed {
+		t.Errorf("docs/proof.md lists %s, which is no target", name)
+	}
+}
+
 // sources is the text of the module's Go files: of each folder, of all files,
 // and of those that declare metrics.
 func sources(t *testing.T) map[string]string {

@@ -14,13 +14,19 @@ import (
 //
 // It is raised when something is to be stored that older programs would misread or
 // refuse. What they may leave out isn't such a thing: an optional field is enough.
-const Format = formatDialog
+const Format = formatThread
 
 // The generations.
 const (
 	formatFirst    = 1
 	formatContents = 2 // sends have more than a text and quick replies, snapshots say when the contact was Heard
 	formatDialog   = 3 // calls, hand-offs, attributes and tags
+
+	// FormatBooks is that of programs which count what they acknowledge, and what becomes
+	// of it: see Ledger. Nothing else takes it.
+	FormatBooks = 4
+
+	formatThread = 5 // signals about who has the thread: before, they were read as Typing
 )
 
 // format is the generation that the turn's outcome takes. When a contact was heard
@@ -50,8 +56,11 @@ func (w *work) format(before *Snapshot) int {
 // leave out.
 func (s *Send) Format() int {
 	plain := s.onlyText() && !s.Preview && s.Header == "" && s.Footer == "" && s.ReplyTo == "" && s.Private == nil && !s.HumanAgent && !s.Bulk
-	if plain {
+	switch {
+	case plain:
 		return formatFirst
+	case s.Signal != nil && s.Signal.OfThread():
+		return formatThread
 	}
 	return formatContents
 }

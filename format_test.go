@@ -3,6 +3,7 @@ package parley_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -48,6 +49,17 @@ func TestSendFormat(t *testing.T) {
 	}
 }
 
+// A program that doesn't know the signals about threads would take them for Typing.
+func TestThreadFormat(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[parley.SignalKind]int{parley.Typing: 2, parley.MarkRead: 2, parley.PassThread: 5, parley.TakeThread: 5} {
+		s := parley.Send{Signal: &parley.Signal{Kind: kind}}
+		if got := s.Format(); got != want {
+			t.Errorf("%s is of format %d, want %d", kind, got, want)
+		}
+	}
+}
+
 // given makes a field something else than nothing.
 func given(t *testing.T, v reflect.Value) {
 	t.Helper()
@@ -68,7 +80,7 @@ func given(t *testing.T, v reflect.Value) {
 // A newer send is refused, not sent with parts of it left out.
 func TestDecodeSendRefuses(t *testing.T) {
 	t.Parallel()
-	if _, err := parley.DecodeSend([]byte(`{"format":4,"text":"x","novelty":{}}`)); !errors.Is(err, parley.ErrFormat) {
+	if _, err := parley.DecodeSend(fmt.Appendf(nil, `{"format":%d,"text":"x","novelty":{}}`, parley.Format+1)); !errors.Is(err, parley.ErrFormat) {
 		t.Errorf("a newer send: %v, want ErrFormat", err)
 	}
 	if _, err := parley.DecodeSend([]byte(`{"text":`)); err == nil || errors.Is(err, parley.ErrFormat) {

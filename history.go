@@ -13,7 +13,8 @@ import (
 //
 // A row that was acknowledged from a spool, or was a dead letter that an operator has
 // retried, has "late":true behind its number. A message that was withheld from being
-// sent is the effect "withheld".
+// sent is the effect "withheld". Inputs that the behaviour had kept and has given up
+// (Turn.Bury) follow as "buried":[{"in":{…},"not":"error: no answer"}].
 type history struct{ rows []byte }
 
 // The reasons for which a row is consumed without a turn.
@@ -24,10 +25,11 @@ const (
 
 // add notes a row. The reason, if any, says why it was not handled: repeated,
 // stale, or the fault of its turn.
-func (h *history) add(p *Pending, reason string) { h.turn(p, reason, nil, 0) }
+func (h *history) add(p *Pending, reason string) { h.turn(p, reason, &Turn{}, 0) }
 
-// turn notes a row with its effects; of these, the messages withheld are a bit each.
-func (h *history) turn(p *Pending, reason string, effects []Effect, withheld uint32) {
+// turn notes a row with what its turn did; of the effects, the messages withheld are a
+// bit each.
+func (h *history) turn(p *Pending, reason string, t *Turn, withheld uint32) {
 	b := h.rows
 	if len(b) > 0 {
 		b = append(b, ',')
@@ -43,7 +45,7 @@ func (h *history) turn(p *Pending, reason string, effects []Effect, withheld uin
 	if reason != "" {
 		b = append(append(b, `,"not":`...), quoted(reason)...)
 	}
-	for i, e := range effects {
+	for i, e := range t.effects {
 		b = append(b, separator(i, `,"out":[`)...)
 		enc, err := encodeTold(e, withheld&(1<<i) != 0)
 		if err != nil { // not possible for the effects there are; said rather than lost
@@ -51,11 +53,29 @@ func (h *history) turn(p *Pending, reason string, effects []Effect, withheld uin
 		}
 		b = append(b, enc...)
 	}
-	if len(effects) > 0 {
+	if len(t.effects) > 0 {
 		b = append(b, ']')
 	}
-	b = append(b, '}')
-	h.rows = b
+	h.rows = append(appendBuried(b, t.buried), '}')
+}
+
+// appendBuried notes what was buried: as it was stored, or as a text if that isn't JSON.
+func appendBuried(b []byte, buried []burial) []byte {
+	for i, g := range buried {
+		b = append(b, separator(i, `,"buried":[`)...)
+		b = append(b, `{"in":`...)
+		if json.Valid(g.data) {
+			b = append(b, g.data...)
+		} else {
+			b = append(b, quoted(string(g.data))...)
+		}
+		b = append(append(b, `,"not":`...), quoted(g.told())...)
+		b = append(b, '}')
+	}
+	if len(buried) > 0 {
+		b = append(b, ']')
+	}
+	return b
 }
 
 // encodeTold is the stored form of an effect in the history; that of a message which

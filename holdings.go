@@ -31,6 +31,7 @@ type Holdings struct {
 	Epochs        []Epoch
 	Registrations []Registration
 	Calls         []PendingCall
+	Silences      []Silence
 }
 
 // Items is how many items there are, and of which kind the last of them are.
@@ -39,7 +40,7 @@ func (h *Holdings) Items() (n uint64, kind string) {
 	for i, k := range [holdingKinds]int{
 		len(h.Conversations), len(h.Merged), len(h.Contacts), len(h.Pending), len(h.Unsent), len(h.Timers), len(h.Older), len(h.History),
 		len(h.Dead), len(h.Quarantined), len(h.Receipts), len(h.Deliveries), len(h.Watermarks), len(h.Epochs), len(h.Registrations),
-		len(h.Calls),
+		len(h.Calls), len(h.Silences),
 	} {
 		if n += uint64(k); k > 0 {
 			kind = names[i]
@@ -73,6 +74,14 @@ type Unsent struct {
 	Last     time.Time // when it was claimed last; zero if it never was
 	Epoch    uint64    // of the lease under which it is claimed; 0 if no claim is open
 	Due      time.Time // of the next attempt, if it waits for one
+}
+
+// Silence says that what a conversation had decided isn't to be sent any more, if it
+// is still in the outbox: see Commit.Silence.
+type Silence struct {
+	Conversation Conversation
+	UpTo         uint64    // the ordinal
+	At           time.Time // when that was said
 }
 
 // DueTimer is a timer that has not fired.
@@ -136,7 +145,7 @@ type Sum struct {
 type Tally [holdingKinds]Sum
 
 const (
-	holdingKinds = 16
+	holdingKinds = 17
 	firstKinds   = 15 // that there were from the first
 )
 
@@ -145,7 +154,7 @@ func HoldingKinds() [holdingKinds]string {
 	return [...]string{
 		"conversations", "merged", "contacts", "pending", "unsent", "timers", "older keys", "history", "dead letters",
 		"quarantined", "receipts", "deliveries", "watermarks", "epochs", "registrations",
-		"calls",
+		"calls", "silences",
 	}
 }
 
@@ -192,6 +201,7 @@ func (t *Tally) Add(h *Holdings) {
 		content, _ := c.EncodeContent() // what a store took has a form
 		return []any{c.ID, c.Conversation, c.At, content, c.Attempts, c.Status, c.Cause, c.Due}
 	})
+	addItems(&t[16], h.Silences, func(s *Silence) []any { return []any{s.Conversation, s.UpTo, s.At} })
 }
 
 // addItems adds items of one kind, by the fields of each.

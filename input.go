@@ -236,8 +236,8 @@ type SendFailed struct {
 	Code       int    `json:"code,omitempty"`
 	Reason     string `json:"reason,omitempty"` // the provider's words, or ours if Why is set
 	// Why, if set, says that the message was refused before or when it was handed
-	// over, and for what. What the turn that hears of it sends is not refused for
-	// the same again: it becomes a dead letter at once.
+	// over, and for what. What the turn that hears of it sends, and would be refused
+	// for the same by the provider, becomes a dead letter at once.
 	Why Failure `json:"why,omitempty"`
 }
 
@@ -322,7 +322,7 @@ func DecodeInput(data []byte) (Input, error) {
 	}
 	decode := inputDecoder(env.Kind)
 	if decode == nil {
-		return nil, fmt.Errorf("input of kind %q: %w", env.Kind, ErrFormat)
+		return nil, fmt.Errorf("input of kind %q: %w", cut(env.Kind, MaxNameBytes), ErrFormat)
 	}
 	in, err := decode(env.Input)
 	if err != nil {

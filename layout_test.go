@@ -39,16 +39,19 @@ var packages = map[string][]string{
 	"cluster":  {},
 	"callout":  {"."},
 	"campaign": {"."},
+	"audit":    {"."}, // any store is held to its word by the same hand
 
 	"callout/httpbot": {"."}, // a bot is its calls; who makes them it doesn't know
 	"console":         {"."},
 
 	"node":       {"all"},
 	"node/dev":   {".", "meta/metatest"}, // the page of parley dev, its phones, its node's process
-	"sim":        {".", "actors", "egress", "ingress", "meta", "meta/metatest", "persistence/memory", "flow", "callout", "campaign", "examples/*"},
+	"sim":        {".", "actors", "actors/wire", "cluster", "egress", "ingress", "meta", "meta/metatest", "meta/metatest/history", "persistence/memory", "flow", "callout", "campaign", "examples/*"},
 	"cmd/parley": {"node", "examples/*"},
-	"examples":   {}, // holds tests only: the transcripts of all of them
-	"examples/*": {".", "flow"},
+
+	"sim/modelcheck": {}, // models of the protocols, and what goes through them
+	"examples":       {}, // holds tests only: the transcripts of all of them
+	"examples/*":     {".", "flow"},
 
 	"examples/pizzeria": {".", "examples/tally"}, // tally's commands, so that it is judged as tally is
 
@@ -56,7 +59,8 @@ var packages = map[string][]string{
 	// run in, the simulated Meta, the player of transcripts.
 	"persistence/storetest":       {"."},
 	"persistence/pgserver/pgtest": {"persistence/pgserver"},
-	"meta/metatest":               {"meta"},
+	"meta/metatest":               {"meta", "meta/metatest/history"},
+	"meta/metatest/history":       {}, // what was seen, and whether any order explains it: knows of nothing else
 	"cluster/clustertest":         {},
 	"flow/flowtest":               {".", "flow"},
 
@@ -70,7 +74,7 @@ var packages = map[string][]string{
 
 // testImports are what the tests of any package may import beyond its own row:
 // the fakes, the exams, and the root whose words they are spoken in.
-var testImports = []string{".", "actors/wire", "persistence/memory", "persistence/pgserver", "persistence/pgserver/*", "persistence/storetest", "meta/metatest", "flow/flowtest", "cluster/clustertest"}
+var testImports = []string{".", "actors/wire", "persistence/memory", "persistence/pgserver", "persistence/pgserver/*", "persistence/storetest", "meta/metatest", "meta/metatest/history", "flow/flowtest", "cluster/clustertest"}
 
 // testRows are what the tests of single packages may import beyond that.
 var testRows = map[string][]string{
@@ -82,7 +86,7 @@ var testRows = map[string][]string{
 	"cmd/parley":    {"all"},
 	"sim":           {"all"},
 
-	"persistence/postgres": {"persistence/embedded"}, // the source of a copy
+	"persistence/postgres": {"persistence/embedded", "audit"}, // the source of a copy; who names what is lost
 }
 
 // library is the home of an outside library, or of a family of them.
@@ -97,7 +101,7 @@ var libraries = map[string]library{
 	"github.com/go-json-experiment/json": {homes: []string{"meta"}},
 	"github.com/valyala/fasthttp":        {homes: []string{"ingress", "meta", "meta/metatest", "bench/*"}},
 	"github.com/asynkron/protoactor-go":  {homes: []string{"actors"}},
-	"google.golang.org/protobuf":         {homes: []string{"actors", "actors/wire", "tools/protogen"}},
+	"google.golang.org/protobuf":         {homes: []string{"actors", "actors/wire", "sim", "tools/protogen"}}, // sim: hints go as bytes there, too
 	"github.com/bufbuild/protocompile":   {homes: []string{"tools/protogen"}},
 	"google.golang.org/grpc":             {homes: []string{"actors"}}, // protoactor's remote speaks it
 	"github.com/hashicorp/memberlist":    {homes: []string{"cluster", "cluster/clustertest"}},
@@ -126,8 +130,8 @@ var libraries = map[string]library{
 	"github.com/google/go-cmp":           {homes: []string{"all"}, tests: true},
 	"pgregory.net/rapid":                 {homes: []string{"all"}, tests: true},
 	"go.uber.org/goleak":                 {homes: []string{"all"}, tests: true},
-	"github.com/anishathalye/porcupine":  {homes: []string{"all"}, tests: true},
-	"github.com/prometheus/client_model": {homes: []string{"all"}, tests: true}, // to read back what a package counts
+	"github.com/anishathalye/porcupine":  {homes: []string{"meta/metatest/history"}, testHomes: []string{"all"}}, // histories are checked by a command, too
+	"github.com/prometheus/client_model": {homes: []string{"all"}, tests: true},                                  // to read back what a package counts
 }
 
 // textMax bounds the files that are looked at: a larger one is data.

@@ -49,10 +49,21 @@ func Merge(survivor, younger Snapshot, at time.Time, nonce [16]byte) (into, from
 	into.Evicted, next.Seen = forgetOld(seenByEither(survivor.Seen, younger.Seen))
 	setAnew(&next, &younger, at, nonce)
 	next.joinDialog(&younger)
+	if next.Speaker != SpeakerBot { // the one whose bot had the word until now
+		into.Silence, from.Silence = survivor.spoken(), younger.spoken()
+	}
 	into.SetTimers = slices.Clone(next.Timers)
 	into.Next = next
 	into.History = mergeRecord(&into.Next, at, next.Bot, "merged", younger.Conversation.Contact)
 	return into, from
+}
+
+// spoken is the ordinal up to which the bot has had the word; 0 if it hasn't got it.
+func (s *Snapshot) spoken() uint64 {
+	if s.Speaker != SpeakerBot {
+		return 0
+	}
+	return s.Ordinal
 }
 
 // leave is the commit of the younger.

@@ -75,6 +75,10 @@ type Claimed struct {
 	// Doubtful says that an earlier attempt may have reached the provider: its
 	// answer was lost, or the sender was stopped before it could note it.
 	Doubtful bool
+	// Silenced says that somebody else has been given the word since the message was
+	// decided (Commit.Silence): unless it isn't the bot's (Send.OfBot), it isn't to be
+	// handed over.
+	Silenced bool
 }
 
 // Outcome is how an attempt ended.

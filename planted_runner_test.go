@@ -39,6 +39,7 @@ func TestRed(t *testing.T) { t.Error("always") }
 const (
 	minus = "--- a/add.go\n+++ b/add.go\n@@ -4,3 +4,3 @@\n func Add(a, b int) int {\n-\treturn a + b\n+\treturn a - b\n }\n"
 	crash = "--- a/add.go\n+++ b/add.go\n@@ -4,3 +4,3 @@\n func Add(a, b int) int {\n-\treturn a + b\n+\tgo panic(a); select {}\n }\n"
+	stuck = "--- a/add.go\n+++ b/add.go\n@@ -4,3 +4,3 @@\n func Add(a, b int) int {\n-\treturn a + b\n+\tfor {}\n }\n"
 	wrong = "--- a/other.go\n+++ b/other.go\n@@ -3 +3 @@\n-func one() int { return 1 }\n+func one() int { return nope }\n"
 	stale = "--- a/add.go\n+++ b/add.go\n@@ -5 +5 @@\n-\treturn b + a\n+\treturn b - a\n"
 	stray = "--- a/add.go\n+++ b/add.go\n@@ -5 +5 @@\n-\treturn a + b\n+\treturn a +\n"
@@ -52,6 +53,7 @@ func TestPlantedRunner(t *testing.T) {
 		{name: "survives", by: "-run ^TestZero$ .", diff: minus, fails: "survived: go test -run ^TestZero$ . passes with it"},
 		{name: "no build", by: ".", diff: wrong, fails: "doesn't build"},
 		{name: "no failing test", by: "-run ^TestAdd$ .", diff: crash, fails: "not by a failing test"},
+		{name: "never ends", by: "-timeout 2s -run ^TestAdd$ .", diff: stuck, caught: "TestAdd, which never ends"},
 		{name: "doesn't apply", by: ".", diff: stale, fails: "add.go: hunk 1, line 5"},
 		{name: "doesn't parse", by: ".", diff: stray, fails: "parse what was patched"},
 	} {

@@ -160,12 +160,18 @@ const (
 	Typing SignalKind = "typing"
 	// TypingOff ends Typing (Messenger, Instagram).
 	TypingOff SignalKind = "typing_off"
+	// PassThread tells no contact, but Meta, that the thread is another app's (App):
+	// that app gets its events and may write to it. TakeThread takes it back, which Meta
+	// allows to the account's default app (Messenger, Instagram). A HandOff does both by
+	// itself where that is configured.
+	PassThread SignalKind = "pass_thread"
+	TakeThread SignalKind = "take_thread"
 )
 
 // Valid reports whether k is one of the kinds above.
 func (k SignalKind) Valid() bool {
 	switch k {
-	case MarkRead, Typing, TypingOff:
+	case MarkRead, Typing, TypingOff, PassThread, TakeThread:
 		return true
 	}
 	return false
@@ -176,6 +182,30 @@ func (k SignalKind) Valid() bool {
 type Signal struct {
 	Kind      SignalKind `json:"kind"`
 	MessageID string     `json:"message_id,omitempty"` // the contact's last message; WhatsApp needs it
+	App       string     `json:"app,omitempty"`        // of PassThread: Meta's number of the app
+}
+
+// OfThread reports whether the signal is about who has the thread.
+func (s *Signal) OfThread() bool { return s.Kind == PassThread || s.Kind == TakeThread }
+
+func (s *Signal) validate() error {
+	switch {
+	case !s.Kind.Valid():
+		return fmt.Errorf("signal %q: want mark_read, typing, typing_off, pass_thread or take_thread", s.Kind)
+	case (s.Kind == PassThread) != (s.App != ""):
+		return fmt.Errorf("signal %s: an app goes with pass_thread, and with nothing else", s.Kind)
+	case s.App != "" && !ValidApp(s.App):
+		return fmt.Errorf("signal %s: an app is Meta's number of it, up to %d digits (MaxAppDigits)", s.Kind, MaxAppDigits)
+	}
+	return nil
+}
+
+// MaxAppDigits bounds Meta's numbers of apps, which have 15 or 16 digits.
+const MaxAppDigits = 20
+
+// ValidApp reports whether s may be Meta's number of an app.
+func ValidApp(s string) bool {
+	return s != "" && len(s) <= MaxAppDigits && strings.Trim(s, "0123456789") == ""
 }
 
 // PrivateReply names what is replied to in private: a comment (Messenger,
@@ -356,8 +386,8 @@ func (s *Send) checkContent() error {
 		return s.Template.validate()
 	case s.Reaction != nil:
 		return s.Reaction.validate()
-	case s.Signal != nil && !s.Signal.Kind.Valid():
-		return fmt.Errorf("signal %q: want mark_read, typing or typing_off", s.Signal.Kind)
+	case s.Signal != nil:
+		return s.Signal.validate()
 	}
 	return nil
 }

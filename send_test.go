@@ -64,6 +64,8 @@ func stored() map[string]parley.Send {
 		`{"text":"hi","private":{"post":"p"}}`:               {Text: "hi", Private: &parley.PrivateReply{Post: "p"}},
 		`{"signal":{"kind":"typing"}}`:                       {Signal: &parley.Signal{Kind: parley.Typing}},
 		`{"reaction":{"message_id":"m","removed":true}}`:     {Reaction: &parley.Reaction{MessageID: "m", Removed: true}},
+		`{"signal":{"kind":"pass_thread","app":"2639"}}`:     {Signal: &parley.Signal{Kind: parley.PassThread, App: "2639"}},
+		`{"signal":{"kind":"take_thread"}}`:                  {Signal: &parley.Signal{Kind: parley.TakeThread}},
 		`{"signal":{"kind":"typing_off","message_id":"m"}}`:  {Signal: &parley.Signal{Kind: parley.TypingOff, MessageID: "m"}},
 		`{"media":{"kind":"image","id":"1"},"reply_to":"m"}`: {Media: &parley.Media{Kind: parley.Image, ID: "1"}, ReplyTo: "m"},
 	}
@@ -180,7 +182,23 @@ func wrongSends() map[string]parley.Send {
 		"reaction: want the id":                 {Reaction: &parley.Reaction{Emoji: "x"}},
 		"reaction: want an emoji":               {Reaction: &parley.Reaction{MessageID: "m"}},
 		"reaction: want an emoji or a name, or": {Reaction: &parley.Reaction{MessageID: "m", Emoji: "x", Removed: true}},
+		"signal pass_thread: an app goes":       {Signal: &parley.Signal{Kind: parley.PassThread}},
+		"MaxAppDigits":                          {Signal: &parley.Signal{Kind: parley.PassThread, App: strings.Repeat("1", parley.MaxAppDigits+1)}},
 		`signal "shout"`:                        {Signal: &parley.Signal{Kind: "shout"}},
+	}
+}
+
+// An app of Meta's is a number.
+func TestValidApp(t *testing.T) {
+	t.Parallel()
+	for app, valid := range map[string]bool{"": false, "1": true, "1217981644879628": true, "inbox": false, "-1": false, strings.Repeat("1", parley.MaxAppDigits+1): false} {
+		s := parley.Send{Signal: &parley.Signal{Kind: parley.PassThread, App: app}}
+		if err := s.Validate(); parley.ValidApp(app) != valid || (err == nil) != valid {
+			t.Errorf("app %q: %v", app, err)
+		}
+	}
+	if s := (parley.Send{Signal: &parley.Signal{Kind: parley.TakeThread, App: "1"}}); s.Validate() == nil {
+		t.Error("a thread is taken back from whoever has it")
 	}
 }
 

@@ -21,6 +21,10 @@ const (
 // it had been. Signals are sent, and what a person wrote (Send.HumanAgent). What the
 // turn wanted to send before its HandOff is sent, too.
 //
+// What earlier turns have decided and is still in the outbox isn't sent either, not
+// even later: the bot hears of each as SendFailed, with TakenOver. Only what is with
+// the provider at that moment may still arrive.
+//
 // The bot goes on meeting the conversation's inputs, so that it knows what was said.
 // It has the word again after Resume, or when the time is over, which it meets as
 // [SpeakerReturned].
@@ -91,16 +95,54 @@ func (s *Snapshot) SpeakerUntil() time.Time {
 	return time.Time{}
 }
 
-// maySpeak reports whether s is sent, whoever has the word.
-func (w *work) maySpeak(s *Send) bool {
-	return w.next.Speaker == SpeakerBot || s.Signal != nil || s.HumanAgent
-}
+// OfBot reports whether the message is the bot's word, which is only sent while the
+// bot has it: a signal says nothing, and what a person wrote is theirs.
+func (s *Send) OfBot() bool { return s.Signal == nil && !s.HumanAgent }
 
+// maySpeak reports whether s is sent, whoever has the word.
+func (w *work) maySpeak(s *Send) bool { return w.next.Speaker == SpeakerBot || !s.OfBot() }
+
+// handOff silences what the turns before have decided when the word leaves the bot.
+// Who has it already, and has it anew, has silenced that; what the bot has said since
+// are the words of the turn that handed it over, which may wait in the outbox.
 func (w *work) handOff(h HandOff, now time.Time) {
+	if w.next.Speaker == SpeakerBot {
+		w.out.Silence = w.began
+		w.moveThread(Signal{Kind: PassThread, App: w.c.Thread}, now)
+	}
 	w.resume()
 	w.next.Speaker = h.To
 	if h.For > 0 {
 		w.setTimer(speakerTimer, h.For, now)
+	}
+}
+
+// takeThread takes the thread back if somebody else has the word.
+func (w *work) takeThread(now time.Time) {
+	if w.next.Speaker != SpeakerBot {
+		w.moveThread(Signal{Kind: TakeThread}, now)
+	}
+}
+
+// moveThread lets the thread at Meta follow the word, behind what was said before, and
+// before what is said afterwards. There is nothing to move for who has moved it, nor
+// while somebody would read the signal as another.
+func (w *work) moveThread(s Signal, now time.Time) {
+	sort, _ := w.next.Conversation.Contact.Split()
+	if w.c.Thread == "" || w.moved || sort != UserKey || readBy(w.c.Format, formatThread) != nil {
+		return
+	}
+	w.effect(Send{Signal: &s}, now)
+}
+
+// movesThread reports whether an input shows that somebody else has taken the thread,
+// or given it back: who speaks in the inbox has taken it.
+func movesThread(in Input) bool {
+	switch in.(type) {
+	case Echo, ThreadControl, Overheard:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -111,10 +153,11 @@ func (w *work) resume() {
 
 // returned is what the bot hears of a hand-off that has ended by its time. One that
 // is retried has ended before.
-func (w *work) returned(f TimerFired) SpeakerReturned {
+func (w *work) returned(f TimerFired, now time.Time) SpeakerReturned {
 	if f.Retried {
 		return SpeakerReturned{}
 	}
+	w.takeThread(now)
 	in := SpeakerReturned{From: w.next.Speaker}
 	w.next.Speaker = SpeakerBot
 	return in

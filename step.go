@@ -22,13 +22,19 @@ type Commit struct {
 	Next         Snapshot  // to be written, with its new version
 	Evicted      []SeenKey // keys that no longer fit into Next, for the chunks by day
 	Outbox       []Outgoing
+	// Silence, if not 0: somebody else was given the word. The bot's messages up to
+	// this ordinal that haven't left the outbox, those of this very commit and all of
+	// what the conversation has absorbed among them, aren't to be sent any more; see
+	// Claimed.Silenced. It is taken together with the rest.
+	Silence      uint64
 	Withheld     int            // messages that weren't sent, since somebody else has the word
 	Calls        []OutgoingCall // to be made
 	CancelCalls  []ID           // calls to be dropped, if not answered yet
 	SetTimers    []Timer
 	CancelTimers []Timer // entries to take out of the due list, if still there
 	Dead         []DeadLetter
-	History      []byte // a JSON record of what came in and what was decided
+	Postings     []Posting // what has become of the rows, one for each bucket
+	History      []byte    // a JSON record of what came in and what was decided
 	// Format is the generation of stored forms that this takes; see the constant.
 	Format int
 	// PutOff, if not empty, is why this must not be written: there was no turn, and
@@ -56,6 +62,10 @@ type Circumstance struct {
 	// BotVersion is the newest version of the bot that everybody reads who may load
 	// this conversation; 0: Bot.Version. See Bot.Previous.
 	BotVersion int
+	// Thread, if not empty, is the app that gets the conversation's thread at Meta when
+	// the bot gives the word away, and from which the bot takes it back: Meta's number
+	// of it. It is for Messenger and Instagram.
+	Thread string
 	// Begin, if set, is told which row is about to be run. It exists so that the
 	// row can be named if the process dies of it.
 	Begin func(Row)
@@ -95,6 +105,8 @@ type work struct {
 	next    Snapshot
 	out     Commit
 	ids     uint64
+	began   uint64 // the last ordinal when the turn began
+	moved   bool   // what came in shows that the thread has moved already
 	history history
 }
 
@@ -102,6 +114,7 @@ func (w *work) row(p *Pending) {
 	w.out.Saw = append(w.out.Saw, p.Row)
 	now := w.now(p)
 	if w.next.seen(p.Key) || w.c.Older[p.Key] {
+		w.post(p).Duplicate++
 		w.history.add(p, repeated)
 		return
 	}
@@ -110,7 +123,9 @@ func (w *work) row(p *Pending) {
 	if p.Time.After(now.Add(ClockSkew)) && p.Time.After(w.next.Ahead) {
 		w.next.Ahead = ceil(p.Time.UTC()) // see NeedsOlder
 	}
-	in, live := w.receive(p.Input)
+	w.post(p).Effected++ // unless it fails
+	w.began, w.moved = w.next.Ordinal, movesThread(p.Input)
+	in, live := w.receive(p.Input, now)
 	if !live {
 		w.history.add(p, stale)
 		return
@@ -122,19 +137,19 @@ func (w *work) row(p *Pending) {
 		w.bury(p, now, err)
 		return
 	}
-	w.history.turn(p, "", t.effects, w.apply(&t))
+	w.history.turn(p, "", &t, w.apply(&t))
 }
 
 // receive is the input as the behaviour meets it. False: it answers something that
 // the conversation no longer waits for.
-func (w *work) receive(in Input) (Input, bool) {
+func (w *work) receive(in Input, now time.Time) (Input, bool) {
 	switch in := in.(type) {
 	case TimerFired:
 		if !w.fire(in) {
 			return nil, false
 		}
 		if in.Name == speakerTimer {
-			return w.returned(in), true
+			return w.returned(in, now), true
 		}
 	case Called:
 		return in, w.answer(in)
@@ -311,6 +326,7 @@ func (w *work) effect(e Effect, now time.Time) {
 	case HandOff:
 		w.handOff(e, now)
 	case Resume:
+		w.takeThread(now)
 		w.resume()
 	case SetAttribute:
 		w.next.setAttribute(e.Name, e.Value)
@@ -372,8 +388,31 @@ func ceil(t time.Time) time.Time {
 	return t
 }
 
+// post is the counts of the rows that were accepted with p. Those of Parley's own
+// making are counted where nobody looks.
+func (w *work) post(p *Pending) *Posting {
+	if isOwn(p.Input) {
+		return &Posting{}
+	}
+	return w.posting(BucketOf(p.Received))
+}
+
+func (w *work) posting(bucket int64) *Posting {
+	n := len(w.out.Postings)
+	for i := range n {
+		if w.out.Postings[i].Bucket == bucket {
+			return &w.out.Postings[i]
+		}
+	}
+	w.out.Postings = append(w.out.Postings, Posting{Brand: w.next.Conversation.Channel.Brand, Sort: AuditEvents, Bucket: bucket})
+	return &w.out.Postings[n]
+}
+
 // bury makes the row a dead letter.
 func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
+	row := w.post(p)
+	row.Effected--
+	row.Dead++
 	cause := cut(fault.Error(), MaxCauseBytes)
 	w.out.Dead = append(w.out.Dead, DeadLetter{
 		ID: w.newID(now), Conversation: w.next.Conversation, At: now, Cause: cause, Seq: p.Seq, Data: p.Data,
@@ -382,12 +421,16 @@ func (w *work) bury(p *Pending, now time.Time, fault *TurnError) {
 }
 
 // buryKept makes dead letters of inputs that the behaviour had kept. They have the
-// number of the turn's row, their own being past.
+// number of the turn's row, and are counted with it, their own being past.
 func (w *work) buryKept(t *Turn) {
 	for _, b := range t.buried {
-		fault := TurnError{Kind: TurnReturned, Cause: b.cause.Error()}
+		if !OfOwn(b.data) {
+			row := w.posting(BucketOf(t.event.Received))
+			row.Effected--
+			row.Dead++
+		}
 		w.out.Dead = append(w.out.Dead, DeadLetter{
-			ID: w.newID(t.now), Conversation: w.next.Conversation, At: t.now, Cause: cut(fault.Error(), MaxCauseBytes), Seq: t.event.Seq, Data: b.data,
+			ID: w.newID(t.now), Conversation: w.next.Conversation, At: t.now, Cause: b.told(), Seq: t.event.Seq, Data: b.data,
 		})
 	}
 }

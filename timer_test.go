@@ -173,5 +173,13 @@ func TestRawState(t *testing.T) {
 		if raw := string(turn.RawState()); raw != "[1]" {
 			t.Errorf("got %s", raw)
 		}
+		if err := turn.SetRawState([]byte("as it is")); err != nil {
+			t.Error(err)
+		}
+	})
+	d.turn(hi, func(turn *parley.Turn) {
+		if raw := string(turn.RawState()); raw != "as it is" {
+			t.Errorf("got %s", raw)
+		}
 	})
 }

@@ -45,6 +45,8 @@ const (
 	// OutcomeUnknown: it may have been sent; the answer was lost, and what is
 	// configured is not to send it again.
 	OutcomeUnknown Failure = "outcome_unknown"
+	// TakenOver: somebody else was given the word before it was sent (HandOff).
+	TakenOver Failure = "taken_over"
 )
 
 // Meta's codes for the failures, by whichever way they come.

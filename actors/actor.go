@@ -2,6 +2,7 @@ package actors
 
 import (
 	"log/slog"
+	"math"
 	"time"
 	"unique"
 
@@ -23,7 +24,7 @@ type (
 	}
 
 	// A shard holds back what comes for it until it is served, and lets go of its
-	// conversations: see territory.
+	// conversations: see Territory.
 	hold  struct{}
 	serve struct {
 		waiting []parley.Conversation // that have pending rows
@@ -197,7 +198,7 @@ func (a *conversation) think(ctx actor.Context) {
 		return
 	}
 	s, rows, older := a.machine.Turn()
-	c := parley.Circumstance{Older: older, Format: a.host.cfg.Format(), BotVersion: a.host.cfg.BotVersion(bot.Name)}
+	c := parley.Circumstance{Older: older, Format: a.host.cfg.Format(), BotVersion: a.host.cfg.BotVersion(bot.Name), Thread: a.host.cfg.Thread(s.Conversation.Channel)}
 	commit, ok := a.host.turns.step(bot, s, rows, c, a.machine.Condemned())
 	if !ok { // another actor has this conversation, or will have
 		ctx.Stop(ctx.Self())
@@ -334,7 +335,7 @@ func (s *shard) woken(ctx actor.Context, m *wake) {
 		s.tell(ctx, m.id, m)
 	case s.state == claiming && len(s.back) < maxBack:
 		s.back = append(s.back, m)
-	case s.state == foreign && m.passes < maxPasses:
+	case s.state == foreign && m.passes < MaxPasses:
 		again := *m
 		again.passes++
 		s.host.passWake(s.number, again)
@@ -379,7 +380,7 @@ func (s *shard) letGo(ctx actor.Context) {
 	}
 	s.release(ctx)
 	if len(s.leaving) == 0 {
-		s.host.territory.gone(s.number)
+		s.host.territory.Gone(s.number)
 	}
 }
 
@@ -389,7 +390,7 @@ func (s *shard) gone(ctx actor.Context, n name) {
 	if len(s.leaving) > 0 {
 		return
 	}
-	s.host.territory.gone(s.number)
+	s.host.territory.Gone(s.number)
 	s.open(ctx)
 }
 
@@ -404,7 +405,7 @@ func (s *shard) replace(ctx actor.Context, id parley.Conversation) {
 	if c, ok := s.children[n]; ok {
 		s.forget(n, c)
 	}
-	s.woken(ctx, &wake{id: id, passes: maxPasses})
+	s.woken(ctx, &wake{id: id, passes: MaxPasses})
 }
 
 // fell deals with a conversation that has stopped and wasn't told to: there was
@@ -413,7 +414,7 @@ func (s *shard) fell(ctx actor.Context, who *actor.PID) {
 	for n, c := range s.children {
 		if c.pid.Equal(who) {
 			s.forget(n, c)
-			s.host.later(s.host.cfg.SweepEvery, ctx.Self(), &wake{id: n.conversation(), passes: maxPasses})
+			s.host.later(s.host.cfg.SweepEvery, ctx.Self(), &wake{id: n.conversation(), passes: MaxPasses})
 			return
 		}
 	}
@@ -449,6 +450,7 @@ func (s *shard) child(ctx actor.Context, id parley.Conversation) child {
 	c, ok := s.children[n]
 	if !ok {
 		s.newborn = &conversation{host: s.host, machine: NewConversation(id), load: load{of: s.host.crowd.brand(id.Channel.Brand)}}
+		s.newborn.machine.looks = int16(min(s.host.cfg.SuspectFor/lookEvery, math.MaxInt16))
 		if !s.doubted.IsZero() {
 			s.newborn.machine.Doubt(s.doubted)
 		}

@@ -40,6 +40,7 @@ func (h *Host) sweep(ctx context.Context) {
 		}
 		if n == hurry {
 			h.passivate(h.tick.Add(1))
+			h.makeUp(ctx)
 		}
 	}
 }
@@ -85,7 +86,7 @@ func (h *Host) wakeOverdue(ctx context.Context, age time.Duration, s sweeper) in
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
 	defer cancel()
-	ids, err := h.cfg.Agenda.Overdue(ctx, s.owned(h.territory.holds), age, s.limit)
+	ids, err := h.cfg.Agenda.Overdue(ctx, s.owned(h.territory.Holds), age, s.limit)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.log.ErrorContext(ctx, "look for overdue conversations", slog.Any("error", err))
@@ -94,7 +95,7 @@ func (h *Host) wakeOverdue(ctx context.Context, age time.Duration, s sweeper) in
 	}
 	h.metrics.woken.Add(float64(len(ids)))
 	for _, id := range ids {
-		h.system.Root.Send(h.shard(id.Shard()), &wake{id: id, passes: maxPasses})
+		h.system.Root.Send(h.shard(id.Shard()), &wake{id: id, passes: MaxPasses})
 	}
 	return len(ids)
 }
@@ -169,7 +170,7 @@ func (h *Host) fire(ctx context.Context) time.Duration {
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
 	defer cancel()
-	rows, wait, err := h.cfg.Agenda.FireTimers(ctx, h.territory.holds, timerLimit, timerHorizon)
+	rows, wait, err := h.cfg.Agenda.FireTimers(ctx, h.territory.Holds, timerLimit, timerHorizon)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.log.ErrorContext(ctx, "fire timers", slog.Any("error", err))

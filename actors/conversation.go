@@ -24,6 +24,7 @@ type Conversation struct {
 	older    map[parley.EventKey]bool // keys that were asked for: whether they took effect long ago
 	inFlight int32
 	failures int32
+	looks    int16 // how often somebody else's note is looked for, see Tried
 	stage    stage
 	fresh    bool   // the snapshot is the stored one, as far as is known here
 	more     bool   // the inbox holds rows beyond the queue
@@ -70,7 +71,7 @@ const (
 // NewConversation is a machine that knows nothing but the conversation's name;
 // the first thing it wants is to load it.
 func NewConversation(id parley.Conversation) Conversation {
-	return Conversation{snapshot: parley.Snapshot{Conversation: id}}
+	return Conversation{snapshot: parley.Snapshot{Conversation: id}, looks: int16(suspectFor / lookEvery)}
 }
 
 // ID is the conversation.
@@ -156,8 +157,7 @@ func (c *Conversation) Next() Action {
 		c.stage = asking
 		return Ask
 	case c.doubt.of(c.queue[0].Seq):
-		c.stage = trying
-		return Try
+		return c.try()
 	}
 	c.stage = committing
 	c.inFlight = int32(min(len(c.queue), parley.MaxPendingPerTurn)) // it fits
@@ -311,6 +311,9 @@ func (c *Conversation) PutOff() {
 
 // Backoff is how long a Pause lasts.
 func (c *Conversation) Backoff() time.Duration {
+	if c.doubt.looking() {
+		return lookEvery
+	}
 	return min(firstBackoff<<min(c.failures, 8), maxBackoff)
 }
 

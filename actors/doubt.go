@@ -17,20 +17,44 @@ import (
 type doubt struct {
 	before int64        // rows received by then, in ms since 1970, are doubted when they are loaded; 0: no more
 	to     parley.Seq   // rows up to this one are doubted
+	trying []parley.Row // the head of the queue when it was asked for them
 	asked  bool         // the head of the queue has been tried
+	looks  int          // how often in a row it was, and somebody else's note was found
 	tried  []parley.Row // of the head: what must not be run
 	noted  []parley.Row // by this machine, or so it must be feared, and not acquitted
 }
 
+const (
+	// suspectFor is how long somebody else's note is looked for before it is taken for
+	// a death. A process that is there acquits what it has noted: as soon as it was run,
+	// or when it lets go of it. But it may be slow, stand still for most of a minute, or
+	// not reach the store; then it is taken for silent, and others for dead. And one that
+	// was killed is mostly started again, and acquits what it wasn't running then
+	// (notes.innocent). Only the time counts in which the store answers, so that the
+	// other one can reach it, too.
+	suspectFor = time.Minute
+	lookEvery  = time.Second
+)
+
 // of reports whether a turn that begins with a row is yet to be tried.
 func (d *doubt) of(first parley.Seq) bool { return d != nil && !d.asked && first <= d.to }
+
+// askedFor reports whether what is doubted of a head has been asked for.
+func (d *doubt) askedFor(head []parley.Pending) bool {
+	return !slices.ContainsFunc(head, func(p parley.Pending) bool {
+		return p.Seq <= d.to && !slices.Contains(d.trying, p.Row)
+	})
+}
 
 // forgetHead forgets what was asked about the head of the queue.
 func (d *doubt) forgetHead() {
 	if d != nil {
-		d.asked, d.tried = false, nil
+		d.asked, d.tried, d.looks = false, nil, 0
 	}
 }
+
+// looking reports whether somebody else's note is being looked for again.
+func (d *doubt) looking() bool { return d != nil && d.looks > 0 }
 
 // loaded takes note of loaded rows. What lies beyond them is loaded later.
 func (d *doubt) loaded(l *parley.Loaded) {
@@ -69,18 +93,28 @@ func (c *Conversation) Reconsider() {
 // Asked reports whether the head of the queue has been tried.
 func (c *Conversation) Asked() bool { return c.doubt != nil && c.doubt.asked }
 
-// Trying are the rows to be tried: those of the next turn.
-func (c *Conversation) Trying() []parley.Row {
-	head := c.head()
-	rows := make([]parley.Row, len(head))
-	for i := range head {
-		rows[i] = head[i].Row
+// Trying are the rows to be tried, when Next has said Try: those of the next turn.
+func (c *Conversation) Trying() []parley.Row { return c.doubt.trying }
+
+// try notes which rows are asked for. The queue may have another head when the answer
+// comes: a row that arrives late goes before those that were stored after it.
+func (c *Conversation) try() Action {
+	c.stage, c.doubt.trying = trying, rowsOf(c.head())
+	return Try
+}
+
+func rowsOf(pending []parley.Pending) []parley.Row {
+	rows := make([]parley.Row, len(pending))
+	for i := range pending {
+		rows[i] = pending[i].Row
 	}
 	return rows
 }
 
-// Tried reports which of Trying were tried before and never acquitted. What this
-// machine itself has noted doesn't count: it's still there. After an error it may
+// Tried reports which of Trying were tried before and not acquitted: they are tried
+// again, and only what was never acquitted is condemned. All are tried again if others
+// are to be run first by now. What this machine itself
+// has noted doesn't count: it's still there. After an error it may
 // have noted all of them. Taking that for so lets an event that somebody else has
 // died of run once more; the opposite would condemn what nobody has died of each
 // time the store goes away at the wrong moment.
@@ -88,7 +122,7 @@ func (c *Conversation) Tried(rows []parley.Row, err error) (paused bool) {
 	c.stage = idle
 	d := c.doubts()
 	tried := slices.DeleteFunc(slices.Clone(rows), func(r parley.Row) bool { return slices.Contains(d.noted, r) })
-	for _, r := range c.Trying() {
+	for _, r := range d.trying {
 		if !slices.Contains(tried, r) && !slices.Contains(d.noted, r) {
 			d.noted = append(d.noted, r)
 		}
@@ -96,7 +130,11 @@ func (c *Conversation) Tried(rows []parley.Row, err error) (paused bool) {
 	if err != nil {
 		return c.failed()
 	}
-	d.asked, d.tried = true, tried
+	if d.looks++; len(tried) > 0 && d.looks < int(c.looks) {
+		return c.failed()
+	}
+	d.asked, d.tried, d.looks = d.askedFor(c.head()), tried, 0
+	d.trying = nil
 	return false
 }
 
@@ -130,7 +168,7 @@ func (c *Conversation) Acquitted() []parley.Row {
 	if !c.Asked() {
 		return nil
 	}
-	return c.Trying()
+	return rowsOf(c.queue[:c.inFlight])
 }
 
 // acquitted forgets the doubts about rows that have taken effect, and with the last
@@ -148,32 +186,66 @@ func (c *Conversation) acquitted(rows []parley.Pending) {
 	}
 }
 
-// notedRows are the rows that this process has noted, or may have, and not acquitted.
+// notedRows are the rows that this process has noted, or may have, and not acquitted;
+// and those of earlier ones on its folder that weren't run.
 type notedRows struct {
+	file *notes
+
 	mu   sync.Mutex
 	rows map[parley.Row]struct{}
+	owed map[parley.Row]struct{} // of them, those that are to be acquitted: that failed, or wasn't done
+}
+
+func newNotedRows(file *notes) *notedRows {
+	n := &notedRows{file: file, rows: map[parley.Row]struct{}{}, owed: map[parley.Row]struct{}{}}
+	for _, r := range file.innocent() {
+		n.rows[r], n.owed[r] = struct{}{}, struct{}{}
+	}
+	return n
 }
 
 // add adds what was to be noted, except for what somebody else had noted before.
 func (n *notedRows) add(rows, tried []parley.Row) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.rows == nil {
-		n.rows = map[parley.Row]struct{}{}
+	for _, r := range tried {
+		if _, mine := n.rows[r]; !mine {
+			n.file.acquit([]parley.Row{r})
+		}
 	}
 	for _, r := range rows {
 		if !slices.Contains(tried, r) {
 			n.rows[r] = struct{}{}
+			delete(n.owed, r)
 		}
 	}
 }
 
 func (n *notedRows) remove(rows []parley.Row) {
+	n.file.acquit(rows)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, r := range rows {
 		delete(n.rows, r)
+		delete(n.owed, r)
 	}
+}
+
+// owe notes that rows are still to be acquitted.
+func (n *notedRows) owe(rows []parley.Row) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range rows {
+		if _, ok := n.rows[r]; ok {
+			n.owed[r] = struct{}{}
+		}
+	}
+}
+
+func (n *notedRows) owing() []parley.Row {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.owed))
 }
 
 func (n *notedRows) all() []parley.Row {
@@ -187,15 +259,31 @@ func (h *Host) acquit(ctx context.Context, rows []parley.Row) error {
 	err := h.cfg.Suspects.Acquit(ctx, rows)
 	if err == nil {
 		h.noted.remove(rows)
+	} else {
+		h.noted.owe(rows)
 	}
 	return err
+}
+
+// makeUp acquits what should have been acquitted before: or the next who tries it would
+// take the note for a death.
+func (h *Host) makeUp(ctx context.Context) {
+	rows := h.noted.owing()
+	if len(rows) == 0 || h.cfg.Suspects == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
+	defer cancel()
+	if err := h.acquit(ctx, rows); err != nil {
+		h.log.WarnContext(ctx, "acquit suspects later", slog.Int("rows", len(rows)), slog.Any("error", err))
+	}
 }
 
 // acquitAll acquits what is left at the end: this process ends in peace, so nothing of
 // that is what it dies of.
 func (h *Host) acquitAll(ctx context.Context) {
 	rows := h.noted.all()
-	if len(rows) == 0 {
+	if len(rows) == 0 || h.cfg.Suspects == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)

@@ -47,7 +47,10 @@ type Config struct {
 	// block.
 	Called func()
 	// Suspects, if set, remembers among all nodes what a process may have died of.
-	Suspects Suspects
+	// SuspectFor is how long what a silent process has noted is waited with before it is
+	// taken for that, in seconds; default a minute. Its conversation waits as long.
+	Suspects   Suspects
+	SuspectFor time.Duration
 	// Link connects this node with the others, by whose opinion of the members, told
 	// by Place, it runs some of the shards. Without it this node is alone and runs
 	// all of them.
@@ -95,7 +98,10 @@ type Config struct {
 	// BotVersion is the newest version of a bot's state that everybody reads who may run
 	// conversations; 0: whatever the bot here has. See parley.Circumstance. It is asked
 	// in each turn. Default: always 0.
-	BotVersion   func(bot string) int
+	BotVersion func(bot string) int
+	// Thread is the app that gets the threads of a channel when its bot gives the word
+	// away: see parley.Circumstance. Default: none.
+	Thread       func(ch parley.Channel) string
 	SweepEvery   time.Duration // and the age at which a row counts as forgotten; default 1 s
 	PassivateIn  time.Duration // idle time after which a conversation leaves memory; default 10 min
 	MaxLive      int           // conversations in memory; beyond, idle ones leave after SweepEvery; default 200 000
@@ -117,6 +123,7 @@ func (cfg Config) withDefaults() Config {
 	if cfg.Committed == nil {
 		cfg.Committed = func(parley.Channel) {}
 	}
+	cfg.SuspectFor = cmp.Or(cfg.SuspectFor, suspectFor)
 	cfg.TurnDeadline = cmp.Or(cfg.TurnDeadline, 5*time.Second)
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, 5*time.Second)
 	cfg.Loaders = cmp.Or(cfg.Loaders, defaultLoaders)
@@ -129,6 +136,9 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.BotVersion == nil {
 		cfg.BotVersion = func(string) int { return 0 }
+	}
+	if cfg.Thread == nil {
+		cfg.Thread = func(parley.Channel) string { return "" }
 	}
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Second)
 	cfg.PassivateIn = cmp.Or(cfg.PassivateIn, 10*time.Minute)
@@ -154,14 +164,14 @@ type Host struct {
 	shards [parley.Shards]atomic.Pointer[actor.PID]
 	mu     sync.Mutex // over the creation of shards
 
-	territory *territory
+	territory *Territory
 	peers     *peers // nil without a Link
 	placed    atomic.Pointer[Placement]
 	replaced  chan struct{}             // holds a word if placed is news
 	placement atomic.Pointer[Placement] // the one that rows are routed by
 	former    atomic.Pointer[Placement] // the one before
 	opening   queue[opening]
-	noted     notedRows
+	noted     *notedRows
 	inquiries inquiries
 	clock     func() time.Duration
 	awake     atomic.Int64 // when this process was last seen to run, by clock
@@ -201,7 +211,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		cfg: cfg, log: cfg.Logger, notes: n, turns: newTurns(n, cfg),
+		cfg: cfg, log: cfg.Logger, notes: n, noted: newNotedRows(n), turns: newTurns(n, cfg),
 		requests: make(chan request, requestQueue), works: make(chan work, workQueue), done: make(chan struct{}),
 	}
 	h.crowd.most = int64(cfg.MaxHinted)
@@ -230,10 +240,10 @@ func (h *Host) connect() {
 		h.clock = func() time.Duration { return time.Since(born) } //nolint:forbidigo // the host's one clock
 	}
 	if h.cfg.Link == nil {
-		h.territory = newTerritory(h.cfg.Address, nil)
+		h.territory = NewTerritory(h.cfg.Address, nil)
 		return
 	}
-	h.territory = newTerritory(h.cfg.Address, local{h})
+	h.territory = NewTerritory(h.cfg.Address, local{h})
 	h.peers = &peers{
 		self: h.cfg.Address, run: runID(h.cfg.Random), link: h.cfg.Link, clock: h.clock, pace: h.pace,
 		by: map[string]*peer{}, began: make(chan struct{}),

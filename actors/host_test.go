@@ -1,10 +1,12 @@
 package actors_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -345,6 +347,45 @@ func TestNotesCondemnTheSecondTime(t *testing.T) {
 	if n.Attempts(row) != 0 {
 		t.Fatal("an event that took effect is still suspect")
 	}
+}
+
+// Of what a process has noted among all nodes, the next one knows what wasn't being run
+// when it died, until that is acquitted; and what was.
+func TestNotesAcquitWhatWasNotRun(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "running")
+	row := func(seq parley.Seq) parley.Row { return parley.Row{Seq: seq, Token: 9} }
+	next := func(innocent ...parley.Row) actors.Notes {
+		n, err := actors.OpenNotes(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := n.Innocent()
+		slices.SortFunc(got, func(a, b parley.Row) int { return cmp.Compare(a.Seq, b.Seq) })
+		if !slices.Equal(got, innocent) {
+			t.Fatalf("innocent are %v, want %v", got, innocent)
+		}
+		return n
+	}
+	n := next()
+	n.Try(row(1), row(2), row(3), row(4))
+	n.Try(row(3))
+	n.Acquit(row(2))
+	n.Running(5, row(3)) // and here the process dies
+	n = next(row(1), row(4))
+	if n.Attempts(row(3)) != 1 || n.Attempts(row(1)) != 0 {
+		t.Errorf("attempts: %d and %d", n.Attempts(row(3)), n.Attempts(row(1)))
+	}
+	n.Try(row(1), row(5)) // and here again
+	n = next(row(1), row(4), row(5))
+	n.Acquit(row(1), row(4), row(5), row(6))
+	many := make([]parley.Row, 3000) // more than there is room for
+	for i := range many {
+		many[i] = row(parley.Seq(100 + i))
+	}
+	n.Try(many...)
+	n.Acquit(many[:1000]...)
+	next(many[1000:1024]...)
 }
 
 func TestManyEndlessTurnsAskForANewProcess(t *testing.T) {

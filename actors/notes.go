@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -23,22 +25,31 @@ import (
 // suspects run one at a time, and only the second attempt condemns. A row whose
 // turn never came to an end is condemned at once.
 //
-// Layout: a header, slots for running turns, then suspects; each entry is
-// seq, token, attempts (three words of 8 bytes; seq 0 is empty). The file is
-// only valid on the machine that wrote it, and only against its store.
+// Beside them it has the rows that this process has noted as suspects among all
+// nodes (Suspects.Try). Those of them that were not being run when the process died
+// are innocent, which the next one on this folder can tell, and nobody else: so it
+// acquits them.
+//
+// Layout: a header, slots for running turns, then suspects, then what was noted among
+// all nodes; each entry is seq, token, attempts (three words of 8 bytes; seq 0 is
+// empty). The file is only valid on the machine that wrote it, and only against its
+// store.
 type notes struct {
 	mu       sync.Mutex
 	file     []byte
 	mapped   bool
 	suspects map[parley.Row]int
+	tried    map[parley.Row]int // the entry of each that is noted among all nodes
 }
 
 const (
-	notesHeader   = "parley notes 1\n\n" // 16 bytes
+	notesHeader   = "parley notes 2\n\n" // 16 bytes
 	noteBytes     = 24
 	runningSlots  = 64   // turns that run at once; more wait for a slot
 	suspectSlots  = 1024 // beyond, a suspect is forgotten: it begins with no attempts again
-	notesBytes    = len(notesHeader) + (runningSlots+suspectSlots)*noteBytes
+	triedSlots    = 1024 // beyond, the next process can't acquit what this one has noted
+	firstTried    = runningSlots + suspectSlots
+	notesBytes    = len(notesHeader) + (firstTried+triedSlots)*noteBytes
 	maxAttempts   = 2 // of running an event that the process may have died of
 	notesFileMode = 0o600
 )
@@ -46,7 +57,7 @@ const (
 // openNotes reads what an earlier process left in path, counts the attempts,
 // and maps a new file in its place. An empty path keeps the notes in memory.
 func openNotes(path string) (*notes, error) {
-	n := &notes{suspects: map[parley.Row]int{}}
+	n := &notes{suspects: map[parley.Row]int{}, tried: map[parley.Row]int{}}
 	if path == "" {
 		n.file = make([]byte, notesBytes)
 		return n, nil
@@ -81,7 +92,7 @@ func (n *notes) recall(old []byte) {
 	if len(old) != notesBytes || string(old[:len(notesHeader)]) != notesHeader {
 		return // none, or of another version: no attempts are known
 	}
-	for i := range runningSlots + suspectSlots {
+	for i := range firstTried {
 		row, attempts := getNote(entry(old, i))
 		if row.Seq == 0 {
 			continue
@@ -90,6 +101,12 @@ func (n *notes) recall(old []byte) {
 			attempts = 1
 		}
 		n.suspects[row] += attempts
+	}
+	for i := firstTried; i < firstTried+triedSlots; i++ {
+		row, _ := getNote(entry(old, i))
+		if _, twice := n.tried[row]; row.Seq != 0 && n.suspects[row] == 0 && !twice {
+			n.tried[row] = firstTried + len(n.tried)
+		}
 	}
 }
 
@@ -103,6 +120,9 @@ func (n *notes) image() []byte {
 		}
 		putNote(entry(b, i), row, attempts)
 		i++
+	}
+	for row, i := range n.tried {
+		putNote(entry(b, i), row, 0)
 	}
 	return b
 }
@@ -177,6 +197,48 @@ func (n *notes) settled(rows []parley.Row) {
 	}
 }
 
+// innocent are the rows that earlier processes on this folder have noted among all
+// nodes, and were not running when they died.
+func (n *notes) innocent() []parley.Row {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.tried))
+}
+
+// try notes that rows are about to be noted among all nodes.
+func (n *notes) try(rows []parley.Row) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	free := firstTried
+	for _, row := range rows {
+		if _, ok := n.tried[row]; ok {
+			continue
+		}
+		for free < firstTried+triedSlots && !vacant(entry(n.file, free)) {
+			free++
+		}
+		if free == firstTried+triedSlots {
+			return
+		}
+		putNote(entry(n.file, free), row, 0)
+		n.tried[row] = free
+	}
+}
+
+func vacant(e []byte) bool { row, _ := getNote(e); return row.Seq == 0 }
+
+// acquit forgets rows that are noted among all nodes no more, or by somebody else.
+func (n *notes) acquit(rows []parley.Row) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, row := range rows {
+		if i, ok := n.tried[row]; ok {
+			putNote(entry(n.file, i), parley.Row{}, 0)
+			delete(n.tried, row)
+		}
+	}
+}
+
 // close unmaps the file: nothing may be noted any more.
 func (n *notes) close() error {
 	n.mu.Lock()
@@ -184,6 +246,6 @@ func (n *notes) close() error {
 	if !n.mapped {
 		return nil
 	}
-	n.mapped, n.suspects = false, nil // what settles from now on is told to the next process by the inbox
+	n.mapped, n.suspects, n.tried = false, nil, nil // what settles from now on is told to the next process by the inbox
 	return unix.Munmap(n.file)
 }

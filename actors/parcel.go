@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -13,15 +14,16 @@ import (
 // owner loads it, which is one way through the network too.
 const noticeOver = 64 << 10
 
-// routed is a row on its way, and how often it was passed on.
-type routed struct {
+// Routed is a row on its way between nodes.
+type Routed struct {
 	parley.Pending
-	passes uint32
+
+	Passes uint32 // by nodes that don't run its shard
 }
 
-// rowsToWire encodes rows. Of rows in a sequence that have one channel only the
+// RowsToWire encodes rows. Of rows in a sequence that have one channel only the
 // first names it. What is too large becomes a wake.
-func rowsToWire(rows []routed) (out []*wire.Row, wakes []*wire.Wake, err error) {
+func RowsToWire(rows []Routed) (out []*wire.Row, wakes []*wire.Wake, err error) {
 	var last parley.Channel
 	for i := range rows {
 		r := &rows[i]
@@ -32,12 +34,12 @@ func rowsToWire(rows []routed) (out []*wire.Row, wakes []*wire.Wake, err error) 
 			}
 		}
 		if len(data) > noticeOver {
-			wakes = append(wakes, wakeToWire(wake{id: r.Conversation, passes: r.passes}))
+			wakes = append(wakes, wakeToWire(wake{id: r.Conversation, passes: r.Passes}))
 			continue
 		}
 		w := &wire.Row{
 			Contact: []byte(r.Conversation.Contact), Seq: uint64(r.Seq), Token: uint64(r.Token), Key: r.Key[:],
-			At: toMillis(r.Time), Received: toMillis(r.Received), Late: r.Late, Data: data, Passes: r.passes,
+			At: toMillis(r.Time), Received: toMillis(r.Received), Late: r.Late, Data: data, Passes: r.Passes,
 		}
 		if r.Conversation.Channel != last {
 			last = r.Conversation.Channel
@@ -50,17 +52,17 @@ func rowsToWire(rows []routed) (out []*wire.Row, wakes []*wire.Wake, err error) 
 
 var errParcel = errors.New("a parcel that can't be read")
 
-// rowsFromWire decodes rows up to the first that makes no sense. Those whose input
+// RowsFromWire decodes rows up to the first that makes no sense. Those whose input
 // this program doesn't know are left out: they may be of a later one's. The error is
 // of the last of them.
-func rowsFromWire(in []*wire.Row) (rows []routed, err error) {
-	rows = make([]routed, 0, len(in))
+func RowsFromWire(in []*wire.Row) (rows []Routed, err error) {
+	rows = make([]Routed, 0, len(in))
 	var ch parley.Channel
 	for _, w := range in {
 		if w.GetChannel() != nil {
 			ch = channelFromWire(w.GetChannel())
 		}
-		r := routed{passes: w.GetPasses()}
+		r := Routed{Passes: w.GetPasses()}
 		r.Row = parley.Row{Seq: parley.Seq(w.GetSeq()), Token: parley.Token(w.GetToken())}
 		r.Conversation = parley.Conversation{Channel: ch, Contact: parley.Contact(w.GetContact())}
 		r.Time, r.Received, r.Late, r.Data = fromMillis(w.GetAt()), fromMillis(w.GetReceived()), w.GetLate(), w.GetData()
@@ -114,31 +116,38 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// shardSet is a set of shards.
-type shardSet [parley.Shards / 8]byte
+// ShardSet is a set of shards.
+type ShardSet [parley.Shards / 8]byte
 
-func (s *shardSet) add(shard uint16)      { s[shard/8] |= 1 << (shard % 8) }
-func (s *shardSet) remove(shard uint16)   { s[shard/8] &^= 1 << (shard % 8) }
-func (s *shardSet) has(shard uint16) bool { return s[shard/8]&(1<<(shard%8)) != 0 }
-func (s *shardSet) empty() bool           { return *s == shardSet{} }
+// Add puts a shard into the set.
+func (s *ShardSet) Add(shard uint16) { s[shard/8] |= 1 << (shard % 8) }
 
-func (s *shardSet) each(do func(uint16)) {
+// Remove takes one out.
+func (s *ShardSet) Remove(shard uint16) { s[shard/8] &^= 1 << (shard % 8) }
+
+// Has reports whether a shard is in it.
+func (s *ShardSet) Has(shard uint16) bool { return s[shard/8]&(1<<(shard%8)) != 0 }
+
+// Empty reports whether none is.
+func (s *ShardSet) Empty() bool { return *s == ShardSet{} }
+
+// Each goes through the set, in order.
+func (s *ShardSet) Each(do func(uint16)) {
 	for i, b := range s {
-		for bit := range uint16(8) {
-			if b&(1<<bit) != 0 {
-				do(uint16(i)*8 + bit)
-			}
+		for ; b != 0; b &= b - 1 {
+			do(uint16(i)*8 + uint16(bits.TrailingZeros8(b)))
 		}
 	}
 }
 
-func (s *shardSet) len() (n int) {
-	s.each(func(uint16) { n++ })
+// Len is how many are in it.
+func (s *ShardSet) Len() (n int) {
+	s.Each(func(uint16) { n++ })
 	return n
 }
 
 // setFromWire reads a set; what is missing of a short one isn't in it.
-func setFromWire(b []byte) (s shardSet) {
+func setFromWire(b []byte) (s ShardSet) {
 	copy(s[:], b)
 	return s
 }

@@ -60,11 +60,11 @@ type peer struct {
 	gone    chan struct{} // closed when it is forgotten
 
 	mu        sync.Mutex
-	rows      []routed
+	rows      []Routed
 	wakes     []wake
 	channels  map[parley.Channel]struct{}
 	releases  []*wire.Release
-	released  map[uint64]*shardSet // by claim
+	released  map[uint64]*ShardSet // by claim
 	inquiries []*wire.Inquiry
 	reports   []*wire.Report
 	drain     bool
@@ -99,7 +99,7 @@ func (ps *peers) to(address string) *peer {
 	if p == nil && !ps.ended {
 		p = &peer{
 			address: address, news: make(chan struct{}, 1), haste: make(chan struct{}, 1), gone: make(chan struct{}),
-			channels: map[parley.Channel]struct{}{}, released: map[uint64]*shardSet{},
+			channels: map[parley.Channel]struct{}{}, released: map[uint64]*ShardSet{},
 		}
 		ps.by[address] = p
 		ps.loops.Go(func() { ps.post(p) })
@@ -232,7 +232,7 @@ func (p *peer) hint(rows []parley.Pending, passes uint32, now time.Duration) (dr
 		return len(rows)
 	}
 	for i := range rows {
-		p.rows = append(p.rows, routed{rows[i], passes})
+		p.rows = append(p.rows, Routed{rows[i], passes})
 		p.bytes += len(rows[i].Data)
 	}
 	signal(p.news)
@@ -259,14 +259,14 @@ func (p *peer) add(change func(*peer)) {
 	signal(p.haste)
 }
 
-func (p *peer) release(id uint64, shards shardSet) {
+func (p *peer) release(id uint64, shards ShardSet) {
 	p.add(func(p *peer) { p.releases = append(p.releases, &wire.Release{Claim: id, Shards: shards[:]}) })
 }
 
-func (p *peer) answer(id uint64, shards shardSet) {
+func (p *peer) answer(id uint64, shards ShardSet) {
 	p.add(func(p *peer) {
 		if set := p.released[id]; set != nil {
-			shards.each(set.add)
+			shards.Each(set.Add)
 			return
 		}
 		p.released[id] = &shards
@@ -309,7 +309,7 @@ func (ps *peers) pack(p *peer) *wire.Parcel {
 	p.seal(parcel)
 	p.mu.Unlock()
 
-	encoded, notices, err := rowsToWire(rows)
+	encoded, notices, err := RowsToWire(rows)
 	if err != nil {
 		ps.metrics.unreadable.Inc() // they wait in the inbox
 	}
@@ -326,7 +326,7 @@ func (p *peer) nothing() bool {
 }
 
 // take takes as many rows and wakes as a parcel may hold.
-func (p *peer) take() (rows []routed, wakes []wake) {
+func (p *peer) take() (rows []Routed, wakes []wake) {
 	n := min(len(p.wakes), parcelRows)
 	wakes, p.wakes = p.wakes[:n:n], p.wakes[n:]
 	n = 0

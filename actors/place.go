@@ -12,15 +12,19 @@ import (
 
 const (
 	placeEvery = 200 * time.Millisecond // between two looks at what is due in the territory
-	// sleptFor is how long this process may not have run before it takes itself for
+	openMost   = sweepMost              // conversations that are woken when shards are taken over
+	openAgain  = 200 * time.Millisecond // after the store failed
+)
+
+const (
+	// SleptFor is how long a process may not have run before it takes itself for
 	// lost by the others: about the time in which they notice.
-	sleptFor  = 1200 * time.Millisecond
-	maxPasses = 2         // of a hint, by nodes that don't run its shard
-	openMost  = sweepMost // conversations that are woken when shards are taken over
-	// clocksApart is how far this node's clock may be behind the store's: what was
+	SleptFor = 1200 * time.Millisecond
+	// MaxPasses is how often a hint is passed on by nodes that don't run its shard.
+	MaxPasses = 2
+	// ClocksApart is how far a node's clock may be behind the store's: what was
 	// received later than that after a take-over had nothing to do with it.
-	clocksApart = 5 * time.Second
-	openAgain   = 200 * time.Millisecond // after the store failed
+	ClocksApart = 5 * time.Second
 )
 
 // Place tells of another placement. It doesn't block.
@@ -50,17 +54,17 @@ func (h *Host) place(ctx context.Context) {
 			h.peers.keep(nodes, p.Nodes())
 			nodes = p.Nodes()
 			h.former.Store(h.placement.Load())
-			h.territory.place(p, h.clock())
+			h.territory.Place(p, h.clock())
 			h.placement.Store(&p)
 		case <-tick.C:
 			if now := h.clock(); h.slept(now) {
 				h.log.WarnContext(ctx, "this process has not run for a while: it lets go of its conversations and asks for them again",
 					slog.Duration("slept", now-time.Duration(h.awake.Load())))
 				h.metrics.slept.Inc()
-				h.territory.evict(now)
+				h.territory.Evict(now)
 			}
 			h.awake.Store(int64(h.clock()))
-			h.territory.tick(h.clock())
+			h.territory.Tick(h.clock())
 			h.peers.again(h.clock())
 		}
 	}
@@ -69,36 +73,36 @@ func (h *Host) place(ctx context.Context) {
 // slept reports whether this process has not run for so long that others may have
 // taken what it runs.
 func (h *Host) slept(now time.Duration) bool {
-	return h.peers != nil && now-time.Duration(h.awake.Load()) > sleptFor
+	return h.peers != nil && now-time.Duration(h.awake.Load()) > SleptFor
 }
 
 // local is what the territory decides about.
 type local struct{ h *Host }
 
-func (l local) hold(shard uint16) { l.h.system.Root.Send(l.h.shard(shard), &hold{}) }
+func (l local) Hold(shard uint16) { l.h.system.Root.Send(l.h.shard(shard), &hold{}) }
 
-func (l local) letGo(shard uint16) { l.h.system.Root.Send(l.h.shard(shard), &letGo{}) }
+func (l local) LetGo(shard uint16) { l.h.system.Root.Send(l.h.shard(shard), &letGo{}) }
 
-func (l local) ask(node string, claim uint64, shards shardSet) {
+func (l local) Ask(node string, claim uint64, shards ShardSet) {
 	if p := l.h.peers.to(node); p != nil {
 		p.release(claim, shards)
 	}
 }
 
-func (l local) answer(node string, claim uint64, shards shardSet) {
+func (l local) Answer(node string, claim uint64, shards ShardSet) {
 	if p := l.h.peers.to(node); p != nil {
 		p.answer(claim, shards)
 	}
 }
 
-func (l local) open(claim uint64, shards, doubted shardSet) {
+func (l local) Open(claim uint64, shards, doubted ShardSet) {
 	l.h.opening.add(opening{claim: claim, shards: shards, doubted: doubted})
 }
 
 // opening is shards that nobody else runs any more.
 type opening struct {
 	claim           uint64
-	shards, doubted shardSet
+	shards, doubted ShardSet
 }
 
 // openShards looks for what waits in shards and serves them, until ctx ends.
@@ -110,26 +114,26 @@ func (h *Host) openShards(ctx context.Context) {
 		case <-h.opening.news:
 		}
 		all := h.opening.take()
-		var shards shardSet
+		var shards ShardSet
 		for i := range all {
-			all[i].shards.each(shards.add)
+			all[i].shards.Each(shards.Add)
 		}
 		waiting, ok := h.waitingIn(ctx, shards)
 		if !ok {
 			return
 		}
-		doubted := time.Now().Add(clocksApart) //nolint:forbidigo // compared with the store's clock, roughly
+		doubted := time.Now().Add(ClocksApart) //nolint:forbidigo // compared with the store's clock, roughly
 		for i := range all {
 			o := &all[i]
-			h.territory.opened(o.claim, o.shards, func(shard uint16) {
+			h.territory.Opened(o.claim, o.shards, func(shard uint16) {
 				m := &serve{waiting: waiting[shard]}
-				if o.doubted.has(shard) {
+				if o.doubted.Has(shard) {
 					m.doubted = doubted
 				}
 				h.system.Root.Send(h.shard(shard), m)
 			})
 		}
-		h.metrics.handedOver.Add(float64(shards.len()))
+		h.metrics.handedOver.Add(float64(shards.Len()))
 		h.dueAt(1) // at once: some timers may be due
 	}
 }
@@ -137,10 +141,10 @@ func (h *Host) openShards(ctx context.Context) {
 // waitingIn returns the conversations in shards that have pending rows, up to
 // openMost: the sweeper finds the others, as fast as they can be taken. It asks until
 // the store answers; false if ctx ends.
-func (h *Host) waitingIn(ctx context.Context, shards shardSet) (map[uint16][]parley.Conversation, bool) {
+func (h *Host) waitingIn(ctx context.Context, shards ShardSet) (map[uint16][]parley.Conversation, bool) {
 	for {
 		limited, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
-		ids, err := h.cfg.Agenda.Overdue(limited, shards.has, 0, openMost)
+		ids, err := h.cfg.Agenda.Overdue(limited, shards.Has, 0, openMost)
 		cancel()
 		switch {
 		case err == nil:
@@ -213,7 +217,7 @@ func (h *Host) pass(owner string, rows []parley.Pending, passes uint32) {
 // passOn passes rows on that came to a shard which isn't run here.
 func (h *Host) passOn(shard uint16, rows []parley.Pending, passes uint32) {
 	to := h.next(shard)
-	if passes >= maxPasses || to == "" {
+	if passes >= MaxPasses || to == "" {
 		h.metrics.dropped.Add(float64(len(rows)))
 		return
 	}
@@ -221,25 +225,35 @@ func (h *Host) passOn(shard uint16, rows []parley.Pending, passes uint32) {
 	h.pass(to, rows, passes+1)
 }
 
-// next is where to pass on what came to a shard which isn't run here: to its owner, or,
-// if that is this node, which has yet to claim it, to who owned it before. Before a node
-// joined that was its heir.
+// next is where to pass on what came to a shard which isn't run here.
 func (h *Host) next(shard uint16) string {
-	to := h.owner(h.placement.Load(), shard)
-	if to != h.cfg.Address {
-		return to
+	var now, before Placement
+	if p := h.placement.Load(); p != nil {
+		now = *p
 	}
-	now, before := h.placement.Load(), h.former.Load()
+	if p := h.former.Load(); p != nil {
+		before = *p
+	}
+	return Onward(h.cfg.Address, now, before, shard)
+}
+
+// Onward is where a node passes on what came to it for a shard that it doesn't run: to
+// its owner, or, if that is this node, which has yet to claim it, to who owned it before.
+// Before a node joined that was its heir. Empty: to nobody. now and before are the node's
+// placement and the one before; nil: none.
+func Onward(self string, now, before Placement, shard uint16) string {
 	if now == nil {
 		return ""
 	}
-	if before != nil {
-		to = (*before).Owner(shard)
-		if _, there := (*now).Nodes()[to]; there && to != h.cfg.Address {
+	if to := now.Owner(shard); to != self {
+		return to
+	}
+	if to := ownerIn(before, shard); to != "" && to != self {
+		if _, there := now.Nodes()[to]; there {
 			return to
 		}
 	}
-	return (*now).Heir(shard)
+	return now.Heir(shard)
 }
 
 // sendWake passes a wake to the node that runs its conversation.
@@ -316,15 +330,15 @@ func (h *Host) receive(parcel *wire.Parcel) {
 	if n := len(parcel.ProtoReflect().GetUnknown()); n > 0 {
 		h.metrics.unknown.Inc() // of a later program's
 	}
-	rows, err := rowsFromWire(parcel.GetRows())
+	rows, err := RowsFromWire(parcel.GetRows())
 	if err != nil {
 		h.metrics.unreadable.Inc()
 		h.log.Warn("rows from another node can't be read; they wait in the inbox", slog.String("from", parcel.GetFrom()), slog.Any("error", err))
 	}
 	for len(rows) > 0 {
-		n, passes := 0, rows[0].passes
+		n, passes := 0, rows[0].Passes
 		var same []parley.Pending
-		for ; n < len(rows) && rows[n].passes == passes; n++ {
+		for ; n < len(rows) && rows[n].Passes == passes; n++ {
 			same = append(same, rows[n].Pending)
 		}
 		h.accept(same, passes)
@@ -348,10 +362,10 @@ func (h *Host) receive(parcel *wire.Parcel) {
 
 func (h *Host) receiveRest(from *peer, parcel *wire.Parcel) {
 	for _, r := range parcel.GetReleases() {
-		h.territory.release(from.address, r.GetClaim(), setFromWire(r.GetShards()), h.clock())
+		h.territory.Release(from.address, r.GetClaim(), setFromWire(r.GetShards()), h.clock())
 	}
 	for _, r := range parcel.GetReleased() {
-		h.territory.released(from.address, r.GetClaim(), setFromWire(r.GetShards()), h.clock())
+		h.territory.Released(from.address, r.GetClaim(), setFromWire(r.GetShards()), h.clock())
 	}
 	for _, q := range parcel.GetInquiries() {
 		r := h.report(q.GetId())

@@ -69,6 +69,7 @@ func (h *Host) read(ctx context.Context, r request) any {
 		return &older{keys: r.keys, found: found, err: err}
 	}
 	if len(r.try) > 0 {
+		h.notes.try(r.try)
 		rows, err := h.cfg.Suspects.Try(ctx, r.try)
 		h.metrics.tried.Add(float64(len(r.try)))
 		h.noted.add(r.try, rows)

@@ -291,27 +291,3 @@ func TestRowsAroundAnUnknownOne(t *testing.T) {
 		t.Errorf("%d rows, %v", len(got), err)
 	}
 }
-
-// FuzzParcel: whatever comes is read without harm, and what is read can be written.
-func FuzzParcel(f *testing.F) {
-	b, err := proto.Marshal(ageless())
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		p := &wire.Parcel{}
-		if proto.Unmarshal(b, p) != nil {
-			return
-		}
-		rows, err := actors.RowsFromWire(p.GetRows())
-		if err != nil {
-			return
-		}
-		again, err := actors.RowsFromWire(actors.RowsToWire(rows))
-		if err != nil || len(again) > len(rows) {
-			t.Errorf("%d rows become %d, %v", len(rows), len(again), err)
-		}
-	})
-}

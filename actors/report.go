@@ -21,6 +21,7 @@ type Standing struct {
 	Conversations int           // in memory
 	Rows          int           // in memory
 	Channels      int           // that it sends for at the moment
+	Spooled       int           // updates that are on its disk only
 }
 
 // inquiries are those that wait for answers.
@@ -103,7 +104,7 @@ func (qs *inquiries) answered(from string, r *wire.Report) {
 		Address: from, Name: r.GetName(), View: r.GetView(), Clock: clock,
 		Offset: clock.Sub(q.asked.Add(now.Sub(q.asked) / 2)), // it was asked half way
 		Held:   int(r.GetHeld()), Claiming: int(r.GetClaiming()), Releasing: int(r.GetReleasing()),
-		Conversations: int(r.GetConversations()), Rows: int(r.GetRows()), Channels: int(r.GetChannels()),
+		Conversations: int(r.GetConversations()), Rows: int(r.GetRows()), Channels: int(r.GetChannels()), Spooled: int(r.GetSpooled()),
 	}
 	if q.waiting--; q.waiting == 0 {
 		close(q.done)
@@ -128,7 +129,7 @@ func (h *Host) report(id uint64) *wire.Report {
 	return &wire.Report{
 		Id: id, Name: s.Name, Clock: s.Clock.UnixMilli(), View: s.View,
 		Held: uint32(s.Held), Claiming: uint32(s.Claiming), Releasing: uint32(s.Releasing),
-		Conversations: uint64(s.Conversations), Rows: uint64(max(s.Rows, 0)), Channels: uint32(s.Channels),
+		Conversations: uint64(s.Conversations), Rows: uint64(max(s.Rows, 0)), Channels: uint32(s.Channels), Spooled: uint64(max(s.Spooled, 0)),
 	}
 }
 

@@ -30,7 +30,8 @@ type Store interface {
 	// not at all; its error is at its index: nil if taken, ErrConflict if the
 	// conversation or its inbox moved, another if it could not be written. All
 	// that was taken is durable when Commit returns. An error of Commit itself
-	// leaves open which of them were taken.
+	// leaves open which of them were taken. What a commit silences (its Silence) is
+	// silenced from then on, wherever it waits: unsent, claimed, doubtful.
 	Commit(ctx context.Context, commits []parley.Commit) ([]error, error)
 }
 

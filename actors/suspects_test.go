@@ -3,11 +3,15 @@ package actors_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors"
 )
 
 var errOutage = errors.New("the store is away")
@@ -73,9 +77,10 @@ func (w *town) dead() int {
 	return len(dead)
 }
 
-// takeOver lets a host take what belonged to one that has died, with an event that
+// takeOver lets host a take what belonged to one that has died, with an event that
 // nobody has died of.
-func takeOver(w *town, name string) (innocent parley.Conversation) {
+func takeOver(w *town) (innocent parley.Conversation) {
+	const name = "a"
 	w.hosts[name].Place(plan{owners: []string{"x", name}, nodes: []string{name, "x"}})
 	w.held(map[string]int{name: parley.Shards / 2})
 	innocent = parity(0, 2)
@@ -97,7 +102,7 @@ func TestAnOutageCondemnsNobody(t *testing.T) {
 			w := newTown(t)
 			o := w.unsteady("a")
 			fail(o)
-			innocent := takeOver(w, "a")
+			innocent := takeOver(w)
 			w.until("the inbox is empty", func() bool {
 				l, err := w.store.Load(w.Context(), innocent, 10)
 				return err == nil && len(l.Pending) == 0
@@ -111,29 +116,44 @@ func TestAnOutageCondemnsNobody(t *testing.T) {
 }
 
 // Whoever lets go of a conversation before it has run what it noted takes the note
-// back: the next owner must not take it for a death.
+// back: the next owner must not take it for a death. Nor if that comes late, when the
+// next one has begun already because it heard nothing; or if it fails at first.
 func TestLettingGoCondemnsNobody(t *testing.T) {
 	t.Parallel()
-	w := newTown(t)
-	o := w.unsteady("a")
-	w.settle("b")
-	nodes := []string{"a", "b"}
-	w.hosts["b"].Place(plan{owners: []string{"x"}, nodes: append(nodes, "x")})
-	gate := make(chan struct{})
-	begun := make(chan struct{}, 10)
-	o.tried = func([]parley.Row) { begun <- struct{}{}; <-gate }
-	innocent := takeOver(w, "a")
-	<-begun // noted, not run
-	w.hosts["a"].Place(plan{owners: []string{"b"}, nodes: nodes})
-	w.hosts["b"].Place(plan{owners: []string{"b"}, nodes: nodes})
-	time.AfterFunc(100*time.Millisecond, func() { close(gate) }) // while a is asked to let go
-	w.held(map[string]int{"b": parley.Shards})
-	w.until("the inbox is empty", func() bool {
-		l, err := w.store.Load(w.Context(), innocent, 10)
-		return err == nil && len(l.Pending) == 0
-	})
-	if n := w.dead(); n > 0 {
-		t.Errorf("%d events were not run, of which nobody has died", n)
+	for name, row := range map[string]struct {
+		after time.Duration // b is told
+		fails int32         // acquittals
+	}{
+		"soon":            {after: 100 * time.Millisecond},
+		"late":            {after: 1500 * time.Millisecond},
+		"late, and fails": {after: 1500 * time.Millisecond, fails: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTown(t)
+			w.sweep = time.Second // which makes up for what failed
+			o := w.unsteady("a")
+			w.settle("b")
+			nodes := []string{"a", "b"}
+			w.hosts["b"].Place(plan{owners: []string{"x"}, nodes: append(nodes, "x")})
+			gate := make(chan struct{})
+			begun := make(chan struct{}, 10)
+			o.tried = func([]parley.Row) { begun <- struct{}{}; <-gate }
+			innocent := takeOver(w)
+			<-begun // noted, not run
+			o.acquits.Store(row.fails)
+			w.hosts["a"].Place(plan{owners: []string{"b"}, nodes: nodes})
+			w.hosts["b"].Place(plan{owners: []string{"b"}, nodes: nodes})
+			time.AfterFunc(row.after, func() { close(gate) }) // while a is asked to let go
+			w.held(map[string]int{"b": parley.Shards})
+			w.until("the inbox is empty", func() bool {
+				l, err := w.store.Load(w.Context(), innocent, 10)
+				return err == nil && len(l.Pending) == 0
+			})
+			if n := w.dead(); n > 0 {
+				t.Errorf("%d events were not run, of which nobody has died", n)
+			}
+		})
 	}
 }
 
@@ -149,10 +169,76 @@ func TestEndingCondemnsNobody(t *testing.T) {
 		noted <- rows
 	}
 	o.acquits.Store(1) // nor acquitted at first
-	takeOver(w, "a")
+	takeOver(w)
 	rows := <-noted
 	w.ends["a"]()
 	if tried, err := w.store.Try(t.Context(), rows); err != nil || len(tried) > 0 {
 		t.Errorf("noted still: %v, %v", tried, err)
 	}
+}
+
+// A process that was killed between the note and the run is started again on its folder,
+// finds there that it was not running what it noted, and says so; meanwhile others wait.
+func TestStartedAgainItAcquitsWhatItWasNotRunning(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	w.sweep, w.notes = 200*time.Millisecond, filepath.Join(t.TempDir(), "running")
+	o := w.unsteady("a")
+	gate, noted := make(chan struct{}), make(chan struct{}, 100)
+	o.tried = func([]parley.Row) { noted <- struct{}{}; <-gate }
+	t.Cleanup(func() { close(gate) })
+	innocent := takeOver(w)
+	<-noted
+	left, err := os.ReadFile(w.notes) // here it is killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.notes = ""
+	found := make(chan struct{}, 100)
+	b := w.unsteady("b")
+	b.tried = func([]parley.Row) { found <- struct{}{} }
+	w.hosts["b"].Place(plan{owners: []string{"a", "b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"b": parley.Shards / 2})
+	w.hosts["b"].Place(plan{owners: []string{"b"}, nodes: []string{"b"}})
+	<-found
+	w.notes = filepath.Join(t.TempDir(), "running")
+	if err := os.WriteFile(w.notes, left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.settle("a again")
+	w.ranOn(innocent, "b")
+	w.counts(innocent, 1)
+	if n := w.dead(); n > 0 {
+		t.Errorf("%d events were not run, of which nobody has died", n)
+	}
+}
+
+// While the store is asked for a full head, a row comes that was stored before them and
+// hinted late. The last of those that were asked for is noted, though it isn't of the
+// head any more: it must be acquitted with the rest, or somebody condemns it. And the
+// late one has not been tried.
+func TestWhatIsTriedIsWhatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	c := actors.NewConversation(someone())
+	c.Doubt(time.UnixMilli(1000))
+	want(t, &c, actors.Load)
+	var rows []parley.Pending
+	for i := range parley.MaxPendingPerTurn {
+		rows = append(rows, row(parley.Seq(i+2)))
+		rows[i].Received = time.UnixMilli(500)
+	}
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: rows}, nil)
+	want(t, &c, actors.Try)
+	asked := c.Trying()
+	c.Hint([]parley.Pending{row(1)})
+	c.Tried(nil, nil)
+	if !slices.Equal(c.Noted(), asked) {
+		t.Fatalf("%d rows are noted in the store, of which %d are known", len(asked), len(c.Noted()))
+	}
+	want(t, &c, actors.Try)
+	if late := c.Trying(); late[0] != row(1).Row || len(late) != parley.MaxPendingPerTurn {
+		t.Fatalf("tried then: %v", late)
+	}
+	c.Tried(nil, nil)
+	want(t, &c, actors.Think)
 }

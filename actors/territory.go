@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,16 +54,17 @@ const (
 	doubtFor = 10 * time.Second
 )
 
-// ground is what territory decides about: the shard actors and the other nodes.
-type ground interface {
-	hold(shard uint16)                                 // keep what comes for a shard until it is served
-	letGo(shard uint16)                                // end its actors; report to gone
-	ask(node string, claim uint64, shards shardSet)    // to let go of shards
-	answer(node string, claim uint64, shards shardSet) // that they are let go of
-	open(claim uint64, shards, doubted shardSet)       // look for what waits in shards, and serve them by opened
+// Ground is what a Territory decides about: the shard actors and the other nodes. It
+// must not call the territory from within.
+type Ground interface {
+	Hold(shard uint16)                                 // keep what comes for a shard until it is served
+	LetGo(shard uint16)                                // end its actors; report to Gone
+	Ask(node string, claim uint64, shards ShardSet)    // to let go of shards, by Release
+	Answer(node string, claim uint64, shards ShardSet) // that they are let go of, by Released
+	Open(claim uint64, shards, doubted ShardSet)       // look for what waits in shards, and serve them by Opened
 }
 
-// territory is which shards this node runs, and how they change hands.
+// Territory is which shards this node runs, and how they change hands.
 //
 // The protocol. Views of the members differ for a while after each change, so
 // nobody gives up a shard merely because its view says so: a node runs its shards
@@ -81,8 +84,8 @@ type ground interface {
 //
 // None of this keeps two nodes from running one shard: a node may sleep through
 // all of it. It makes that rare, and the store makes it harmless.
-type territory struct {
-	ground ground
+type Territory struct {
+	ground Ground
 	self   string
 
 	mu     sync.Mutex
@@ -92,7 +95,7 @@ type territory struct {
 	last   uint64 // id of the last claim
 	now    time.Duration
 
-	wanted, wantedInDoubt shardSet        // to be run here, and not claimed yet
+	wanted, wantedInDoubt ShardSet        // to be run here, and not claimed yet
 	asked                 time.Duration   // when somebody last asked for shards
 	silent                map[string]bool // nodes that didn't answer in time, and haven't since
 	strays                int             // plots that are stray, at most
@@ -118,15 +121,15 @@ type asked struct {
 // claim is some shards that are to be run here.
 type claim struct {
 	began   time.Duration
-	shards  shardSet // that aren't open yet
-	doubted shardSet // of them, those whose last node may have died of what waits there
-	waiting map[string]*shardSet
+	shards  ShardSet // that aren't open yet
+	doubted ShardSet // of them, those whose last node may have died of what waits there
+	waiting map[string]*ShardSet
 }
 
-// newTerritory is of one node among others. Without others (ground is nil) it
+// NewTerritory is of one node among others. Without others (g is nil) it
 // holds every shard, for ever.
-func newTerritory(self string, g ground) *territory {
-	t := &territory{self: self, ground: g, claims: map[uint64]*claim{}, silent: map[string]bool{}}
+func NewTerritory(self string, g Ground) *Territory {
+	t := &Territory{self: self, ground: g, claims: map[uint64]*claim{}, silent: map[string]bool{}}
 	if g == nil {
 		for shard := range t.holdings {
 			t.holdings[shard].Store(uint32(held))
@@ -136,21 +139,21 @@ func newTerritory(self string, g ground) *territory {
 	return t
 }
 
-func (t *territory) state(shard uint16) holding { return holding(t.holdings[shard].Load()) }
+func (t *Territory) state(shard uint16) holding { return holding(t.holdings[shard].Load()) }
 
-// holds reports whether this node runs a shard.
-func (t *territory) holds(shard uint16) bool { return t.state(shard) == held }
+// Holds reports whether this node runs a shard.
+func (t *Territory) Holds(shard uint16) bool { return t.state(shard) == held }
 
-func (t *territory) in(h holding) int { return int(t.count[h].Load()) }
+func (t *Territory) in(h holding) int { return int(t.count[h].Load()) }
 
-func (t *territory) set(shard uint16, to holding) {
+func (t *Territory) set(shard uint16, to holding) {
 	from := holding(t.holdings[shard].Swap(uint32(to)))
 	t.count[from].Add(-1)
 	t.count[to].Add(1)
 }
 
-// place takes note of a new placement.
-func (t *territory) place(p Placement, now time.Duration) {
+// Place takes note of a new placement.
+func (t *Territory) Place(p Placement, now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before := t.placed
@@ -167,29 +170,29 @@ func (t *territory) place(p Placement, now time.Duration) {
 	for _, c := range t.claims {
 		for node, open := range c.waiting {
 			if !alive[node] {
-				open.each(c.doubted.add)
+				open.Each(c.doubted.Add)
 				delete(c.waiting, node)
 			}
 		}
 	}
-	t.wantedInDoubt.each(func(shard uint16) { // somebody else may be about to take it
+	t.wantedInDoubt.Each(func(shard uint16) { // somebody else may be about to take it
 		t.shards[shard].doubt = now + doubtFor
 	})
-	var gained, doubted shardSet
+	var gained, doubted ShardSet
 	for shard := range uint16(parley.Shards) {
 		mine := p.Owner(shard) == t.self
 		switch plot, state := &t.shards[shard], t.state(shard); {
 		case mine && state == foreign:
-			gained.add(shard)
+			gained.Add(shard)
 			plot.stray = false
 			was := ownerIn(before, shard)
 			if was != "" && was != t.self && !alive[was] || plot.doubt > now {
-				doubted.add(shard)
+				doubted.Add(shard)
 			}
 		case !mine && state == claiming:
 			t.unclaim(shard)
 			t.set(shard, releasing)
-			t.ground.letGo(shard)
+			t.ground.LetGo(shard)
 		default:
 			plot.judge(mine, state, now)
 		}
@@ -221,21 +224,21 @@ func ownerIn(p Placement, shard uint16) string {
 }
 
 // gain claims some of the wanted shards, as long as that may be.
-func (t *territory) gain(now time.Duration) {
-	for len(t.claims) < claimsAtOnce && !t.wanted.empty() {
-		var shards, doubted shardSet
+func (t *Territory) gain(now time.Duration) {
+	for len(t.claims) < claimsAtOnce && !t.wanted.Empty() {
+		var shards, doubted ShardSet
 		n := 0
-		t.wanted.each(func(shard uint16) {
+		t.wanted.Each(func(shard uint16) {
 			if n < claimShards {
 				n++
-				shards.add(shard)
+				shards.Add(shard)
 			}
 		})
-		shards.each(func(shard uint16) {
-			t.wanted.remove(shard)
-			if t.wantedInDoubt.has(shard) {
-				t.wantedInDoubt.remove(shard)
-				doubted.add(shard)
+		shards.Each(func(shard uint16) {
+			t.wanted.Remove(shard)
+			if t.wantedInDoubt.Has(shard) {
+				t.wantedInDoubt.Remove(shard)
+				doubted.Add(shard)
 			}
 		})
 		t.claim(shards, doubted, now)
@@ -244,22 +247,22 @@ func (t *territory) gain(now time.Duration) {
 }
 
 // claim begins to claim shards.
-func (t *territory) claim(shards, doubted shardSet, now time.Duration) {
+func (t *Territory) claim(shards, doubted ShardSet, now time.Duration) {
 	t.last++
-	c := &claim{began: now, shards: shards, doubted: doubted, waiting: map[string]*shardSet{}}
+	c := &claim{began: now, shards: shards, doubted: doubted, waiting: map[string]*ShardSet{}}
 	t.claims[t.last] = c
-	shards.each(func(shard uint16) {
+	shards.Each(func(shard uint16) {
 		t.shards[shard].claim, t.shards[shard].stray = t.last, false
 		t.set(shard, claiming)
-		t.ground.hold(shard)
+		t.ground.Hold(shard)
 	})
 	for _, node := range t.placed.Holders() {
 		if node == t.self {
 			continue
 		}
-		t.ground.ask(node, t.last, shards)
+		t.ground.Ask(node, t.last, shards)
 		if t.silent[node] { // it was waited for already, and nobody should be a second time
-			shards.each(c.doubted.add)
+			shards.Each(c.doubted.Add)
 			continue
 		}
 		open := shards
@@ -268,11 +271,11 @@ func (t *territory) claim(shards, doubted shardSet, now time.Duration) {
 }
 
 // unclaim takes a shard out of its claim.
-func (t *territory) unclaim(shard uint16) {
+func (t *Territory) unclaim(shard uint16) {
 	plot := &t.shards[shard]
 	if c := t.claims[plot.claim]; c != nil {
-		c.shards.remove(shard)
-		if c.doubted.has(shard) {
+		c.shards.Remove(shard)
+		if c.doubted.Has(shard) {
 			plot.doubt = t.now + doubtFor
 		}
 	}
@@ -280,49 +283,50 @@ func (t *territory) unclaim(shard uint16) {
 }
 
 // inDoubt reports whether whoever takes a shard over must doubt what waits in it.
-func (t *territory) inDoubt(shard uint16) bool {
+func (t *Territory) inDoubt(shard uint16) bool {
 	plot := &t.shards[shard]
 	c := t.claims[plot.claim]
-	return plot.doubt > t.now || t.wantedInDoubt.has(shard) || c != nil && c.doubted.has(shard)
+	return plot.doubt > t.now || t.wantedInDoubt.Has(shard) || c != nil && c.doubted.Has(shard)
 }
 
 // settle opens what nobody is waited for any more, and claims more.
-func (t *territory) settle(now time.Duration) {
+func (t *Territory) settle(now time.Duration) {
 	t.openReady(now)
 	t.gain(now)
 }
 
 // openReady opens what nobody is waited for any more.
-func (t *territory) openReady(now time.Duration) {
-	for id, c := range t.claims {
+func (t *Territory) openReady(now time.Duration) {
+	for _, id := range slices.Sorted(maps.Keys(t.claims)) { // the same each time, for who plays a run again
+		c := t.claims[id]
 		if now-c.began >= releaseWait {
 			for node, open := range c.waiting {
-				open.each(c.doubted.add)
+				open.Each(c.doubted.Add)
 				t.silent[node] = true
 			}
 			clear(c.waiting)
 		}
 		ready := c.shards
 		for _, open := range c.waiting {
-			open.each(ready.remove)
+			open.Each(ready.Remove)
 		}
-		if !ready.empty() {
-			t.ground.open(id, ready, c.doubted)
-			ready.each(func(shard uint16) {
-				c.shards.remove(shard)
-				if c.doubted.has(shard) {
+		if !ready.Empty() {
+			t.ground.Open(id, ready, c.doubted)
+			ready.Each(func(shard uint16) {
+				c.shards.Remove(shard)
+				if c.doubted.Has(shard) {
 					t.shards[shard].doubt = now + doubtFor
 				}
 			})
 		}
-		if c.shards.empty() {
+		if c.shards.Empty() {
 			delete(t.claims, id)
 		}
 	}
 }
 
-// tick does what is due.
-func (t *territory) tick(now time.Duration) {
+// Tick does what is due.
+func (t *Territory) Tick(now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.now = now
@@ -337,7 +341,7 @@ func (t *territory) tick(now time.Duration) {
 
 // bringHome does what is due with stray shards. Those that are asked for, a few at a
 // time, stay for as long as that goes on.
-func (t *territory) bringHome(now time.Duration) {
+func (t *Territory) bringHome(now time.Duration) {
 	t.strays = 0
 	for shard := range uint16(parley.Shards) {
 		plot := &t.shards[shard]
@@ -352,20 +356,20 @@ func (t *territory) bringHome(now time.Duration) {
 		case mine && state == foreign:
 			// Whom it belonged to isn't known any more: it is doubted.
 			plot.stray = false
-			t.wanted.add(shard)
-			t.wantedInDoubt.add(shard)
+			t.wanted.Add(shard)
+			t.wantedInDoubt.Add(shard)
 		case !mine && state == held:
 			plot.stray = false
 			t.set(shard, releasing)
-			t.ground.letGo(shard)
+			t.ground.LetGo(shard)
 		case state == held || state == foreign:
 			plot.stray = false
 		}
 	}
 }
 
-// released takes note that a node doesn't run shards any more.
-func (t *territory) released(node string, id uint64, shards shardSet, now time.Duration) {
+// Released takes note that a node doesn't run shards any more.
+func (t *Territory) Released(node string, id uint64, shards ShardSet, now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.silent, node)
@@ -374,18 +378,18 @@ func (t *territory) released(node string, id uint64, shards shardSet, now time.D
 		return
 	}
 	open := c.waiting[node]
-	shards.each(open.remove)
-	if open.empty() {
+	shards.Each(open.Remove)
+	if open.Empty() {
 		delete(c.waiting, node)
 	}
 	t.settle(now)
 }
 
-// opened serves the shards of a claim that are still to be run here.
-func (t *territory) opened(id uint64, shards shardSet, serve func(shard uint16)) {
+// Opened serves the shards of a claim that are still to be run here.
+func (t *Territory) Opened(id uint64, shards ShardSet, serve func(shard uint16)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	shards.each(func(shard uint16) {
+	shards.Each(func(shard uint16) {
 		plot := &t.shards[shard]
 		if t.state(shard) != claiming || plot.claim != id {
 			return
@@ -396,18 +400,18 @@ func (t *territory) opened(id uint64, shards shardSet, serve func(shard uint16))
 	})
 }
 
-// release lets go of shards for a node that is to run them.
-func (t *territory) release(node string, id uint64, shards shardSet, now time.Duration) {
+// Release lets go of shards for a node that is to run them.
+func (t *Territory) Release(node string, id uint64, shards ShardSet, now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.asked = now
-	var free shardSet
-	shards.each(func(shard uint16) {
+	var free ShardSet
+	shards.Each(func(shard uint16) {
 		plot := &t.shards[shard]
 		switch t.state(shard) {
 		case foreign, claiming:
 			if !t.inDoubt(shard) {
-				free.add(shard)
+				free.Add(shard)
 			}
 		case held:
 			t.set(shard, releasing)
@@ -416,18 +420,18 @@ func (t *territory) release(node string, id uint64, shards shardSet, now time.Du
 			plot.stray, plot.since = ownerIn(t.placed, shard) == t.self, now
 			t.strays++
 			plot.asked = append(plot.asked, asked{node, id})
-			t.ground.letGo(shard)
+			t.ground.LetGo(shard)
 		case releasing:
 			plot.asked = append(plot.asked, asked{node, id})
 		}
 	})
-	if !free.empty() {
-		t.ground.answer(node, id, free)
+	if !free.Empty() {
+		t.ground.Answer(node, id, free)
 	}
 }
 
-// gone reports that the actors of a shard have ended.
-func (t *territory) gone(shard uint16) {
+// Gone reports that the actors of a shard have ended.
+func (t *Territory) Gone(shard uint16) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.state(shard) != releasing {
@@ -439,16 +443,16 @@ func (t *territory) gone(shard uint16) {
 		if t.inDoubt(shard) {
 			break
 		}
-		var one shardSet
-		one.add(shard)
-		t.ground.answer(a.node, a.claim, one)
+		var one ShardSet
+		one.Add(shard)
+		t.ground.Answer(a.node, a.claim, one)
 	}
 	plot.asked = nil
 }
 
-// evict lets go of everything, and claims again what is this node's: it has slept,
+// Evict lets go of everything, and claims again what is this node's: it has slept,
 // and others may have taken it meanwhile.
-func (t *territory) evict(now time.Duration) {
+func (t *Territory) Evict(now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for shard := range uint16(parley.Shards) {
@@ -463,6 +467,6 @@ func (t *territory) evict(now time.Duration) {
 		t.set(shard, releasing)
 		plot.stray, plot.since = true, now-strayFor
 		t.strays++
-		t.ground.letGo(shard)
+		t.ground.LetGo(shard)
 	}
 }

@@ -36,7 +36,7 @@ type settler struct {
 	run     int // grows when it comes back
 	dead    bool
 	asleep  time.Duration // until then nothing happens
-	land    actors.Territory
+	land    *actors.Territory
 	serving map[uint16]bool // actors run
 	holding map[uint16]bool // what comes is held back
 	news    int             // serial number of the placement
@@ -119,15 +119,15 @@ func (n *settler) send(to string, do func(*settler)) {
 	}
 }
 
-func (n *settler) Ask(to string, claim uint64, shards []uint16) {
+func (n *settler) Ask(to string, claim uint64, shards actors.ShardSet) {
 	n.send(to, func(peer *settler) { peer.land.Release(n.name, claim, shards, n.region.now) })
 }
 
-func (n *settler) Answer(to string, claim uint64, shards []uint16) {
+func (n *settler) Answer(to string, claim uint64, shards actors.ShardSet) {
 	n.send(to, func(peer *settler) { peer.land.Released(n.name, claim, shards, n.region.now) })
 }
 
-func (n *settler) Open(claim uint64, shards []uint16) {
+func (n *settler) Open(claim uint64, shards, _ actors.ShardSet) {
 	n.region.later(n, n.region.soon(100*time.Millisecond), func() {
 		n.land.Opened(claim, shards, func(shard uint16) {
 			if !n.holding[shard] {
@@ -247,8 +247,8 @@ func (r *region) check(when string, c chart) {
 		for _, n := range r.nodes {
 			want := c.Owner(shard) == n.name
 			if n.serving[shard] != want || n.land.Holds(shard) != want {
-				r.t.Errorf("%s: shard %d of %s: %s serves it: %t, holds it: %t (state %d)",
-					when, shard, c.Owner(shard), n.name, n.serving[shard], n.land.Holds(shard), n.land.State(shard))
+				r.t.Errorf("%s: shard %d of %s: %s serves it: %t, holds it: %t",
+					when, shard, c.Owner(shard), n.name, n.serving[shard], n.land.Holds(shard))
 			}
 		}
 	}
@@ -257,11 +257,11 @@ func (r *region) check(when string, c chart) {
 // ledger notes what a territory wants.
 type ledger struct{ said []string }
 
-func (l *ledger) Hold(uint16)                           {}
-func (l *ledger) LetGo(uint16)                          {}
-func (l *ledger) Answer(string, uint64, []uint16)       {}
-func (l *ledger) Ask(node string, _ uint64, _ []uint16) { l.said = append(l.said, "ask "+node) }
-func (l *ledger) Open(uint64, []uint16)                 { l.said = append(l.said, "open") }
+func (l *ledger) Hold(uint16)                                   {}
+func (l *ledger) LetGo(uint16)                                  {}
+func (l *ledger) Answer(string, uint64, actors.ShardSet)        {}
+func (l *ledger) Ask(node string, _ uint64, _ actors.ShardSet)  { l.said = append(l.said, "ask "+node) }
+func (l *ledger) Open(uint64, actors.ShardSet, actors.ShardSet) { l.said = append(l.said, "open") }
 
 // Everybody who may run a shard is asked for it, and all but the late are waited for.
 func TestTerritoryAsksAll(t *testing.T) {
@@ -269,9 +269,9 @@ func TestTerritoryAsksAll(t *testing.T) {
 	l := &ledger{}
 	land := actors.NewTerritory("c", l)
 	c := divide([]string{"c"}, []string{"a", "b", "c"})
-	var all []uint16
+	var all actors.ShardSet
 	for shard := range uint16(inPlay) {
-		all = append(all, shard)
+		all.Add(shard)
 	}
 	land.Place(c, 0)
 	land.Released("a", 1, all, 10*time.Millisecond)

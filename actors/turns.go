@@ -107,7 +107,7 @@ func (h *Host) suspects(c *Conversation) bool {
 	if h.cfg.Suspects == nil || c.Asked() || !h.turns.notes.any() {
 		return false
 	}
-	for _, row := range c.Trying() {
+	for _, row := range rowsOf(c.head()) {
 		if h.turns.notes.attempts(row) > 0 {
 			return true
 		}

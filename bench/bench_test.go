@@ -60,7 +60,7 @@ func needsPostgres(t *testing.T) {
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	for store, want := range map[string][]string{
-		"embedded": {"ack", "ack, full speed", "turn", "turn with receipts", "statuses", "idle"},
+		"embedded": {"ack", "ack, full speed", "turn", "turn with receipts", "turn over HTTP", "statuses", "idle"},
 		"postgres": {"ack, postgres", "ack, full speed, postgres", "turn, postgres", "turn with receipts, postgres", "activation, postgres"},
 	} {
 		t.Run(store, func(t *testing.T) {
@@ -101,7 +101,7 @@ func checkFigures(t *testing.T, results []rounds.Result) (found []string) {
 
 func promised() map[string]float64 {
 	return map[string]float64{
-		"ack CPU": 3, "ack, postgres CPU": 6, "turn CPU": 10, "turn, postgres CPU": 15, "idle heap": 1.5, "activation, postgres p50": 3,
+		"ack CPU": 3, "ack, postgres CPU": 6, "turn CPU": 10, "turn over HTTP beyond": 6, "turn, postgres CPU": 15, "idle heap": 1.5, "activation, postgres p50": 3,
 		"bot check time": 60, "bot check, postgres time": 60,
 		"send, 1 number CPU": 3, "send, 1 number off the pace": 1, "send, 50 numbers CPU": 3, "send, 50 numbers off the pace": 1,
 		"send, 50 numbers, 1 parked CPU": 1.1, "send, 50 numbers, 1 parked off the pace": 1, "ack beside sends p99": 1.1,
@@ -152,7 +152,7 @@ func checkFolder(t *testing.T, where, store string) {
 		files[i] = filepath.Base(file)
 	}
 	slices.Sort(files)
-	want := []string{"idle.pprof", "turn-with-receipts.pprof", "turn.pprof"}
+	want := []string{"idle.pprof", "turn-over-http.pprof", "turn-with-receipts.pprof", "turn.pprof"}
 	if store == "postgres" {
 		want = []string{"turn-postgres.pprof", "turn-with-receipts-postgres.pprof"}
 	}

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -22,10 +20,8 @@ const (
 // graph is a Graph API that takes so many messages of a number in any second, as
 // Meta does by its page on throughput, and remembers to whom they went.
 type graph struct {
-	limit    int
-	listener net.Listener
-	server   *http.Server
-	served   chan error
+	*loopback
+	limit int
 
 	mu      sync.Mutex
 	numbers map[string][]time.Time // when the last messages of each came, at most limit
@@ -40,26 +36,10 @@ type graphCount struct {
 	lastRefused                time.Time
 }
 
-func newGraph(ctx context.Context, limit int) (*graph, error) {
-	var listen net.ListenConfig
-	ln, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listen as the Graph API: %w", err)
-	}
-	g := &graph{limit: limit, listener: ln, served: make(chan error, 1), numbers: map[string][]time.Time{}, to: map[string]bool{}}
-	g.server = &http.Server{Handler: g, ReadHeaderTimeout: time.Minute}
-	go func() { g.served <- g.server.Serve(ln) }()
-	return g, nil
-}
-
-func (g *graph) url() string { return "http://" + g.listener.Addr().String() }
-
-func (g *graph) close() error {
-	err := g.server.Close()
-	if served := <-g.served; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
+func newGraph(ctx context.Context, limit int) (_ *graph, err error) {
+	g := &graph{limit: limit, numbers: map[string][]time.Time{}, to: map[string]bool{}}
+	g.loopback, err = serveLoopback(ctx, "the Graph API", g)
+	return g, err
 }
 
 // ServeHTTP answers POST /v26.0/NUMBER/messages.

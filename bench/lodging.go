@@ -24,6 +24,7 @@ type lodging struct {
 	folder   string        // of the measurement; with the embedded store it is the store's
 	base     *database     // nil with the embedded store
 	doubtful time.Duration // of the nodes on it: their wait for messages that may have been sent; 0 for the default
+	bot      string        // URL of the bot of the nodes on it; empty for the tally bot
 }
 
 // lodge makes one. What it returns removes it again.
@@ -32,7 +33,7 @@ func (c config) lodge(ctx context.Context, kind string) (l *lodging, leave func(
 	if err != nil {
 		return nil, nil, err
 	}
-	l = &lodging{folder: folder}
+	l = &lodging{folder: folder, bot: c.bot}
 	if kind == storePostgres {
 		if l.base, err = c.server.fresh(ctx); err != nil {
 			remove()

@@ -62,6 +62,7 @@ type config struct {
 	sends         bool          // those of sending
 	checked       int           // conversations to check a bot against; 0 for the scenarios
 	server        *server
+	bot           string // URL of the nodes' bot; empty for the tally bot
 }
 
 func main() {

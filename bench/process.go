@@ -24,6 +24,7 @@ const (
 	drainMax = 15 * time.Second // and to end
 	ownMode  = 0o600
 	logTail  = 2048 // bytes of a node's log that an error shows
+	botPosts = 64   // posts to a bot over HTTP that are under way at once
 )
 
 // process is a whole node: Parley as it is run, with the tally bot.
@@ -100,7 +101,8 @@ func (p *process) start(ctx context.Context) error {
 // secrets.
 func (p *process) configure(l *lodging, brand parley.Brand, simulator *metatest.Simulator, sections ...string) error {
 	cfg := simulator.Config()
-	files := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken}
+	files := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken, "bot": cfg.Secret}
+	bot := "tally"
 	var text strings.Builder
 	fmt.Fprintf(&text, "listen: %q\nadmin: %q\ndata: %q\ngraph: {url: %q}\n", p.webhooks, p.admin, filepath.Join(p.folder, "data"), simulator.GraphURL())
 	if l.base != nil {
@@ -110,11 +112,15 @@ func (p *process) configure(l *lodging, brand parley.Brand, simulator *metatest.
 	if l.doubtful > 0 {
 		fmt.Fprintf(&text, "doubtful_wait: %s\n", l.doubtful)
 	}
+	if l.bot != "" {
+		bot = "over-http"
+		fmt.Fprintf(&text, "http_bots:\n- {name: %q, url: %q, secret: \"file:bot\", allow_private: true, concurrency: %d}\n", bot, l.bot, botPosts)
+	}
 	fmt.Fprintf(&text, "apps:\n- name: %q\n  meta_app_id: %q\n  secrets: [\"file:secret\"]\n  verify_tokens: [\"file:verify\"]\n  channels:\n", cfg.App, cfg.AppID)
 	for _, ch := range simulator.Channels() {
 		token := "token-" + ch.ID
 		files[token] = ch.Token
-		fmt.Fprintf(&text, "  - {brand: %q, kind: %q, id: %q, token: %q, bot: tally}\n", brand, ch.Platform, ch.ID, "file:"+token)
+		fmt.Fprintf(&text, "  - {brand: %q, kind: %q, id: %q, token: %q, bot: %q}\n", brand, ch.Platform, ch.ID, "file:"+token, bot)
 	}
 	files["parley.yaml"] = text.String() + strings.Join(sections, "")
 	for name, content := range files {

@@ -64,6 +64,7 @@ func scenarios(c config) []rounds.Scenario {
 		{rounds.Scenario{Name: "turn, postgres", Base: baseScenario, AtMost: turnPostgresUnitsMax, Measure: c.turn(storePostgres)}, storePostgres},
 		{rounds.Scenario{Name: "turn with receipts", Base: baseScenario, Measure: c.turnWithReceipts(storeEmbedded)}, storeEmbedded},
 		{rounds.Scenario{Name: "turn with receipts, postgres", Base: baseScenario, Measure: c.turnWithReceipts(storePostgres)}, storePostgres},
+		{rounds.Scenario{Name: "turn over HTTP", Measure: c.httpTurn}, storeEmbedded},
 		{rounds.Scenario{Name: "statuses", Base: baseScenario, Measure: c.statuses}, storeEmbedded},
 		{rounds.Scenario{Name: "idle", AtMost: idleKiBMax, Measure: c.idle}, storeEmbedded},
 		{rounds.Scenario{Name: "activation, postgres", AtMost: activationMSMax, Measure: c.activation}, storePostgres},

@@ -194,11 +194,19 @@ func (s stage) play(ctx context.Context, first time.Duration) ([]rounds.Figure, 
 	), nil
 }
 
+// problemsShown is how many cases an error names.
+const problemsShown = 8
+
 // verdict is the simulator's, if it is clean and every message has had its effect.
 func (s stage) verdict() (metatest.Verdict, error) {
 	verdict := s.simulator.Verdict()
 	if !verdict.Clean() || verdict.Effects != verdict.Offered || verdict.Offered == 0 {
-		return verdict, fmt.Errorf("of %d messages offered %d took effect: %s", verdict.Offered, verdict.Effects, strings.Join(verdict.Problems(), "; "))
+		problems := verdict.Problems()
+		if more := len(problems) - problemsShown; more > 0 {
+			problems = append(problems[:problemsShown:problemsShown], fmt.Sprintf("and %d more", more))
+		}
+		return verdict, fmt.Errorf("of %d messages offered %d took effect; is the machine too slow, or busy, for the -rate? %s",
+			verdict.Offered, verdict.Effects, strings.Join(problems, "; "))
 	}
 	return verdict, nil
 }

@@ -28,11 +28,13 @@ package callout
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -75,6 +77,7 @@ type Caller struct {
 // service is a Service at work.
 type service struct {
 	Service
+	proof     atomic.Pointer[proof]
 	at        *url.URL
 	transport http.RoundTripper
 	now       func() time.Time // by the wall
@@ -95,18 +98,50 @@ func New(cfg Config) (*Caller, error) {
 		news: make(chan struct{}, 1), endings: endings{news: make(chan struct{}, 1), ended: make(chan struct{})},
 	}
 	for _, s := range cfg.Services {
-		at, err := s.base()
+		one, err := newService(s, &cfg)
 		if err != nil {
 			return nil, err
-		}
-		one := &service{Service: s.withDefaults(), at: at, transport: cfg.Transport, now: cfg.Now}
-		if one.transport == nil {
-			one.transport = newTransport(&one.Service, &cfg)
 		}
 		c.services, c.byName[s.Name] = append(c.services, one), one
 	}
 	c.metrics = newMetrics(cfg.Registerer, c)
 	return c, nil
+}
+
+func newService(s Service, cfg *Config) (*service, error) {
+	at, err := s.base()
+	if err != nil {
+		return nil, err
+	}
+	one := &service{Service: s.withDefaults(), at: at, transport: cfg.Transport, now: cfg.Now}
+	one.proof.Store(&proof{s.Headers, s.Secret})
+	if one.transport == nil {
+		one.transport = newTransport(&one.Service, cfg)
+	}
+	return one, nil
+}
+
+// proof is by what a service knows who calls. It is never changed, but replaced.
+type proof struct {
+	headers map[string]string
+	secret  string
+}
+
+// Renew gives a service other headers and another secret, for the requests that begin
+// from now on; the caller doesn't change the map any more. An error says what is wrong
+// with them, without a value; then the service keeps what it has.
+func (c *Caller) Renew(name string, headers map[string]string, secret string) error {
+	s := c.byName[name]
+	if s == nil {
+		return fmt.Errorf("renew: no service %q", name)
+	}
+	next := s.Service
+	next.Headers, next.Secret = headers, secret
+	if err := next.Validate(); err != nil {
+		return fmt.Errorf("renew service %q: %w", name, err)
+	}
+	s.proof.Store(&proof{headers, secret})
+	return nil
 }
 
 // Wake tells that there may be calls to be made. It doesn't block.

@@ -1,7 +1,9 @@
 package callout
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -36,9 +38,23 @@ func public(ip netip.Addr) bool {
 	return !slices.ContainsFunc(reserved(), func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// onlyPublic refuses a connection before it is made, by the address that the name has
-// led to.
-func onlyPublic(_, address string, _ syscall.RawConn) error {
+// dialPublic makes connections to public addresses only. A name is looked up once for a
+// connection, and what is checked is the very address that is dialled, so there is no
+// second look-up that could answer differently (DNS rebinding). A check that the dialer
+// has already comes behind.
+func dialPublic(d *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
+	behind := d.ControlContext
+	d.ControlContext = func(ctx context.Context, network, address string, c syscall.RawConn) error {
+		if err := onlyPublic(address); err != nil || behind == nil {
+			return err
+		}
+		return behind(ctx, network, address, c)
+	}
+	return d.DialContext
+}
+
+// onlyPublic refuses an address that a name has led to.
+func onlyPublic(address string) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil || !public(to.Addr()) {
 		return errPrivate

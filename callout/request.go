@@ -49,7 +49,7 @@ func (r *reply) failed() bool {
 func newTransport(s *Service, cfg *Config) *http.Transport {
 	dial := cfg.Dial
 	if s.Public {
-		dial = (&net.Dialer{Timeout: dialTimeout, Control: onlyPublic}).DialContext
+		dial = dialPublic(&net.Dialer{Timeout: dialTimeout})
 	}
 	return &http.Transport{
 		DialContext: dial, ForceAttemptHTTP2: true,
@@ -74,17 +74,18 @@ func (s *service) newRequest(ctx context.Context, c *parley.OutgoingCall) (*http
 	}
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", "parley")
-	for name, value := range s.Headers {
+	proof := s.proof.Load()
+	for name, value := range proof.headers {
 		r.Header.Set(name, value)
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	r.Header.Set(keyHeader, c.ID.String())
-	if s.Secret != "" {
+	if proof.secret != "" {
 		stamp := strconv.FormatInt(s.now().Unix(), 10)
 		r.Header.Set(TimestampHeader, stamp)
-		r.Header.Set(SignatureHeader, Sign(s.Secret, stamp, c.Call.Body))
+		r.Header.Set(SignatureHeader, Sign(proof.secret, stamp, c.Call.Body))
 	}
 	return r, nil
 }

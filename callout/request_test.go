@@ -1,8 +1,10 @@
 package callout_test
 
 import (
+	"compress/gzip"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -54,14 +56,31 @@ func (w *world) await(c parley.Conversation) parley.Called {
 	return w.answered(c)
 }
 
-// TestOverSockets: what services do to a connection.
-func TestOverSockets(t *testing.T) {
-	t.Parallel()
-	for name, s := range map[string]struct {
-		answer  func(w http.ResponseWriter, r *http.Request)
-		service callout.Service
-		want    parley.Called
-	}{
+// raw takes the connection and writes what isn't HTTP by itself: the first, and then the
+// next again and again, until nobody takes it.
+func raw(first, next string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		_, err = io.WriteString(c, first)
+		for ; err == nil; time.Sleep(5 * time.Millisecond) {
+			_, err = io.WriteString(c, next)
+		}
+	}
+}
+
+// exchange is what a service does to a connection, and what comes of it.
+type exchange struct {
+	answer  func(w http.ResponseWriter, r *http.Request)
+	service callout.Service
+	want    parley.Called
+}
+
+func exchanges() map[string]exchange {
+	return map[string]exchange{
 		"Echo": {
 			answer: func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) },
 			want:   parley.Called{Status: 200, Body: []byte(`{"a":1}`), Attempts: 1},
@@ -110,7 +129,67 @@ func TestOverSockets(t *testing.T) {
 			service: callout.Service{Attempts: 1},
 			want:    parley.Called{Failure: parley.CallGaveUp, Reason: "gave up after 1 attempts: the request failed", Attempts: 1},
 		},
-	} {
+	}
+}
+
+// badAnswers never come, never end, or aren't what they say.
+func badAnswers() map[string]exchange {
+	return map[string]exchange{
+		"Silent": {
+			answer: func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // then the server looks out for the end of the connection
+				<-r.Context().Done()
+			},
+			service: callout.Service{Timeout: 100 * time.Millisecond, Attempts: 1},
+			want:    parley.Called{Failure: parley.CallGaveUp, Reason: "gave up after 1 attempts: no answer in time", Attempts: 1},
+		},
+		"TricklingBody": {
+			answer: func(w http.ResponseWriter, _ *http.Request) {
+				for err := error(nil); err == nil; time.Sleep(5 * time.Millisecond) {
+					_, err = w.Write([]byte(" "))
+					_ = http.NewResponseController(w).Flush() // the next write tells
+				}
+			},
+			service: callout.Service{Timeout: 100 * time.Millisecond, Attempts: 1},
+			want:    parley.Called{Failure: parley.CallGaveUp, Reason: "gave up after 1 attempts: no answer in time", Attempts: 1},
+		},
+		"TricklingHeaders": {
+			answer:  raw("HTTP/1.1 200 OK\r\n", "A: b\r\n"),
+			service: callout.Service{Timeout: 100 * time.Millisecond, Attempts: 1},
+			want:    parley.Called{Failure: parley.CallGaveUp, Reason: "gave up after 1 attempts: no answer in time", Attempts: 1},
+		},
+		"NotHTTP": {
+			answer:  raw("220 mail.example ESMTP\r\n", "\r\n"),
+			service: callout.Service{Attempts: 1},
+			want:    parley.Called{Failure: parley.CallGaveUp, Reason: "gave up after 1 attempts: the request failed", Attempts: 1},
+		},
+		"Bomb": {
+			answer: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				z := gzip.NewWriter(w)
+				for err := error(nil); err == nil; {
+					_, err = z.Write(make([]byte, 1<<20))
+				}
+			},
+			want: parley.Called{Status: 200, Failure: parley.CallTooLarge, Reason: "answer of more than 65536 bytes (MaxAnswerBytes)", Attempts: 1},
+		},
+		"BrokenGzip": {
+			answer: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				_, _ = w.Write([]byte("{}"))
+			},
+			service: callout.Service{Attempts: 1},
+			want:    parley.Called{Failure: parley.CallGaveUp, Reason: "gave up after 1 attempts: connection closed", Attempts: 1},
+		},
+	}
+}
+
+// TestOverSockets: what services do to a connection.
+func TestOverSockets(t *testing.T) {
+	t.Parallel()
+	all := exchanges()
+	maps.Copy(all, badAnswers())
+	for name, s := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, c := serve(t, s.answer, s.service)

@@ -40,6 +40,7 @@ type Config struct {
 	Operator      Operator
 	Letters       Letters
 	Conversations Conversations
+	Audit         Audit // nil: there is none
 	// Timeout is how long a request may take. Default 10 s.
 	Timeout    time.Duration
 	Logger     *slog.Logger          // default: none
@@ -76,6 +77,7 @@ func New(cfg Config) (*API, error) {
 	desk{operator: cfg.Operator, log: a.log}.register(described)
 	letterBox{letters: cfg.Letters, log: a.log}.register(described)
 	archive{cfg.Conversations}.register(described)
+	auditRoom{audit: cfg.Audit, log: a.log}.register(described)
 	spec, err := specification(described.OpenAPI())
 	a.spec = spec
 	return a, err

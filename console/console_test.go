@@ -92,11 +92,14 @@ func two() *operator {
 	return o
 }
 
-func handler(t *testing.T, cfg console.Config) http.Handler {
-	t.Helper()
+func handler(tb testing.TB, cfg console.Config) http.Handler {
+	tb.Helper()
+	if cfg.Audit == nil {
+		cfg.Audit = &books{}
+	}
 	api, err := console.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return api.Handler()
 }

@@ -63,6 +63,8 @@ func (w *well) Fold(context.Context, parley.Lease, int) (parley.Folded, error) {
 	return parley.Folded{}, nil
 }
 
+func (*well) Append(context.Context, parley.Arrivals) ([]parley.Pending, error) { return nil, nil }
+
 // BenchmarkManager is what a message costs between store and provider, both of
 // which cost nothing here: the CPU time of the whole process.
 func BenchmarkManager(b *testing.B) {

@@ -100,7 +100,7 @@ func (c *callers) more() bool {
 func (c *callers) run(ctx context.Context, j job) {
 	for ok := true; ok; j, ok = <-c.jobs {
 		if early := j.handover.From - c.manager.cfg.Clock(); early > 0 {
-			time.Sleep(early) //nolint:forbidigo // at most BurstFor: nothing is to be woken for
+			time.Sleep(early) //nolint:forbidigo // about Ahead at most: nothing is to be woken for
 		}
 		a := c.manager.gate.Pass(ctx, j.handover)
 		c.manager.metrics.answered(a)

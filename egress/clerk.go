@@ -57,6 +57,10 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 		f, d.Err = c.Receipts.Fold(ctx, a.Lease, a.Limit)
 		d.Folded, d.Rows, d.At = f.Receipts, f.Rows, c.Clock()
 		s.Folded(f, d.Err, d.At)
+	case Report:
+		_, d.Err = c.Receipts.Append(ctx, parley.Arrivals{Receipts: a.Receipts})
+		d.At = c.Clock()
+		s.Reported(d.Err, d.At)
 	case Rest:
 	}
 	return d

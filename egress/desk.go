@@ -210,6 +210,10 @@ func (d *desk) tell(ctx context.Context, a Action, done Done) {
 			m.metrics.doubtful.Inc()
 		}
 	}
+	if n := len(a.Receipts); n > 0 {
+		m.metrics.reported.Add(float64(n))
+		m.log.InfoContext(ctx, "reported what was sent before the lease was lost", "channel", d.channel.String(), "messages", n)
+	}
 	m.metrics.folded.Add(float64(done.Folded))
 	if len(done.Handovers) > 0 || done.Folded > 0 {
 		d.active = done.At
@@ -292,7 +296,7 @@ func (d *desk) rest(ctx context.Context, timer *time.Timer, wait time.Duration) 
 // leave counts a channel's pause as over: nobody waits for it here any more.
 func (d *desk) leave(ctx context.Context) {
 	d.count("")
-	if n := d.sender.unsettled(); n > 0 {
+	if n := d.sender.unsettled() + d.sender.reports.count(); n > 0 {
 		d.manager.log.WarnContext(ctx, "stopped before outcomes were noted", "channel", d.channel.String(), "messages", n)
 	}
 }

@@ -64,7 +64,7 @@ func TestSenderDoubtful(t *testing.T) {
 		t.Parallel()
 		r := lost(t, egress.Policy{})
 		r.sender.Wake(r.now)
-		r.sleep(time.Second)
+		r.sleep(testHearing + time.Second)
 		r.wantCalls(1)
 		if h := r.calls[0]; !h.Doubtful || h.Attempts != 0 {
 			t.Errorf("handed over as %+v", h)
@@ -74,7 +74,7 @@ func TestSenderDoubtful(t *testing.T) {
 		t.Parallel()
 		r := lost(t, egress.Policy{GiveUpDoubtful: true})
 		r.sender.Wake(r.now)
-		r.sleep(time.Second)
+		r.sleep(testHearing + time.Second)
 		r.wantCalls(0)
 		if o := r.last(); o.Kind != parley.Returned || o.Why != parley.OutcomeUnknown || o.ID != id {
 			t.Errorf("settled as %+v", o)
@@ -90,6 +90,52 @@ func TestSenderDoubtful(t *testing.T) {
 	})
 }
 
+// What is silenced isn't handed over: its bot is told. What isn't the bot's is.
+func TestSenderSilenced(t *testing.T) {
+	t.Parallel()
+	silence := func(r *rig, s parley.Send) {
+		r.write(1, "a")
+		r.store.rows[0].silenced, r.store.rows[0].Send = true, s
+		r.sender.Wake(r.now)
+		r.sleep(time.Second)
+	}
+	t.Run("IsGivenBack", func(t *testing.T) {
+		t.Parallel()
+		for _, s := range []parley.Send{{Text: "x"}, {Text: "x", Bulk: true}, {Template: &parley.Template{Name: "n"}}} {
+			r := newRig(t, egress.Policy{})
+			silence(r, s)
+			r.wantCalls(0)
+			if o := r.last(); o.Kind != parley.Returned || o.Why != parley.TakenOver || o.Cause == "" {
+				t.Errorf("settled as %+v", o)
+			}
+		}
+	})
+	t.Run("IsSentIfItIsNotTheBots", func(t *testing.T) {
+		t.Parallel()
+		for _, s := range []parley.Send{{Text: "x", HumanAgent: true}, {Signal: &parley.Signal{Kind: parley.Typing}}} {
+			r := newRig(t, egress.Policy{})
+			silence(r, s)
+			r.wantCalls(1)
+		}
+	})
+	t.Run("IsLookedForIfItIsDoubtful", func(t *testing.T) {
+		t.Parallel()
+		for _, proven := range []bool{true, false} {
+			r := lost(t, egress.Policy{})
+			r.store.rows[0].silenced = true
+			if proven {
+				r.store.proofs = append(r.store.proofs, r.store.rows[0].ID)
+			}
+			r.sender.Wake(r.now)
+			r.sleep(testHearing + 5*time.Second)
+			r.wantCalls(0)
+			if o := r.last(); r.store.left() != 0 || (o.Kind == parley.Returned && o.Why == parley.OutcomeUnknown) == proven {
+				t.Errorf("proven %v: %d left, settled as %+v", proven, r.store.left(), o)
+			}
+		}
+	})
+}
+
 // A look of a moment before a doubtful message is due doesn't show what came since.
 func TestSenderLooksWhenItIsDue(t *testing.T) {
 	t.Parallel()
@@ -100,11 +146,17 @@ func TestSenderLooksWhenItIsDue(t *testing.T) {
 	r.sleep(egress.DoubtfulWait - 500*time.Millisecond)
 	r.sender.Wake(r.now)
 	r.sleep(400 * time.Millisecond)
+	r.wantProven()
+}
+
+// wantProven has the message of a proven, and wants it to be found in time.
+func (r *rig) wantProven() {
+	r.t.Helper()
 	r.store.proofs = append(r.store.proofs, outgoing(talk(page, "a"), 1).ID)
 	r.sleep(5 * time.Second)
 	r.wantCalls(0)
 	if r.store.left() != 0 {
-		t.Error("it is still in the outbox")
+		r.t.Error("it is still in the outbox")
 	}
 }
 

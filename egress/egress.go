@@ -112,6 +112,7 @@ type Answer struct {
 	Epoch uint64        // of the claim
 	Age   time.Duration // of the message, by the node's wall clock
 	Took  time.Duration // to hand it over and get the answer
+	Left  time.Duration // when it was handed over, on the Gate's Clock; 0 if it was not
 }
 
 // Handover is a claimed message that may be handed to the provider until Until,
@@ -142,19 +143,22 @@ type Gate struct {
 // provider's code is a rejection: it would come back with the message.
 func (g Gate) Pass(ctx context.Context, h Handover) (a Answer) {
 	began := g.Now() // for the call's length: unlike Clock, it costs no system call
+	var left time.Duration
 	defer func() {
 		if r := recover(); r != nil {
 			a = Answer{Kind: Rejected, Cause: fmt.Sprintf("panic while sending (%T)", r)}
 		}
 		ended := g.Now()
-		a.ID, a.Epoch, a.Age, a.Took = h.ID, h.Epoch, ended.Sub(h.At), ended.Sub(began)
+		a.ID, a.Epoch, a.Age, a.Took, a.Left = h.ID, h.Epoch, ended.Sub(h.At), ended.Sub(began), left
 	}()
-	if g.Clock() >= h.Until {
+	now := g.Clock()
+	if now >= h.Until {
 		return Answer{Kind: Withheld, Cause: "lease is past its half"}
 	}
 	if why := h.Heard.Refuses(h.Conversation.Channel.Kind, &h.Send, began); why != "" {
 		return Answer{Kind: Barred, Why: why, Cause: barred(why)}
 	}
+	left = now
 	return g.Provider.Send(ctx, h.Claimed)
 }
 
@@ -167,6 +171,8 @@ func barred(why parley.Failure) string {
 		return "the contact has stopped marketing"
 	case parley.OutcomeUnknown:
 		return "its answer was lost, and it is not sent again"
+	case parley.TakenOver:
+		return "somebody else was given the word before it was sent"
 	}
 	return string(why)
 }

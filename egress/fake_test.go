@@ -19,6 +19,7 @@ type row struct {
 	parley.Outgoing
 	attempts int
 	doubtful bool
+	silenced bool
 	due      time.Duration
 	epoch    uint64 // of the open claim, 0 if none
 	marked   time.Duration
@@ -30,7 +31,6 @@ const overEpoch = 1 << 62
 type grant struct {
 	lease   parley.Lease
 	expires time.Duration
-	yielded bool // and not taken or renewed since
 }
 
 // store keeps the promises of egress.Outbox and egress.Receipts in the plainest
@@ -47,8 +47,9 @@ type store struct {
 	receipts int
 	held     int // of receipts, those that stay
 	folds    int
-	proofs   []parley.ID // messages that the next fold proves to have been sent
-	told     []parley.ID // messages of which the next fold tells that they arrived
+	proofs   []parley.ID          // messages that the next fold proves to have been sent
+	told     []parley.ID          // messages of which the next fold tells that they arrived
+	reported map[parley.ID]string // the provider's id of messages whose senders had lost the lease
 
 	// fault is asked before and after each step takes hold.
 	fault func(step string, after bool) error
@@ -60,7 +61,7 @@ type store struct {
 func newStore(now func() time.Duration) *store {
 	return &store{
 		now: now, leases: map[parley.Channel]grant{}, sent: map[parley.ID]string{},
-		dead:  map[parley.ID]parley.Outcome{},
+		dead: map[parley.ID]parley.Outcome{}, reported: map[parley.ID]string{},
 		fault: func(string, bool) error { return nil },
 	}
 }
@@ -104,7 +105,7 @@ func (s *store) Lease(_ context.Context, ch parley.Channel, holder string, ttl t
 		switch {
 		case live && g.lease.Holder != holder:
 			return parley.ErrFenced
-		case (live || g.yielded && holder == g.lease.Holder) && have.Epoch == g.lease.Epoch:
+		case g.lease.Epoch != 0 && holder == g.lease.Holder && have.Epoch == g.lease.Epoch: // though it may have expired: nobody took it
 			out = g.lease
 		default:
 			s.epoch++
@@ -123,7 +124,7 @@ func (s *store) Yield(_ context.Context, holder string, channels []parley.Channe
 	return s.step("yield", func() error {
 		for ch, g := range s.leases {
 			if g.lease.Holder == holder && (channels == nil || slices.Contains(channels, ch)) {
-				g.expires, g.yielded = 0, true
+				g.expires = 0
 				s.leases[ch] = g
 			}
 		}
@@ -209,7 +210,7 @@ func (s *store) claim(l parley.Lease, limit int, doubtfulWait, horizon time.Dura
 		}
 		r.doubtful = r.doubtful || r.epoch != 0
 		r.epoch, r.marked = l.Epoch, now
-		out = append(out, parley.Claimed{Outgoing: r.Outgoing, Attempts: r.attempts, Doubtful: r.doubtful})
+		out = append(out, parley.Claimed{Outgoing: r.Outgoing, Attempts: r.attempts, Doubtful: r.doubtful, Silenced: r.silenced})
 	}
 	return out, next
 }
@@ -273,6 +274,17 @@ func (s *store) Fold(_ context.Context, l parley.Lease, limit int) (f parley.Fol
 		return nil
 	})
 	return f, err
+}
+
+// Append takes receipts that prove what they name to have been sent.
+func (s *store) Append(_ context.Context, a parley.Arrivals) ([]parley.Pending, error) {
+	return nil, s.step("append", func() error {
+		for _, r := range a.Receipts {
+			s.proofs = append(s.proofs, r.Row)
+			s.reported[r.Row] = r.ProviderID
+		}
+		return nil
+	})
 }
 
 var page = parley.Channel{Brand: "acme", Kind: parley.Messenger, ID: "100"}

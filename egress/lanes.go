@@ -8,6 +8,9 @@ import "github.com/parleychat/parley"
 // one lane leaves is the other's.
 const BulkShare = 0.2
 
+// roundedUp is what is missing of a place by the inexactness of the count.
+const roundedUp = 1e-6
+
 // lanes keeps the shares over claims of any size.
 type lanes struct {
 	owed float64 // places that bulk has earned and not had; at most one

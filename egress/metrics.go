@@ -17,8 +17,8 @@ type metrics struct {
 	held     map[Limit]prometheus.Counter
 	returned map[parley.Failure]prometheus.Counter
 
-	doubtful, forgotten, recalled, folded, starved, slowed prometheus.Counter
-	call, age                                              prometheus.Histogram
+	doubtful, forgotten, reported, recalled, folded, starved, slowed prometheus.Counter
+	call, age                                                        prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, m *Manager) *metrics {
@@ -42,6 +42,7 @@ func newMetrics(r prometheus.Registerer, m *Manager) *metrics {
 	out := &metrics{
 		doubtful:  counter("doubtful_total", "Messages handed over although an earlier attempt may have been taken."),
 		forgotten: counter("forgotten_total", "Attempts whose outcome was not noted because the lease was lost."),
+		reported:  counter("reported_total", "Messages reported as sent to whoever has the lease now."),
 		recalled:  counter("recalled_total", "Messages that the store held for attempted and their sender didn't: the store has gone back in time."),
 		folded:    counter("receipts_folded_total", "Receipts folded into deliveries."),
 		starved:   counter("starved_total", "Claims put off because the node had no place for another call."),
@@ -65,7 +66,7 @@ func (m *metrics) resolve(f promauto.Factory, opts func(name, help string) prome
 	}
 	returned := f.NewCounterVec(prometheus.CounterOpts(opts("returned_total", "Messages that were not sent and whose bots were told so, by reason.")), []string{"why"})
 	m.returned = make(map[parley.Failure]prometheus.Counter)
-	for _, why := range []parley.Failure{parley.WindowClosed, parley.OptedOut, parley.OutcomeUnknown} {
+	for _, why := range []parley.Failure{parley.WindowClosed, parley.OptedOut, parley.OutcomeUnknown, parley.TakenOver} {
 		m.returned[why] = returned.WithLabelValues(string(why))
 	}
 	answers := f.NewCounterVec(prometheus.CounterOpts(opts("answers_total", "Answers of the provider by kind.")), []string{"answer"})
@@ -85,7 +86,7 @@ func (m *metrics) resolve(f promauto.Factory, opts func(name, help string) prome
 	}
 	failures := f.NewCounterVec(prometheus.CounterOpts(opts("store_failures_total", "Failures of the store, by step; leases that another holds are none.")), []string{"step"})
 	m.failures = make(map[ActionKind]prometheus.Counter)
-	for _, k := range []ActionKind{TakeLease, Claim, Settle, Fold} {
+	for _, k := range []ActionKind{TakeLease, Claim, Settle, Fold, Report} {
 		m.failures[k] = failures.WithLabelValues(k.String())
 	}
 }

@@ -29,20 +29,23 @@ const (
 
 // How a pace is kept and changed.
 const (
-	// Headroom is the share of a limit that is left alone: the provider's second
-	// and ours don't begin together.
-	Headroom = 0.01
-	// BurstFor is how much of its time a channel may make up for at once: the time
-	// between two claims (Gather), with room for a slow store. A fresh lease begins
-	// with a single message and the pace, since nobody knows what its last holder
-	// has just sent.
-	BurstFor = 100 * time.Millisecond
-	// Window is the time by which the provider counts: no more than the pace is
-	// claimed in any such span, whatever may be made up for.
-	Window = time.Second
-	// InFlightFor is the time that a message is under way: the call, and the two
-	// Gather before and after it. The pace times it is what is under way at once.
-	InFlightFor = 400 * time.Millisecond
+	// Headroom is the share of a limit that is left alone. At a thousand a second
+	// those are 8 ms: so much more than a second passes between a message and the one
+	// that may not be in a second with it, should the first be delayed and the other not.
+	Headroom = 0.008
+	// Ahead is how long before its time a message is claimed at most, so that a store
+	// that is slow for a moment makes nobody late; what was claimed later still isn't
+	// made up for. It is bounded by what it costs: who dies leaves so much claimed that
+	// nobody sent, and a reply waits so long behind bulk that is claimed already.
+	Ahead = 100 * time.Millisecond
+	// Window is the time by which the provider counts. Of one message more than the
+	// limit the last leaves so much after the first, and windowSpare: the pace alone
+	// sees to that, unless a process stood still and its messages left late, together.
+	Window      = time.Second
+	windowSpare = 5 * time.Millisecond
+	// InFlightFor is the time that a message is under way: Ahead, the call, and the
+	// two Gather before and after it. The pace times it is what is under way at once.
+	InFlightFor = 500 * time.Millisecond
 
 	// A pace is lowered by a factor and raised by steps (AIMD, as TCP does it):
 	// the factor ends the trouble at once however far the pace was off; the steps
@@ -59,17 +62,16 @@ const (
 	usageSome  = 60   // it isn't raised
 	usageFull  = 100  // the channel pauses
 	usageEvery = 10 * time.Second
-	// spreadStep is how far the messages of a claim are apart that leave together. At
-	// a thousand a second those are ten, which is the Headroom; a shorter step would
-	// cost more CPU, since each is something to wake up for.
-	spreadStep = 10 * time.Millisecond
+	// leaveStep is the step of the times at which messages leave: each is something to
+	// wake up for. A multiple of it is what the Headroom makes of a second, at a
+	// thousand a second; any other step would make less of the distance.
+	leaveStep = 8 * time.Millisecond
 
 	// maxPairs bounds the contacts that are remembered for the pair limit. Beyond
 	// it those that have used least of theirs are forgotten; the provider's own
 	// refusal (131056) stands behind.
-	maxPairs  = 1 << 16
-	fewPairs  = 1 << 10 // are not worth sweeping
-	roundedUp = 1e-6    // tokens that are missing by the inexactness of the count
+	maxPairs = 1 << 16
+	fewPairs = 1 << 10 // are not worth sweeping
 )
 
 // Pace is how fast a channel may send. The zero Pace knows no limit.
@@ -94,17 +96,18 @@ func PaceOf(kind parley.ChannelKind) Pace {
 // inFlight is how many messages must be under way for the pace to be reached.
 func (p Pace) inFlight() int { return int(math.Ceil(p.PerSecond * InFlightFor.Seconds())) }
 
-// limits is a channel's pace at work: a bucket for the channel, whose rate
-// adapts, and what is known of media and of each contact (GCRA: the theoretical
-// time of arrival of the next message, if they came evenly).
+// limits is a channel's pace at work: a timetable for the channel, whose rate
+// adapts, and what is known of media and of each contact. Both timetables are GCRA:
+// the theoretical time of arrival of the next message, if they came evenly.
 type limits struct {
 	pace    Pace
-	ceiling float64 // of rate
+	ceiling float64 // of rate; 0: none
 	rate    float64 // in a second, now
-	tokens  float64
-	at      time.Duration // when tokens was counted; 0: not yet
-	recent  []claimed     // within the last Window, oldest first
-	sum     int           // of recent
+	due     time.Duration
+	// left is when the last messages left, or will: as many as the pace has in a
+	// Window. The one of ticket t is at t modulo its length.
+	left    []time.Duration
+	tickets int
 	changed time.Duration // from when on rate rises
 	heeded  time.Duration // until when the usage is not taken for news
 	media   time.Duration
@@ -113,57 +116,42 @@ type limits struct {
 	sweepAt int // so many pairs
 }
 
-// claimed is a number of messages that were handed over together.
-type claimed struct {
-	at time.Duration
-	n  int
-}
-
 func newLimits(p Pace) *limits {
 	ceiling := p.PerSecond * (1 - Headroom)
 	return &limits{
-		pace: p, ceiling: ceiling, rate: ceiling, tokens: 1,
+		pace: p, ceiling: ceiling, rate: ceiling,
+		left:  make([]time.Duration, max(1, int(p.PerSecond*Window.Seconds()))),
 		pairs: map[parley.Contact]time.Duration{}, sweepAt: fewPairs,
 	}
 }
 
-// count lets the bucket fill, and the rate rise, up to now.
-func (l *limits) count(now time.Duration) {
+// recover lets the rate rise up to now.
+func (l *limits) recover(now time.Duration) {
 	if l.rate < l.ceiling {
 		quiet := max(now-l.changed, 0).Truncate(paceEvery)
 		l.rate = min(l.ceiling, l.rate+quiet.Seconds()/paceEvery.Seconds()*paceStep*l.ceiling)
 		l.changed += quiet
 	}
-	if l.at != 0 {
-		l.tokens = min(l.most(), l.tokens+l.rate*max(now-l.at, 0).Seconds())
-	}
-	l.at = max(l.at, now)
-	for len(l.recent) > 0 && l.recent[0].at <= now-Window {
-		l.sum -= l.recent[0].n
-		l.recent = l.recent[1:]
-	}
 }
 
-// most is what the bucket holds. It is one message at least.
-func (l *limits) most() float64 { return max(1, l.rate*BurstFor.Seconds()) }
+// every is the time between two messages.
+func (l *limits) every() time.Duration { return time.Duration(float64(time.Second) / l.rate) }
 
-// inWindow is how many messages may leave in a Window. It is one at least.
-func (l *limits) inWindow() int { return max(1, int(math.Ceil(l.rate*Window.Seconds()-roundedUp))) }
+// free is when the message of ticket t may leave because of the one that may not be
+// in one Window with it.
+func (l *limits) free(t int) time.Duration {
+	if t < len(l.left) {
+		return 0
+	}
+	return l.left[t%len(l.left)] + Window + windowSpare
+}
 
 // ready is when the next message may be claimed.
 func (l *limits) ready() time.Duration {
 	if l.ceiling == 0 {
 		return 0
 	}
-	at, sum := time.Duration(0), l.sum
-	for i := 0; sum >= l.inWindow(); i++ {
-		sum -= l.recent[i].n
-		at = l.recent[i].at + Window
-	}
-	if missing := 1 - roundedUp - l.tokens; missing > 0 {
-		at = max(at, l.at+time.Duration(math.Ceil(missing/l.rate*float64(time.Second))))
-	}
-	return at
+	return max(l.due, l.free(l.tickets)) - Ahead
 }
 
 // quota is how many of want messages may be claimed now, which isn't before ready.
@@ -171,35 +159,48 @@ func (l *limits) quota(want int, now time.Duration) int {
 	if l.ceiling == 0 {
 		return want
 	}
-	l.count(now)
-	return min(want, max(1, min(int(l.tokens+roundedUp), l.inWindow()-l.sum)))
-}
-
-// take notes that n messages are handed over.
-func (l *limits) take(n int, now time.Duration) {
-	if l.ceiling == 0 || n == 0 {
-		return
+	l.recover(now)
+	n := 1
+	for at := max(l.due, now) + l.every(); n < want && max(at, l.free(l.tickets+n)) <= now+Ahead; n++ {
+		at += l.every()
 	}
-	l.count(now)
-	l.tokens -= float64(n)
-	l.recent, l.sum = append(l.recent, claimed{now, n}), l.sum+n
+	return n
 }
 
-// spread is how long after a claim the message leaves that comes behind k others of
-// it. The provider counts by its own seconds: a claim's messages all at once would be
-// in one with those of a second before as soon as they are a moment faster.
-func (l *limits) spread(k int) time.Duration {
+// leaves is when the next message leaves, if it is claimed now.
+func (l *limits) leaves(now time.Duration) time.Duration {
+	if l.ceiling == 0 {
+		return now
+	}
+	return max(now, l.due.Truncate(leaveStep), l.free(l.tickets))
+}
+
+// take notes that the next message leaves as leaves says, and returns its ticket.
+func (l *limits) take(now time.Duration) (ticket int) {
 	if l.ceiling == 0 {
 		return 0
 	}
-	return time.Duration(float64(k) / l.rate * float64(time.Second)).Truncate(spreadStep)
+	l.recover(now)
+	if ticket = l.tickets; ticket == 0 { // nobody knows what the last holder of the lease has just sent
+		l.due = now + l.every() + leaveStep
+	}
+	l.left[ticket%len(l.left)] = l.leaves(now)
+	l.due = max(l.due, now) + l.every()
+	l.tickets++
+	return ticket
+}
+
+// gone notes when the message of a ticket left indeed.
+func (l *limits) gone(ticket int, at time.Duration) {
+	if l.ceiling > 0 && l.tickets-ticket <= len(l.left) {
+		l.left[ticket%len(l.left)] = at
+	}
 }
 
 // lower cuts the pace.
 func (l *limits) lower(now time.Duration) {
-	l.count(now)
+	l.recover(now)
 	l.rate = max(l.rate*paceCut, l.ceiling*paceFloor)
-	l.tokens = min(l.tokens, l.most())
 	l.changed = now
 }
 
@@ -281,9 +282,10 @@ func (l *limits) sweep(now time.Duration) {
 
 // fresh reports whether nothing is remembered that a new channel wouldn't have.
 func (l *limits) fresh(now time.Duration) bool {
-	l.count(now)
+	l.recover(now)
 	l.sweep(now)
-	return len(l.pairs) == 0 && l.rate == l.ceiling && l.sum == 0 && l.media <= now
+	last := l.free(l.tickets + len(l.left) - 1)
+	return len(l.pairs) == 0 && l.rate == l.ceiling && last <= now && l.media <= now
 }
 
 // Limit names what a message was put back for.

@@ -111,6 +111,17 @@ type Policy struct {
 	Random func() float64
 }
 
+// hearing is how long an epoch is too young to send a doubtful message again: its
+// lease may have passed on because the store was away. Whoever had it may have a call
+// of the store under way that hangs, and then waits before the next.
+func (p Policy) hearing() time.Duration { return min(p.DoubtfulWait/2, StoreTimeout+2*storeWaitMax) }
+
+// storeWait is the wait after the nth failure of the store in a row.
+func (p Policy) storeWait(n int) time.Duration {
+	d := grow(storeWait, storeWaitMax, 2, n-1)
+	return d/2 + time.Duration(p.Random()*float64(d)/2)
+}
+
 func (p Policy) withDefaults() Policy {
 	p.LeaseTTL = cmp.Or(p.LeaseTTL, LeaseTTL)
 	p.DoubtfulWait = cmp.Or(p.DoubtfulWait, DoubtfulWait)

@@ -22,6 +22,7 @@ const (
 	Claim                       // call Outbox.Claim for up to Limit messages [Claimed, or Starved]
 	Settle                      // call Outbox.Settle with Outcomes [Settled]
 	Fold                        // call Receipts.Fold for up to Limit receipts [Folded]
+	Report                      // call Receipts.Append with Receipts [Reported]
 )
 
 // String is the name of the action in metrics and logs.
@@ -37,6 +38,8 @@ func (k ActionKind) String() string {
 		return "settle"
 	case Fold:
 		return "fold"
+	case Report:
+		return "report"
 	}
 	return fmt.Sprintf("action_kind_%d", uint8(k))
 }
@@ -48,9 +51,10 @@ type Action struct {
 	Open     []parley.ID      // of TakeLease: what is claimed in the epoch of Lease and not settled
 	Limit    int              // of Claim and Fold
 	Outcomes []parley.Outcome // of Settle; the caller must not change them
+	Receipts []parley.Receipt // of Report; the same
 	Until    time.Duration    // of Rest
 	// Idle, of a Rest: nothing is under way and nothing waits within the horizon;
-	// the Sender may be forgotten. After Stop it says that all is settled.
+	// the Sender may be forgotten. After Stop it says that all is settled, or reported.
 	Idle bool
 }
 
@@ -91,10 +95,12 @@ type Action struct {
 //
 //   - A message is handed over only after the Claim that marked it has returned
 //     without an error, and never at or after half of the lease.
-//   - Each hand-over is answered once. An answer of an earlier epoch is ignored:
-//     that message is the store's again, as doubtful.
-//   - Every answer becomes one outcome, and an outcome is kept until a Settle of
-//     it has succeeded or the epoch is lost (ErrFenced).
+//   - Each hand-over is answered once. Every answer becomes one outcome, and an
+//     outcome is kept until a Settle of it has succeeded or the epoch is lost
+//     (ErrFenced): then its message is the store's again, as doubtful.
+//   - What is known to have been sent in an epoch that was lost is reported, as the
+//     provider would in a receipt. Whoever has the channel now looks at receipts
+//     before it repeats what is doubtful.
 //   - After a Settle that ended in another error nothing is claimed until it has
 //     succeeded. It may have taken hold; a message it released could otherwise
 //     be claimed again, and the repeated Settle would release it while open.
@@ -118,8 +124,9 @@ type Action struct {
 //
 // Before one is handed over again, the receipts are looked at: what the provider
 // told meanwhile may prove that it has it, and then it is gone from the outbox.
-// So it is put back, as well, until that was done. If nothing is found the policy
-// decides.
+// So it is put back, as well, until that was done. In a young epoch it is put back
+// for longer (see Policy.hearing): whoever had the lease before may be alive, have
+// the answer, and be about to report it. If nothing is found the policy decides.
 type Sender struct {
 	channel parley.Channel
 	holder  string
@@ -130,6 +137,7 @@ type Sender struct {
 
 	lease parley.Lease  // Epoch 0: none
 	asked time.Duration // when it was asked for
+	since time.Duration // when its epoch began
 	spent bool          // the store said, or it must be feared, that it is over
 	anew  bool          // the next lease must be of a new epoch
 
@@ -138,6 +146,8 @@ type Sender struct {
 	settling []parley.Outcome // those of the Settle under way
 	unsure   bool             // a Settle failed and may have taken hold
 	lost     int              // see Forgotten
+	calls    int              // hand-overs without an answer: those of open, and of epochs that are lost
+	gaveUp   time.Duration    // when calls of an epoch that was lost need not be waited for any more
 	doubts   map[parley.ID]int
 	sought   map[parley.ID]time.Duration // since when; see lookedFor
 
@@ -147,6 +157,7 @@ type Sender struct {
 	slowed  int           // see Slowed
 	lanes   lanes
 	awaits  awaits
+	reports reports
 
 	// The times at which each action is wanted, or allowed again after a failure.
 	claimAt     time.Duration
@@ -170,6 +181,7 @@ type attempt struct {
 	contact  parley.Contact
 	told     bool // it has arrived already, or won't
 	era      int  // of the trouble in which it was handed over
+	ticket   int  // of the pace
 }
 
 // NewSender makes the Sender of a channel. holder names this process among all
@@ -193,17 +205,24 @@ func (s *Sender) Next(now time.Duration) Action {
 		return Action{Until: never}
 	}
 	settle, lease, claim, fold := s.settleWhen(), s.leaseWhen(now), s.claimWhen(now), s.foldWhen(now)
+	report := s.reports.when()
 	switch {
 	case settle <= now:
 		return s.settle(now)
-	case lease <= now:
+	case lease <= now && (s.held() || report > now):
 		return s.do(now, Action{Kind: TakeLease, Lease: s.inHand(), Open: s.claims()})
+	case report <= now:
+		return s.do(now, Action{Kind: Report, Receipts: s.reports.out()})
 	case fold <= now && (fold+s.policy.FoldEvery <= now || claim > now):
 		return s.do(now, Action{Kind: Fold, Lease: s.lease, Limit: s.policy.FoldLimit})
 	case claim <= now:
 		return s.do(now, Action{Kind: Claim, Lease: s.lease, Limit: s.limits.quota(s.room(), now)})
 	}
-	return Action{Until: min(settle, lease, claim, fold), Idle: s.idle()}
+	rest := Action{Until: min(settle, report, lease, claim, fold), Idle: s.idle(now)}
+	if s.calls > len(s.open) && now < s.gaveUp {
+		rest.Until = min(rest.Until, s.gaveUp)
+	}
+	return rest
 }
 
 func (s *Sender) do(now time.Duration, a Action) Action {
@@ -220,13 +239,13 @@ func (s *Sender) Wake(now time.Duration) {
 }
 
 // Stop ends the sending: nothing is claimed or handed over any more. When all
-// that is open has been answered and settled, Next gives an idle Rest. The lease
-// is left to expire.
+// that is open has been answered and settled, or reported, Next gives an idle Rest.
+// The lease is left to expire.
 func (s *Sender) Stop() { s.stopping = true }
 
 // Forgotten is the number of messages whose attempts could not be noted because
 // the epoch was lost, since the Sender was made. The next epoch holds them for
-// doubtful.
+// doubtful, unless it is reported that they were sent.
 func (s *Sender) Forgotten() int { return s.lost }
 
 // Held is the number of claimed messages that were put back, since the Sender was
@@ -266,11 +285,9 @@ func (s *Sender) room() int {
 	return s.policy.MaxInFlight - s.unsettled()
 }
 
-func (s *Sender) idle() bool {
-	if s.stopping {
-		return s.unsettled() == 0
-	}
-	return s.unsettled() == 0 && s.claimAt == never && s.foldAt == never
+func (s *Sender) idle(now time.Duration) bool {
+	done := s.unsettled() == 0 && (s.calls == 0 || now >= s.gaveUp) && s.reports.none()
+	return done && (s.stopping || s.claimAt == never && s.foldAt == never)
 }
 
 // held reports whether there is a lease of whose epoch nothing speaks against

@@ -138,10 +138,10 @@ func TestSenderLease(t *testing.T) {
 		r.wantCalls(1)
 		r.now += testTTL
 		takeover(r)
-		r.answer(egress.Answer{Kind: egress.Accepted, ProviderID: "m"})
+		r.answer(egress.Answer{Kind: egress.Retryable})
 		r.run()
-		if got := r.sender.Forgotten(); got != 1 || len(r.store.sent) != 0 {
-			t.Fatalf("forgotten %d, sent %v", got, r.store.sent)
+		if got := r.sender.Forgotten(); got != 1 || len(r.store.sent)+len(r.store.reported) != 0 {
+			t.Fatalf("forgotten %d, sent %v, reported %v", got, r.store.sent, r.store.reported)
 		}
 		r.sleep(testTTL + testDoubt)
 		r.wantCalls(1)
@@ -237,10 +237,16 @@ func TestSenderLeaseLapsed(t *testing.T) {
 		r.run()
 		r.now += testTTL + 1
 		r.run()
+		r.store.fault = func(step string, after bool) error {
+			if step == "lease" && !after && len(r.store.sent) == 0 {
+				t.Error("renewed before the answer was settled")
+			}
+			return nil
+		}
 		r.answer(egress.Answer{Kind: egress.Accepted, ProviderID: "m"})
 		r.run()
-		if len(r.store.sent) != 1 || r.store.epoch != 2 {
-			t.Fatalf("sent %v in epoch %d: the answer was lost by renewing", r.store.sent, r.store.epoch)
+		if len(r.store.sent) != 1 || r.store.leased != 2 {
+			t.Fatalf("sent %v under %d leases", r.store.sent, r.store.leased)
 		}
 		r.wantCalls(1)
 	})

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -12,14 +13,17 @@ func (s *Sender) Leased(l parley.Lease, err error, now time.Duration) {
 	s.busy = Rest
 	switch {
 	case errors.Is(err, parley.ErrFenced):
-		s.forget()
+		s.forget(now)
 		s.leaseFrom = now + min(fencedWait<<min(s.fenced, fencedDoublings), s.policy.LeaseTTL/4)
 		s.fenced++
 	case err != nil:
 		s.leaseFrom = now + s.storeFailed()
 	default:
+		if own := s.anew && l.Epoch == s.lease.Epoch+1; !own && l.Epoch != s.lease.Epoch {
+			s.since = now // somebody may have had the lease meanwhile
+		}
 		if l.Epoch != s.lease.Epoch {
-			s.forget()
+			s.forget(now)
 		}
 		s.lease, s.asked, s.leaseFrom = l, s.began, 0
 		s.spent, s.anew, s.failures, s.fenced = false, false, 0, 0
@@ -44,11 +48,11 @@ func (s *Sender) Claimed(rows []parley.Claimed, next time.Duration, err error, n
 	out := make([]Handover, 0, len(rows))
 	for i := range rows {
 		if r := &rows[i]; !s.resolve(r, now) && !s.putBack(r, now) {
-			s.open[r.ID] = attempt{attempts: r.Attempts, contact: r.Conversation.Contact, era: s.trouble.era}
-			out = append(out, Handover{Claimed: *r, Epoch: s.lease.Epoch, Until: s.half(), From: now + s.limits.spread(len(out))})
+			out = append(out, Handover{Claimed: *r, Epoch: s.lease.Epoch, Until: s.half(), From: s.limits.leaves(now)})
+			s.open[r.ID] = attempt{attempts: r.Attempts, contact: r.Conversation.Contact, era: s.trouble.era, ticket: s.limits.take(now)}
 		}
 	}
-	s.limits.take(len(out), now)
+	s.calls += len(out)
 	return out
 }
 
@@ -56,29 +60,41 @@ func (s *Sender) Claimed(rows []parley.Claimed, next time.Duration, err error, n
 // folded before it is claimed again.
 const lookFirst = 20 * time.Millisecond
 
-// resolve looks after a doubtful message, and reports whether it is not to be
-// handed over now. A signal may be given twice.
+// resolve looks after a message that is doubtful or silenced, and reports whether it
+// is not to be handed over now. A signal may be given twice.
 func (s *Sender) resolve(r *parley.Claimed, now time.Duration) bool {
+	doubtful, silenced := r.Doubtful && r.Send.Signal == nil, r.Silenced && r.Send.OfBot()
 	switch {
-	case !r.Doubtful || r.Send.Signal != nil:
-		return false
-	case !s.lookedFor(r.ID, now):
-		s.foldAt = now - s.policy.FoldEvery // before the next claim
-		s.note(parley.Outcome{ID: r.ID, Kind: parley.Retry, Uncounted: true, Wait: lookFirst}, now)
+	case doubtful && !s.lookedFor(r.ID, now):
+		wait := max(s.since+s.policy.hearing()-now, 0)
+		if wait == 0 {
+			s.foldAt = now - s.policy.FoldEvery // before the next claim
+		}
+		s.note(parley.Outcome{ID: r.ID, Kind: parley.Retry, Uncounted: true, Wait: wait + lookFirst}, now)
 		return true
-	case s.policy.GiveUpDoubtful:
-		why := parley.OutcomeUnknown
-		s.note(parley.Outcome{ID: r.ID, Kind: parley.Returned, Why: why, Cause: barred(why)}, now)
-		delete(s.doubts, r.ID)
+	case doubtful && (silenced || s.policy.GiveUpDoubtful):
+		s.giveBack(r.ID, parley.OutcomeUnknown, now)
+		return true
+	case silenced:
+		s.giveBack(r.ID, parley.TakenOver, now)
 		return true
 	}
 	return false
 }
 
+// giveBack ends a claimed message that isn't handed over: its bot is told why.
+func (s *Sender) giveBack(id parley.ID, why parley.Failure, now time.Duration) {
+	s.note(parley.Outcome{ID: id, Kind: parley.Returned, Why: why, Cause: barred(why)}, now)
+	delete(s.doubts, id)
+}
+
 // lookedFor reports whether a look at the receipts began after a doubtful message
-// became due: one of before doesn't show what was told since. If not, the message is
-// one of those that are sought.
+// became due, and whoever had its epoch had time to report: one of before doesn't
+// show what was told since. If not, the message is one of those that are sought.
 func (s *Sender) lookedFor(id parley.ID, now time.Duration) bool {
+	if now < s.since+s.policy.hearing() {
+		return false
+	}
 	since, sought := s.sought[id]
 	if sought && s.looked >= since {
 		delete(s.sought, id)
@@ -100,7 +116,7 @@ func (s *Sender) putBack(r *parley.Claimed, now time.Duration) bool {
 	if wait > 0 {
 		s.foldAt = min(s.foldAt, max(now, s.folded+awaitPoll))
 	} else {
-		wait, why = s.limits.hold(r, now)
+		wait, why = s.limits.hold(r, s.limits.leaves(now))
 	}
 	if wait <= 0 {
 		return false
@@ -122,11 +138,16 @@ func (s *Sender) Starved(now time.Duration) {
 
 // Answered tells how a hand-over ended.
 func (s *Sender) Answered(a Answer, now time.Duration) {
+	s.calls--
 	at, ok := s.open[a.ID]
 	if !ok || a.Epoch != s.lease.Epoch {
+		s.report(a.ID, a.Kind == Accepted, a.ProviderID)
 		return
 	}
 	delete(s.open, a.ID)
+	if a.Left > 0 {
+		s.limits.gone(at.ticket, a.Left)
+	}
 	if a.Kind == Accepted && !at.told {
 		s.awaits.sent(a.ID, at.contact, now)
 	}
@@ -138,7 +159,7 @@ func (s *Sender) Settled(err error, now time.Duration) {
 	s.busy = Rest
 	switch {
 	case errors.Is(err, parley.ErrFenced):
-		s.forget()
+		s.forget(now)
 	case err != nil:
 		s.answered = append(s.settling, s.answered...)
 		s.settling, s.unsure = nil, true
@@ -241,9 +262,14 @@ func (s *Sender) settle(now time.Duration) Action {
 	return s.do(now, Action{Kind: Settle, Lease: s.lease, Outcomes: s.settling})
 }
 
-// forget drops the epoch and all that was claimed in it.
-func (s *Sender) forget() {
+// forget drops the epoch and all that was claimed in it. What is known to have been
+// sent is reported.
+func (s *Sender) forget(now time.Duration) {
 	s.lost += s.unsettled()
+	s.gaveUp = now + s.policy.DoubtfulWait
+	for _, o := range slices.Concat(s.settling, s.answered) {
+		s.report(o.ID, o.Kind == parley.Sent, o.ProviderID)
+	}
 	clear(s.open)
 	clear(s.sought)
 	s.answered, s.settling, s.unsure = nil, nil, false
@@ -254,6 +280,5 @@ func (s *Sender) forget() {
 // storeFailed is the wait after another failure of the store.
 func (s *Sender) storeFailed() time.Duration {
 	s.failures++
-	d := grow(storeWait, storeWaitMax, 2, s.failures-1)
-	return d/2 + time.Duration(s.policy.Random()*float64(d)/2)
+	return s.policy.storeWait(s.failures)
 }

@@ -1,11 +1,13 @@
 package egress_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -34,12 +36,14 @@ type stage struct {
 	gate    egress.Gate
 	policy  egress.Policy
 	senders []*performer
-	born    int           // of senders
-	away    []flight      // answers on their way back
+	born    int      // of senders
+	away    []flight // answers on their way back
+	queue   []queued
 	latency time.Duration // of an answer
 	folding time.Duration // that a fold takes
 	bot     parley.Bot
 	heard   []parley.Input // by the bot
+	yields  bool           // the bot, to whoever else speaks
 	turns   uint64
 	ids     int // of what Meta reports
 	tokens  map[parley.Channel]string
@@ -67,11 +71,21 @@ func (s slowly) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fol
 	return f, err
 }
 
+func (s slowly) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
+	return s.store.Append(ctx, a)
+}
+
 // flight is an answer that arrives at a time.
 type flight struct {
 	to *performer
 	at time.Duration
 	a  egress.Answer
+}
+
+// queued is a message whose time to leave has not come.
+type queued struct {
+	of *performer
+	h  egress.Handover
 }
 
 // request is a send as it reached Meta.
@@ -133,13 +147,18 @@ func newStage(t *testing.T) *stage {
 func (s *stage) wall() time.Time { return time.Unix(1_790_000_000, 0).Add(s.now) }
 
 // turn is the bot's: it answers a message with each of its lines. "bulk" and "promo"
-// begin lines that are a campaign's; a promo is a template for marketing.
+// begin lines that are a campaign's; a promo is a template for marketing. If it yields,
+// it gives the word to whoever else speaks, until the contact does.
 func (s *stage) turn(t *parley.Turn) error {
 	s.heard = append(s.heard, t.Input())
+	if _, ok := t.Input().(parley.Echo); ok && s.yields {
+		t.HandOff(parley.SpeakerPerson, 0)
+	}
 	m, ok := t.Input().(parley.Message)
 	if !ok {
 		return nil
 	}
+	t.Resume()
 	for line := range strings.Lines(m.Text) {
 		line = strings.TrimSpace(line)
 		send := parley.Send{Text: line, Bulk: strings.HasPrefix(line, "bulk")}
@@ -207,14 +226,22 @@ func (s *stage) answers(how func(request) reply) {
 	s.answer = how
 }
 
-// handOver passes messages through the Gate.
-func (s *stage) handOver(p *performer, messages []egress.Handover) {
+// handOver passes the messages whose time has come through the Gate, and returns when
+// the next one's does.
+func (s *stage) handOver() time.Duration {
 	s.mu.Lock()
 	s.metaTime = s.now
 	s.mu.Unlock()
-	for _, h := range messages {
-		s.away = append(s.away, flight{p, s.now + s.latency, s.gate.Pass(s.t.Context(), h)})
+	slices.SortStableFunc(s.queue, func(a, b queued) int { return cmp.Compare(a.h.From, b.h.From) })
+	for len(s.queue) > 0 {
+		q := s.queue[0]
+		if q.h.From > s.now {
+			return q.h.From
+		}
+		s.queue = s.queue[1:]
+		s.away = append(s.away, flight{q.of, s.now + s.latency, s.gate.Pass(s.t.Context(), q.h)})
 	}
+	return math.MaxInt64
 }
 
 // requests are what has reached Meta for somebody so far, or for all.
@@ -256,6 +283,7 @@ func (s *stage) sender(ch parley.Channel) *performer {
 func (s *stage) lose(ch parley.Channel) {
 	s.senders = slices.DeleteFunc(s.senders, func(p *performer) bool { return p.channel == ch })
 	s.away = slices.DeleteFunc(s.away, func(f flight) bool { return f.to.channel == ch })
+	s.queue = slices.DeleteFunc(s.queue, func(q queued) bool { return q.of.channel == ch })
 }
 
 // webhook takes in what Meta reports, and lets the bot take its turns.
@@ -336,6 +364,7 @@ func (s *stage) pass(d time.Duration) {
 		for _, p := range slices.Clone(s.senders) {
 			next = min(next, s.run(p))
 		}
+		next = min(next, s.handOver())
 		for _, f := range s.away {
 			next = min(next, f.at)
 		}
@@ -358,7 +387,9 @@ func (s *stage) run(p *performer) time.Duration {
 		if done.Err != nil && a.Kind != egress.TakeLease {
 			s.t.Fatal(done.Err)
 		}
-		s.handOver(p, done.Handovers)
+		for _, h := range done.Handovers {
+			s.queue = append(s.queue, queued{p, h})
+		}
 		s.act(done.Rows)
 	}
 	s.t.Fatal("a sender never rests")

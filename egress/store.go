@@ -30,7 +30,9 @@ type Outbox interface {
 	// the outbox. One that was claimed already may still be settled. A message that was attempted in an earlier epoch and not
 	// settled is doubtful: it is claimed again once doubtfulWait has passed since
 	// that attempt. The duration says how long until a waiting message becomes
-	// claimable, at most horizon; 0 if some are claimable now. ErrFenced: the
+	// claimable, at most horizon; 0 if some are claimable now. What a commit has
+	// silenced (parley.Commit.Silence) is claimed like others, and says so from the
+	// first claim that begins after that commit is durable. ErrFenced: the
 	// epoch has moved, or the lease has expired.
 	Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error)
 	// Recall looks for messages that the store holds for claimed in the lease's
@@ -69,4 +71,7 @@ type Receipts interface {
 	// becomes Echo there; those rows are returned. One that can't be told yet stays. A receipt's contact means
 	// the conversation that an event's would.
 	Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error)
+	// Append stores receipts durably, as those that webhooks bring: see
+	// ingress.Inbox. It needs no lease.
+	Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error)
 }

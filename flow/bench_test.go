@@ -37,7 +37,7 @@ func BenchmarkTurn(b *testing.B) {
 	}{
 		{"words", flow.Flow[table]{Start: noted}, nil, state},
 		{"rules", flow.Flow[table]{Start: noted, Commands: rules}, nil, state},
-		{"menu", flow.Flow[table]{Start: offered, Commands: rules}, titles, `{"$flow":{"offered":"Small\\nLarge\\nExtra large"},"$state":` + state + `}`},
+		{"menu", flow.Flow[table]{Start: offered, Commands: rules}, titles, `{"$flow":{"offered":"Small\nLarge\nExtra large"},"$state":` + state + `}`},
 		{"form", flow.Flow[table]{Start: flow.Fill[table]("booking"), Commands: rules, Forms: forms}, titles, `{"$flow":{"form":{"form":"booking","field":"note"}},"$state":` + state + `}`},
 	} {
 		b.Run(c.name, func(b *testing.B) {

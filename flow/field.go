@@ -13,6 +13,7 @@ type Field[S any] struct {
 	name, label string
 	question    func(t *Turn[S]) string
 	options     func(t *Turn[S]) []Option
+	offered     string // the options as they are remembered, if they are sound and always the same
 	condition   func(s *S) bool
 	checks      []func(s *S) error
 	optional    bool
@@ -21,7 +22,8 @@ type Field[S any] struct {
 	place       bool
 	dynamic     bool // the options are those of now, and not the kind's
 
-	read  func(s *S, a Answer, choices []Option) (undo func(), changed bool, err error)
+	// read reads an answer into the state, unless one of the checks of f holds it back.
+	read  func(f *Field[S], s *S, a Answer, choices []Option) (changed bool, err error)
 	given func(s *S) bool // it has a value other than the zero one
 	clear func(s *S)
 }
@@ -41,26 +43,43 @@ func Ask[S any, T comparable](name, question string, at func(s *S) *T, kind Kind
 	}
 	switch {
 	case len(kind.Options) > 0:
-		f.options = func(*Turn[S]) []Option { return kind.Options }
+		options := slices.Clone(kind.Options)
+		f.options = func(*Turn[S]) []Option { return options }
+		if checkOptions(options) == nil {
+			f.offered = offered(options)
+		}
 	case kind.yesNo:
 		f.options = func(t *Turn[S]) []Option { return t.yesNo() }
 	}
 	if at == nil || kind.Parse == nil {
 		return f // which Check refuses
 	}
-	f.read = func(s *S, a Answer, choices []Option) (func(), bool, error) {
+	f.read = func(f *Field[S], s *S, a Answer, choices []Option) (bool, error) {
 		value, err := kind.Parse(a)
-		if text, ok := any(&value).(*string); ok && choices != nil {
-			*text, err = pick(choices, a)
+		if choices != nil {
+			value, err = picked(choices, a, value, err)
 		}
 		if err != nil {
-			return nil, false, err
+			return false, err
 		}
 		before := *at(s)
 		*at(s) = value
-		return func() { *at(s) = before }, before != value, nil
+		if err := f.holds(s); err != nil {
+			*at(s) = before
+			return false, err
+		}
+		return before != value, nil
 	}
 	return f
+}
+
+// picked is the payload of the option that an answer means, where values are texts; else
+// what was parsed.
+func picked[T any](options []Option, a Answer, parsed T, err error) (T, error) {
+	if text, ok := any(&parsed).(*string); ok {
+		*text, err = pick(options, a)
+	}
+	return parsed, err
 }
 
 // Label is what people call the field, in "change size" and in the options of a
@@ -79,7 +98,7 @@ func (f Field[S]) Asking(question func(t *Turn[S]) string) Field[S] {
 // Choices lets the options depend on the conversation: for a field whose value is a
 // string, which is then the payload of one of them and nothing else.
 func (f Field[S]) Choices(options func(t *Turn[S]) []Option) Field[S] {
-	f.options, f.dynamic = options, true
+	f.options, f.offered, f.dynamic = options, "", true
 	return f
 }
 
@@ -132,17 +151,17 @@ func (f *Field[S]) take(t *Turn[S], a Answer) (changed bool, err error) {
 	if f.dynamic {
 		choices = append([]Option{}, f.options(t)...)
 	}
-	undo, changed, err := f.read(t.State, a, choices)
-	if err != nil {
-		return false, err
-	}
+	return f.read(f, t.State, a, choices)
+}
+
+// holds runs the checks over a state with an answer in it.
+func (f *Field[S]) holds(s *S) error {
 	for _, check := range f.checks {
-		if err := check(t.State); err != nil {
-			undo()
-			return false, err
+		if err := check(s); err != nil {
+			return err
 		}
 	}
-	return changed, nil
+	return nil
 }
 
 // asks reports whether the field is part of the form as things are.

@@ -235,9 +235,20 @@ func checkState[S any]() error {
 	return nil
 }
 
+// turn is the turn of a behaviour, with the zero state.
+func (p *program[S]) turn(turn *parley.Turn, b Behavior[S]) *Turn[S] {
+	// One allocation for the two that live as long as the turn.
+	room := &struct {
+		Turn[S]
+		state S
+	}{Turn: Turn[S]{Turn: turn, program: p, behavior: b}}
+	room.State = &room.state
+	return &room.Turn
+}
+
 func (p *program[S]) behavior(b Behavior[S]) parley.Behavior {
 	return parley.BehaviorFunc(func(turn *parley.Turn) error {
-		t := &Turn[S]{Turn: turn, program: p, behavior: b, State: new(S)}
+		t := p.turn(turn, b)
 		if err := t.load(); err != nil {
 			return err
 		}
@@ -250,7 +261,7 @@ func (p *program[S]) behavior(b Behavior[S]) parley.Behavior {
 
 // fallback lets the flow's handle a conversation that can't go on.
 func (p *program[S]) fallback(turn *parley.Turn) error {
-	t := &Turn[S]{Turn: turn, program: p, behavior: p.flow.named(""), State: new(S)}
+	t := p.turn(turn, p.flow.named(""))
 	fault, _ := errors.AsType[*parley.TurnError](turn.FallbackCause())
 	readable := fault != nil && fault.Kind == parley.TurnBehavior
 	if readable {

@@ -3,20 +3,30 @@ package flow
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Fold is a text as texts are compared: in small letters, without diacritics and
 // punctuation, its words parted by one space. Of a text that is nothing but punctuation
 // it is that.
 func Fold(text string) string {
-	return string(appendFold(make([]byte, 0, len(text)+8), text))
+	var room [128]byte // most texts are short
+	return string(appendFold(room[:0], text))
 }
 
 // appendFold appends to b what Fold makes of a text.
 func appendFold(b []byte, text string) []byte {
 	start, gap := len(b), false
-	for _, r := range text {
+	for i := 0; i < len(text); {
+		// Letters and digits of ASCII, which most texts are made of, need no more.
+		c, size := small(text[i]), 1
+		var r rune
+		if c == 0 {
+			r, size = utf8.DecodeRuneInString(text[i:])
+		}
+		i += size
 		switch {
+		case c != 0:
 		case isBorder(r):
 			gap = len(b) > start
 			continue
@@ -27,12 +37,12 @@ func appendFold(b []byte, text string) []byte {
 			b, gap = append(b, ' '), false
 		}
 		switch {
-		case 'A' <= r && r <= 'Z':
-			b = append(b, byte(r)+'a'-'A')
-		case r <= unicode.MaxASCII:
-			b = append(b, byte(r))
-		default:
+		case c != 0:
+			b = append(b, c)
+		case r > unicode.MaxASCII:
 			b = append(b, plain(unicode.ToLower(r))...)
+		default:
+			b = append(b, byte(r))
 		}
 	}
 	if len(b) == start {
@@ -41,12 +51,29 @@ func appendFold(b []byte, text string) []byte {
 	return b
 }
 
-// isBorder reports whether r parts words.
-func isBorder(r rune) bool {
-	switch {
-	case 'a' <= r && r <= 'z', '0' <= r && r <= '9', 'A' <= r && r <= 'Z':
+// unlike reports whether two texts, folded or not, surely fold to different ones: they
+// begin with different letters or digits of ASCII.
+func unlike(a, b string) bool {
+	if a == "" || b == "" {
 		return false
 	}
+	x, y := small(a[0]), small(b[0])
+	return x != y && x != 0 && y != 0
+}
+
+// small is the small letter of an ASCII letter, a digit as it is, and 0 for all else.
+func small(c byte) byte {
+	switch {
+	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		return c
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
+	}
+	return 0
+}
+
+// isBorder reports whether r parts words.
+func isBorder(r rune) bool {
 	return unicode.IsSpace(r) || unicode.IsPunct(r) || unicode.IsControl(r)
 }
 

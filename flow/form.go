@@ -48,13 +48,16 @@ const maxFills = 8
 // number.
 const attempts = 3
 
-// filling is how far a form has come.
+// filling is how far a form has come; with the empty name it is none.
 type filling struct {
 	Form  string   `json:"form"`
 	Field string   `json:"field,omitempty"` // the one asked for; none: the confirmation
 	Tries int      `json:"tries,omitempty"` // answers in vain
 	Given []string `json:"given,omitempty"` // fields that were answered with the zero value, or skipped
 }
+
+// IsZero reports whether no form is being filled in; then encoding/json leaves it out.
+func (f *filling) IsZero() bool { return f.Form == "" }
 
 // Fill begins a form of the flow: it takes what the input already says to fields that
 // are Anytime, and asks for what is missing. Fields whose place in the state has a
@@ -74,8 +77,8 @@ func (t *Turn[S]) Fill(form string) {
 		t.fail("fill %q: %d forms begun in one turn: does Done begin one that is done?", form, t.fills)
 		return
 	}
-	begun := &filling{Form: form}
-	if was := t.progress.Form; was != nil && was.Form == form {
+	begun := filling{Form: form}
+	if was := &t.progress.Form; was.Form == form {
 		begun.Given = was.Given
 	}
 	t.progress.Form = begun
@@ -98,12 +101,7 @@ func Fill[S any](form string) Handler[S] {
 }
 
 // Filling is the name of the form that is being filled in; empty if none is.
-func (t *Turn[S]) Filling() string {
-	if t.progress.Form == nil {
-		return ""
-	}
-	return t.progress.Form.Form
-}
+func (t *Turn[S]) Filling() string { return t.progress.Form.Form }
 
 // AskAgain repeats the question of the form that is being filled in, if one is: after
 // something that came between.
@@ -119,7 +117,7 @@ func (t *Turn[S]) Leave() {
 	if f := t.program.forms[t.Filling()]; f != nil {
 		t.CancelFollow(f.Name)
 	}
-	t.progress.Form, t.progress.Offered, t.progress.Number = nil, "", false
+	t.progress.Form, t.progress.Offered, t.progress.Number = filling{}, "", false
 }
 
 // later keeps the error of a handler that was called inside of another.
@@ -132,12 +130,12 @@ func (t *Turn[S]) later(err error) {
 // form is the one that is being filled in. One that the flow doesn't have any more is
 // forgotten.
 func (t *Turn[S]) form() *Form[S] {
-	if t.progress.Form == nil {
+	if t.progress.Form.IsZero() {
 		return nil
 	}
 	f := t.program.forms[t.progress.Form.Form]
 	if f == nil {
-		t.progress.Form = nil
+		t.progress.Form = filling{}
 	}
 	return f
 }
@@ -233,16 +231,17 @@ func (f *Form[S]) foreign(t *Turn[S]) bool { return t.input.payload != "" && !t.
 func (f *Form[S]) current(t *Turn[S]) *Field[S] { return f.field(t.progress.Form.Field) }
 
 func (f *Form[S]) field(name string) *Field[S] {
-	i := slices.IndexFunc(f.Fields, func(field Field[S]) bool { return field.name == name })
-	if i < 0 {
-		return nil
+	for i := range f.Fields {
+		if f.Fields[i].name == name {
+			return &f.Fields[i]
+		}
 	}
-	return &f.Fields[i]
+	return nil
 }
 
 // give notes that a field was answered, if its value doesn't tell.
 func (f *Form[S]) give(t *Turn[S], field *Field[S]) {
-	p := t.progress.Form
+	p := &t.progress.Form
 	p.Given = slices.DeleteFunc(p.Given, func(name string) bool { return name == field.name })
 	if !field.given(t.State) {
 		p.Given = append(p.Given, field.name)
@@ -340,7 +339,7 @@ func (f *Form[S]) change(t *Turn[S], field *Field[S]) error {
 		return f.next(t)
 	}
 	field.clear(t.State)
-	p := t.progress.Form
+	p := &t.progress.Form
 	p.Given = slices.DeleteFunc(p.Given, func(name string) bool { return name == field.name })
 	p.Field, p.Tries = field.name, 0
 	f.ask(t)
@@ -349,7 +348,7 @@ func (f *Form[S]) change(t *Turn[S], field *Field[S]) error {
 
 // next asks for what is missing, or for a confirmation, or is done.
 func (f *Form[S]) next(t *Turn[S]) error {
-	p := t.progress.Form
+	p := &t.progress.Form
 	p.Field, p.Tries = "", 0
 	for i := range f.Fields {
 		field := &f.Fields[i]
@@ -390,6 +389,8 @@ func (f *Form[S]) askAfter(t *Turn[S], words string) {
 	}
 	t.progress.Offered, t.progress.Number = "", false
 	switch {
+	case field != nil && field.offered != "":
+		t.offer(text, options, field.offered)
 	case len(options) > 0:
 		t.Offer(text, options...)
 	case field != nil && field.place && t.Conversation().Channel.Kind == parley.WhatsApp:

@@ -53,6 +53,46 @@ func FuzzStored(f *testing.F) {
 	})
 }
 
+// What the quick reader of envelopes reads, and the quick writer writes, is what
+// encoding/json does.
+func FuzzEnvelope(f *testing.F) {
+	quick := 0
+	seeds := []string{
+		`{"$flow":{"form":{"form":"booking","field":"note"}},"$state":{"guests":4}}`,
+		`{"$flow":{"form":{"form":"booking"},"offered":"Small\nLarge\tL","number":true},"$state":{}}`,
+		`{"$flow":{"form":{"form":"booking","field":"size","tries":2,"given":["note","size"]},"offered":"a"},"$state":null}`,
+		`{"$flow":{"offered":"Small"},"$state":{"$state":1}}`,
+		`{"$flow":{},"$state":{}}`, `{"$flow":{"offered":"Größe\nРазмер"},"$state":{}}`,
+	}
+	for _, s := range seeds {
+		read, errRead := flow.Reopen([]byte(s))
+		written, errWritten := flow.Reseal([]byte(s))
+		if read && written && errRead == nil && errWritten == nil {
+			quick++
+		}
+	}
+	if quick != len(seeds) {
+		f.Errorf("%d of %d are read and written quickly", quick, len(seeds))
+	}
+	for _, s := range append(seeds,
+		`{"$flow":{"form":{"form":"a\\n"}},"$state":{}}`, `{"$flow":{"form":{"form":"\u0061"}},"$state":{}}`, `{"$flow":{"offered":"a\"b"},"$state":{}}`,
+		`{"$flow":{"offered":"a<b"},"$state":{}}`, "{\"$flow\":{\"offered\":\"\u2028\"},\"$state\":{}}", "{\"$flow\":{\"offered\":\"\xff\"},\"$state\":{}}",
+		`{"$flow":{"form":{"form":"a","tries":02}},"$state":{}}`, `{"$flow":{"form":{"form":"a","tries":}},"$state":{}}`,
+		`{"$flow":{"offered":"a"},"$state":{},"$flow":{}}`, `{"$flow":{"offered":"a"},"$state":{}}}`, `{"$flow":{,"offered":"a"},"$state":{}}`,
+		`{"$flow":{"offered":"a","held":[1]},"$state":{}}`, `{"$flow":{"offered":"a`,
+	) {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		if _, err := flow.Reopen(stored); err != nil {
+			t.Error(err)
+		}
+		if _, err := flow.Reseal(stored); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func turn(b parley.Bot, s parley.Snapshot, in parley.Input) parley.Commit {
 	seq := parley.Seq(s.Version.Number + 1)
 	rows := []parley.Pending{{Row: parley.Row{Seq: seq, Token: 1}, Conversation: s.Conversation, Key: parley.EventKey{byte(seq)}, Received: time.Unix(1, 0), Input: in}}

@@ -42,20 +42,25 @@ func (t *Turn[S]) Offer(text string, options ...Option) {
 		t.fail("offer: %w", err)
 		return
 	}
+	t.offer(text, options, offered(options))
+}
+
+// offer offers options that were checked, and remembers them as offered has them.
+func (t *Turn[S]) offer(text string, options []Option, remember string) {
 	p := &t.program.phrases
 	m := menu{text: text, options: options, label: t.translated(p.Choose), hint: t.translated(p.Number)}
 	m.render(t.Conversation().Channel.Kind, t.Do)
-	t.progress.Number = m.numbered
-	t.progress.Offered = offered(options)
+	t.progress.Number, t.progress.Offered = m.numbered, remember
 }
 
 func checkOptions(options []Option) error {
 	if len(options) == 0 || len(options) > MaxOptions {
 		return fmt.Errorf("%d options: 1 to %d (MaxOptions)", len(options), MaxOptions)
 	}
-	for _, o := range options {
+	for i := range options {
+		o := &options[i]
 		switch {
-		case strings.ContainsFunc(o.Title, unicode.IsControl), strings.ContainsFunc(o.Payload, unicode.IsControl):
+		case hasControl(o.Title), hasControl(o.Payload):
 			return errors.New("option with a control character in its title or payload")
 		case strings.TrimSpace(o.Title) == "" || len(o.Title) > MaxTitleBytes:
 			return fmt.Errorf("option with a title of %d bytes: 1 to %d (MaxTitleBytes)", len(o.Title), MaxTitleBytes)
@@ -68,18 +73,35 @@ func checkOptions(options []Option) error {
 	return nil
 }
 
+// hasControl reports whether there is a control character in a text.
+func hasControl(text string) bool {
+	for _, r := range text {
+		if unicode.IsControl(r) {
+			return true
+		}
+	}
+	return false
+}
+
 // offered is the stored form of what the contact was shown: a line for each option, its
 // title and, if it has one of its own, its payload behind a tab. One string is read and
 // written with each turn at a fraction of what a list of objects costs.
 func offered(options []Option) string {
+	size := 0
+	for i := range options {
+		size += len(options[i].Title) + len(options[i].Payload) + len("\t\n")
+	}
 	var b strings.Builder
-	for i, o := range options {
+	b.Grow(size)
+	for i := range options {
+		o := &options[i]
 		if i > 0 {
 			b.WriteByte('\n')
 		}
 		b.WriteString(o.Title)
 		if o.payload() != o.Title {
-			b.WriteString("\t" + o.payload())
+			b.WriteByte('\t')
+			b.WriteString(o.payload())
 		}
 	}
 	return b.String()
@@ -94,24 +116,27 @@ func choose(shown string, numbered bool, in *heard) (payload string, ok bool) {
 	if in.payload != "" {
 		said = Fold(in.payload)
 	}
-	number, err := strconv.Atoi(said)
-	if err != nil || !numbered || in.payload != "" {
-		number = 0
+	number := 0
+	if numbered && in.payload == "" {
+		number, _ = strconv.Atoi(said) // 0, of what is none, is no option's
 	}
 	var room [64]byte
-	byTitle, twins, byNumber, n := "", 0, "", 0
-	for line := range strings.SplitSeq(shown, "\n") {
+	byTitle, twins, byNumber := "", 0, ""
+	for n, rest, more := 1, shown, true; more; n++ {
+		var line string
+		line, rest, more = strings.Cut(rest, "\n")
 		title, own, has := strings.Cut(line, "\t")
 		if !has {
 			own = title
 		}
-		if n++; n == number {
+		if n == number {
 			byNumber = own
 		}
 		if in.payload != "" && own == in.payload {
 			return own, true
 		}
-		if len(said) <= 3*len(title) && string(appendFold(room[:0], title)) == said { // folding makes no text longer than that
+		// Folding makes no text longer than three times.
+		if len(said) <= 3*len(title) && !unlike(title, said) && string(appendFold(room[:0], title)) == said {
 			byTitle, twins = own, twins+1
 		}
 	}
@@ -160,6 +185,9 @@ func (m *menu) render(kind parley.ChannelKind, do func(parley.Effect)) {
 // last sends the parts of a text but for the last one, which it returns: what goes with
 // a text goes with its end. Of an empty text it is that, which is refused and named.
 func last(text string, l limit, do func(parley.Effect)) string {
+	if text = strings.TrimSpace(text); l.fits(text) == len(text) {
+		return text // as nearly all do
+	}
 	parts := split(text, l)
 	if len(parts) == 0 {
 		return ""
@@ -173,15 +201,28 @@ func last(text string, l limit, do func(parley.Effect)) string {
 // twins reports whether two options look or answer alike. Platforms refuse that; a
 // number tells them apart.
 func (m *menu) twins() bool {
+	alike := false
+	for i := range m.options {
+		for j := range m.options[:i] {
+			if m.options[j].payload() == m.options[i].payload() {
+				return true
+			}
+			alike = alike || !unlike(m.options[j].Title, m.options[i].Title)
+		}
+	}
+	return alike && m.sameTitles()
+}
+
+// sameTitles reports whether two titles fold to the same.
+func (m *menu) sameTitles() bool {
 	var room [256]byte
 	folded, ends := room[:0], [MaxOptions]int{} // all titles, and where each ends
 	for i := range m.options {
-		o, start := &m.options[i], len(folded)
-		folded = appendFold(folded, o.Title)
+		start, from := len(folded), 0
+		folded = appendFold(folded, m.options[i].Title)
 		ends[i] = len(folded)
-		from := 0
-		for j := range m.options[:i] {
-			if m.options[j].payload() == o.payload() || bytes.Equal(folded[from:ends[j]], folded[start:]) {
+		for j := range i {
+			if bytes.Equal(folded[from:ends[j]], folded[start:]) {
 				return true
 			}
 			from = ends[j]

@@ -11,7 +11,7 @@ import (
 
 // progress is what the flow itself remembers of a conversation.
 type progress struct {
-	Form    *filling          `json:"form,omitempty"`
+	Form    filling           `json:"form,omitzero"`
 	Offered string            `json:"offered,omitempty"` // see offered
 	Number  bool              `json:"number,omitempty"`  // they were shown with numbers
 	Held    []json.RawMessage `json:"held,omitempty"`    // inputs that wait, as parley.EncodeInput made them
@@ -21,7 +21,7 @@ type progress struct {
 }
 
 func (p *progress) empty() bool {
-	return p.Form == nil && len(p.Held)+len(p.Follows) == 0 && p.Offered == "" && p.Until == ""
+	return p.Form.IsZero() && len(p.Held)+len(p.Follows) == 0 && p.Offered == "" && p.Until == ""
 }
 
 // The stored state of a conversation is that of S, or, if there is something that the
@@ -41,10 +41,14 @@ func (t *Turn[S]) load() error {
 	if len(raw) == 0 {
 		return nil
 	}
-	if bytes.HasPrefix(raw, []byte(envelopePrefix)) {
-		return t.Turn.State(&envelope[S]{Flow: &t.progress, State: t.State})
+	if !bytes.HasPrefix(raw, []byte(envelopePrefix)) {
+		return t.Turn.State(t.State)
 	}
-	return t.Turn.State(t.State)
+	if state, ok := openEnvelope(raw, &t.progress); ok && json.Unmarshal(state, t.State) == nil {
+		return nil
+	}
+	t.progress = progress{}
+	return t.Turn.State(&envelope[S]{Flow: &t.progress, State: t.State})
 }
 
 var errEnvelope = errors.New("decode what the flow stored around the state: not its form")
@@ -90,6 +94,11 @@ func (t *Turn[S]) store() error {
 	t.settle()
 	if t.progress.empty() {
 		return t.SetState(t.State)
+	}
+	if state, err := json.Marshal(t.State); err == nil {
+		if stored, ok := sealEnvelope(&t.progress, state); ok {
+			return t.SetRawState(stored)
+		}
 	}
 	return t.SetState(&envelope[S]{Flow: &t.progress, State: t.State})
 }

@@ -177,7 +177,7 @@ func (s *Spool) sweep() bool {
 func (s *Spool) now() int64 { return s.cfg.Now().UnixMilli() }
 
 // Append is Inbox's. It returns no rows for what it has spooled. ErrFull: the
-// spool has no room; another error: its disk fails, or the inbox refuses a.
+// spool has no room; ErrUnavailable: its disk fails; another error: the inbox refuses a.
 func (s *Spool) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
 	if a.Empty() {
 		return nil, nil
@@ -222,11 +222,20 @@ func (s *Spool) spool(ctx context.Context, a *parley.Arrivals) error {
 	}
 	n := censusOf(a)
 	if err := s.log.append(ctx, record, stamp, n); err != nil {
-		return fmt.Errorf("spool: %w", err)
+		return fmt.Errorf("spool: %w", diskFault(err))
 	}
 	s.metrics.spooled.Add(float64(n.updates()))
 	s.metrics.late.Add(float64(n.events))
 	return nil
+}
+
+// diskFault adds ErrUnavailable to what a disk says: it is no fault of what was to be
+// written, which so isn't taken for a culprit when the disk takes other things.
+func diskFault(err error) error {
+	if errors.Is(err, parley.ErrFull) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", parley.ErrUnavailable, err)
 }
 
 // unavailable reports whether an error says that the inbox, not the data, is the
@@ -294,6 +303,7 @@ func (s *Spool) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 type Spooled struct {
 	Open    bool          `json:"open"`    // events go to the spool
 	Records int           `json:"records"` // groups of webhooks that wait in it
+	Updates int           `json:"updates"` // in these groups
 	Bytes   int64         `json:"bytes"`   // of all its files, those included that were set aside
 	Oldest  time.Duration `json:"oldest"`  // age of the oldest record, or a bit more
 }
@@ -301,7 +311,7 @@ type Spooled struct {
 // State tells how the spool stands.
 func (s *Spool) State() Spooled {
 	n, bytes, oldest := s.log.waiting()
-	state := Spooled{Open: s.breaker.isOpen(), Records: n.records, Bytes: bytes}
+	state := Spooled{Open: s.breaker.isOpen(), Records: n.records, Updates: n.updates, Bytes: bytes}
 	if n.records > 0 {
 		state.Oldest = max(s.cfg.Now().Sub(time.UnixMilli(oldest)), 0)
 	}

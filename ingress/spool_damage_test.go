@@ -20,19 +20,19 @@ import (
 )
 
 // spooledFiles makes a disk with the texts 0 to 11 in three segments.
-func spooledFiles(t *testing.T) *platter {
-	t.Helper()
+func spooledFiles(tb testing.TB) *platter {
+	tb.Helper()
 	db := newBase()
 	db.set(before)
-	g := openSpool(t, newPlatter(1), db, func(c *ingress.SpoolConfig) { c.SegmentBytes = 560 })
+	g := openSpool(tb, newPlatter(1), db, func(c *ingress.SpoolConfig) { c.SegmentBytes = 560 })
 	for i := range 12 {
-		g.append(t, fmt.Sprint(i))
+		g.append(tb, fmt.Sprint(i))
 	}
 	if err := g.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if n := len(g.disk.names("spool-")); n != 3 {
-		t.Fatalf("%d segments", n)
+		tb.Fatalf("%d segments", n)
 	}
 	return g.disk
 }
@@ -431,4 +431,38 @@ func spoolPutsAside(t *testing.T, passes, files int) {
 			t.Errorf("%q was put aside %d times", text, n)
 		}
 	}
+}
+
+// FuzzSpoolSegment puts anything in the place of one of three segments: the node starts,
+// and what the two others hold is drained.
+func FuzzSpoolSegment(f *testing.F) {
+	disk := spooledFiles(f)
+	names := disk.names("spool-")
+	for i, name := range names {
+		whole := disk.files[name].data
+		for at := range names {
+			f.Add(byte(at), whole)
+		}
+		f.Add(byte(i), whole[:len(whole)/2])
+		f.Add(byte(i), flip(40)(bytes.Clone(whole)))
+		f.Add(byte(i), append(bytes.Clone(whole), whole[32:]...))
+	}
+	f.Add(byte(1), []byte{})
+	of := [][]string{texts(0, 4), texts(4, 8), texts(8, 12)}
+	f.Fuzz(func(t *testing.T, place byte, data []byte) {
+		at := int(place) % len(names)
+		synctest.Test(t, func(t *testing.T) {
+			disk := spooledFiles(t)
+			disk.edit(names[at], func([]byte) []byte { return data })
+			g := openSpool(t, disk, newBase())
+			g.run(t)
+			synctest.Wait()
+			for _, text := range slices.Concat(slices.Delete(slices.Clone(of), at, at+1)...) {
+				if !slices.Contains(g.base.texts(), text) {
+					t.Errorf("%s is missing in %q", text, g.base.texts())
+				}
+			}
+			same(t, "open", g.State().Open, false)
+		})
+	})
 }

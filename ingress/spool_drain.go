@@ -166,6 +166,7 @@ func (d *drain) take(body []byte) error {
 	d.batch.Receipts = append(d.batch.Receipts, a.Receipts...)
 	d.batch.Quarantined = append(d.batch.Quarantined, a.Quarantined...)
 	d.whole.records++
+	d.whole.updates += censusOf(&a).updates()
 	d.whole.quarantined += len(a.Quarantined)
 	d.stamp = stamp
 	return nil

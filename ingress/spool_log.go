@@ -79,7 +79,7 @@ type segment struct {
 }
 
 // left is what waits in a segment.
-type left struct{ records, quarantined int }
+type left struct{ records, updates, quarantined int }
 
 // position is a place in the log.
 type position struct {
@@ -181,6 +181,7 @@ func (l *spoolLog) grown(size, stamp int64, n census) {
 	}
 	s.end, s.size = s.end+size, s.end+size
 	s.left.records++
+	s.left.updates += n.updates()
 	s.left.quarantined += n.quarantined
 	l.bytes += size
 }
@@ -324,6 +325,7 @@ func (l *spoolLog) drained(at position, n left, stamp int64) {
 	for _, s := range l.segments {
 		if s.number == at.segment {
 			s.left.records = max(s.left.records-n.records, 0)
+			s.left.updates = max(s.left.updates-n.updates, 0)
 			s.left.quarantined = max(s.left.quarantined-n.quarantined, 0)
 			s.oldest = stamp
 		}
@@ -460,6 +462,7 @@ func (l *spoolLog) waiting() (n left, bytes, oldest int64) {
 			oldest = s.oldest
 		}
 		n.records += s.left.records
+		n.updates += s.left.updates
 		n.quarantined += s.left.quarantined
 	}
 	return n, l.bytes, oldest

@@ -221,6 +221,7 @@ func (p *inspection) count(body []byte) error {
 		p.seg.oldest = stamp
 	}
 	p.seg.left.records++
+	p.seg.left.updates += n.updates()
 	p.seg.left.quarantined += n.quarantined
 	return nil
 }

@@ -19,20 +19,59 @@ const webhooksPath = "/webhooks/"
 func (s *Server) Handler() fasthttp.RequestHandler { return s.handle }
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	if b, ok := s.begin(ctx); ok {
+		s.end(b, s.await(b.request))
+	}
+}
+
+// begun is a webhook that waits until it is durable.
+type begun struct {
+	ctx     *fasthttp.RequestCtx
+	request *request
+	at      time.Time
+}
+
+// begin takes a request. False: it has its answer.
+func (s *Server) begin(ctx *fasthttp.RequestCtx) (begun, bool) {
 	a := s.route(ctx.Path())
 	if a == nil {
 		discard(ctx)
 		s.finish(ctx, s.strangers, answerNotFound)
-		return
+		return begun{}, false
 	}
 	switch {
 	case ctx.IsPost():
-		s.finish(ctx, a.metrics, s.post(ctx, a))
+		b, result, ok := s.post(ctx, a)
+		if ok {
+			return b, true
+		}
+		s.finish(ctx, a.metrics, result)
 	case ctx.IsGet():
 		s.finish(ctx, a.metrics, s.handshake(ctx, a))
 	default:
 		discard(ctx)
 		s.finish(ctx, a.metrics, answerMethod)
+	}
+	return begun{}, false
+}
+
+// end answers a webhook that waited.
+func (s *Server) end(b begun, a answer) {
+	r, m := b.request, b.request.app.metrics
+	if a == answerStored {
+		m.stored(&r.arrivals, &r.causes)
+		s.metrics.ack.Observe(s.now().Sub(b.at).Seconds())
+	}
+	s.dismiss(r, a)
+	s.finish(b.ctx, m, a)
+}
+
+// dismiss lets go of a request that has its answer.
+func (s *Server) dismiss(r *request, a answer) {
+	s.budget.give(r.held)
+	r.held = 0
+	if a != answerLate { // the committer may still read it
+		s.release(r)
 	}
 }
 
@@ -62,46 +101,36 @@ func (s *Server) handshake(ctx *fasthttp.RequestCtx, a *app) answer {
 }
 
 // post takes a webhook. What needs no body is decided without it, so that
-// nobody gets memory by a request that can't succeed.
-func (s *Server) post(ctx *fasthttp.RequestCtx, a *app) answer {
-	began := s.now()
+// nobody gets memory by a request that can't succeed. False: it is not to be stored.
+func (s *Server) post(ctx *fasthttp.RequestCtx, a *app) (begun, answer, bool) {
+	at := s.now()
 	if ctx.Request.Header.ContentLength() > s.cfg.MaxBodyBytes {
 		discard(ctx)
-		return answerTooLarge
+		return begun{}, answerTooLarge, false
 	}
 	signature := ctx.Request.Header.Peek(meta.SignatureHeader)
 	if len(signature) == 0 {
 		discard(ctx)
-		return answerUnsigned
+		return begun{}, answerUnsigned, false
 	}
 	r := s.acquire(a)
 	result, ok := s.receive(ctx, r)
 	if ok {
-		result = s.accept(r, string(signature), began)
+		result, ok = s.accept(r, string(signature), at)
 	}
-	s.budget.give(r.held)
-	r.held = 0
-	if result != answerLate { // the committer may still read it
-		s.release(r)
+	if !ok {
+		s.dismiss(r, result)
 	}
-	return result
+	return begun{ctx, r, at}, result, ok
 }
 
-// accept verifies and decodes what was received, and waits until it is durable.
-func (s *Server) accept(r *request, signature string, began time.Time) answer {
+// accept verifies and decodes what was received. False: it has its answer.
+func (s *Server) accept(r *request, signature string, at time.Time) (answer, bool) {
 	if a, ok := s.verify(r, signature); !ok {
-		return a
+		return a, false
 	}
-	s.decode(r, began)
-	if r.arrivals.Empty() {
-		return answerEmpty
-	}
-	a := s.await(r)
-	if a == answerStored {
-		r.app.metrics.stored(&r.arrivals, &r.causes)
-		s.metrics.ack.Observe(s.now().Sub(began).Seconds())
-	}
-	return a
+	s.decode(r, at)
+	return answerEmpty, !r.arrivals.Empty()
 }
 
 // await hands r to the committer and waits for its answer.

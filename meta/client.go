@@ -209,7 +209,8 @@ func (c *Client) exchange(kind parley.ChannelKind, a Account, path string) *exch
 	return x
 }
 
-// signalTries is how often a signal is worth trying: it soon says nothing.
+// signalTries is how often a signal is worth trying: it soon says nothing, unless it is
+// about who has the thread.
 const signalTries = 2
 
 // repeatable is the error of a send that does no harm if it is done twice: a
@@ -223,7 +224,7 @@ func repeatable(send *parley.Send, err error) error {
 	if g.Class == ClassUnknown {
 		g.Class = ClassRetry
 	}
-	if g.Class == ClassRetry && send.Signal != nil {
+	if g.Class == ClassRetry && send.Signal != nil && !send.Signal.OfThread() {
 		g.Tries = signalTries
 	}
 	return g

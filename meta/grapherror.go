@@ -84,6 +84,13 @@ type graphBody struct {
 	} `json:"error"`
 }
 
+// refuses reports whether the body is a refusal of Meta's: it says what, by a code or
+// in words. Something in between may send an error that says nothing, and that is none:
+// read as code 0 it would stop a channel.
+func (b *graphBody) refuses() bool {
+	return b.Error != nil && (b.Error.Code != 0 || quotable(b.Error.Message) != "")
+}
+
 // answer is what came back, as far as it matters.
 type answer struct {
 	status int
@@ -122,7 +129,7 @@ func (a *answer) decode(kind parley.ChannelKind) (*graphBody, error) {
 	var b graphBody
 	readable := json.Unmarshal(a.body, &b, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) == nil
 	switch {
-	case readable && b.Error != nil:
+	case readable && b.refuses():
 		if e := a.graphError(kind, &b); e.Class != ClassSent {
 			return nil, e
 		}

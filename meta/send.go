@@ -56,7 +56,19 @@ func EncodeSend(o *parley.Outgoing, s Sending) (path string, body []byte, err er
 		return "", nil, fmt.Errorf("encode send: %w", shapeOf(err))
 	}
 	// Meta's ids are digits. One that isn't must not name another place.
-	return url.PathEscape(from) + "/messages", body, nil
+	return url.PathEscape(from) + "/" + edge(&o.Send), body, nil
+}
+
+// edge is where a send is posted to, below its channel.
+func edge(s *parley.Send) string {
+	switch {
+	case s.Signal == nil:
+	case s.Signal.Kind == parley.PassThread:
+		return "pass_thread_control"
+	case s.Signal.Kind == parley.TakeThread:
+		return "take_thread_control"
+	}
+	return "messages"
 }
 
 // notAddressable is a conversation of a sort to which nothing can be sent.

@@ -79,6 +79,8 @@ func kinds() map[string]parley.Send {
 		"typing":              {Signal: &parley.Signal{Kind: parley.Typing, MessageID: "mid.1"}},
 		"typing, of nothing":  {Signal: &parley.Signal{Kind: parley.Typing}},
 		"typing, no more":     {Signal: &parley.Signal{Kind: parley.TypingOff}},
+		"thread, passed":      {Signal: &parley.Signal{Kind: parley.PassThread, App: "263902037430900"}},
+		"thread, taken":       {Signal: &parley.Signal{Kind: parley.TakeThread}},
 	}
 }
 
@@ -227,9 +229,9 @@ func TestKindLimits(t *testing.T) {
 	for i, b := range kindLimits() {
 		name := fmt.Sprintf("%d, %s on %s", i, b.limit, b.kind)
 		at := g.to(b.kind, b.make(b.max))
-		if _, body, err := meta.EncodeSend(at, meta.Sending{}); err != nil {
+		if path, body, err := meta.EncodeSend(at, meta.Sending{}); err != nil {
 			t.Errorf("%s: at the limit: %v", name, err)
-		} else if answer := g.answer(b.kind, body); answer != "" {
+		} else if answer := g.answer(b.kind, path, body); answer != "" {
 			t.Errorf("%s: at the limit: %s", name, answer)
 		}
 		_, _, err := meta.EncodeSend(sending(t, b.kind, b.make(b.max+1)), meta.Sending{})
@@ -247,7 +249,7 @@ func TestMetaTakesEveryKind(t *testing.T) {
 	taken := 0
 	for name, s := range kinds() {
 		for _, kind := range platforms {
-			_, body, err := meta.EncodeSend(g.to(kind, s), meta.Sending{})
+			path, body, err := meta.EncodeSend(g.to(kind, s), meta.Sending{})
 			var none *meta.UnsupportedError
 			if err != nil {
 				if !errors.As(err, &none) || none.Kind != kind || meta.ClassOf(err) != meta.ClassPermanent {
@@ -256,7 +258,9 @@ func TestMetaTakesEveryKind(t *testing.T) {
 				continue
 			}
 			taken++
-			answer := g.answer(kind, body)
+			// The thread is the bot's, whatever came before.
+			g.answer(kind, filepath.Dir(path)+"/take_thread_control", body)
+			answer := g.answer(kind, path, body)
 			if s.Private != nil && strings.Contains(answer, "No matching user") { // nobody comments there
 				continue
 			}
@@ -281,11 +285,11 @@ func TestMetaTakesWhatIsEncoded(t *testing.T) {
 			return
 		}
 		kind := rapid.SampledFrom(platforms).Draw(t, "platform")
-		_, body, err := meta.EncodeSend(g.to(kind, s), meta.Sending{})
+		path, body, err := meta.EncodeSend(g.to(kind, s), meta.Sending{})
 		if err != nil {
 			return
 		}
-		if answer := g.answer(kind, body); answer != "" {
+		if answer := g.answer(kind, path, body); answer != "" {
 			t.Fatalf("%s: %s to %s", kind, answer, body)
 		}
 	})
@@ -355,7 +359,11 @@ func FuzzEncodeSend(f *testing.F) {
 		}
 		for _, kind := range platforms {
 			path, body, err := meta.EncodeSend(sending(t, kind, s), meta.Sending{})
-			if err == nil && (path != "77/messages" || !json.Valid(body)) {
+			at := "77/messages"
+			if x := s.Signal; x != nil && x.OfThread() {
+				at = "77/" + string(x.Kind) + "_control"
+			}
+			if err == nil && (path != at || !json.Valid(body)) {
 				t.Errorf("%s: %s %s", kind, path, body)
 			}
 		}

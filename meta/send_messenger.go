@@ -18,6 +18,7 @@ type messengerRequest struct {
 	Message   *messengerContent   `json:"message,omitempty"`
 	Action    string              `json:"sender_action,omitempty"`
 	Payload   *messengerReactedTo `json:"payload,omitempty"`
+	App       string              `json:"target_app_id,omitempty"`
 }
 
 type messengerRecipient struct {
@@ -91,6 +92,9 @@ func messagingSend(o *parley.Outgoing) (*messengerRequest, error) {
 		return nil, err
 	}
 	switch {
+	case send.Signal != nil && send.Signal.OfThread():
+		r.App = send.Signal.App
+		return r, nil
 	case send.Signal != nil:
 		r.Action = messagingAction(send.Signal.Kind)
 		return r, nil
@@ -147,7 +151,7 @@ func messagingAction(s parley.SignalKind) string {
 		return "mark_seen"
 	case parley.TypingOff:
 		return "typing_off"
-	case parley.Typing:
+	case parley.Typing, parley.PassThread, parley.TakeThread:
 	}
 	return "typing_on"
 }

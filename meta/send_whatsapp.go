@@ -101,7 +101,7 @@ func noneOnWhatsApp(what string) error { return &UnsupportedError{Kind: parley.W
 func whatsAppSignal(x *parley.Signal) (*whatsAppRequest, error) {
 	r := &whatsAppRequest{Product: "whatsapp", Status: "read", MessageID: x.MessageID}
 	switch {
-	case x.Kind == parley.TypingOff:
+	case x.Kind == parley.TypingOff || x.OfThread():
 		return nil, noneOnWhatsApp("signal " + string(x.Kind))
 	case x.MessageID == "":
 		return nil, noneOnWhatsApp("signal without the id of a message")

@@ -52,9 +52,9 @@ func (s *simulated) to(kind parley.ChannelKind, send parley.Send) *parley.Outgoi
 }
 
 // answer is what Meta has against a request: nothing if it takes it.
-func (s *simulated) answer(kind parley.ChannelKind, body []byte) string {
-	id := s.talks[kind].Channel.ID
-	a := s.world.Graph(metatest.GraphRequest{Method: "POST", Path: "/v26.0/" + id + "/messages", Token: s.tokens[id], Body: body}, s.now)
+func (s *simulated) answer(kind parley.ChannelKind, path string, body []byte) string {
+	id := s.talks[kind].Channel.ID // which path begins with
+	a := s.world.Graph(metatest.GraphRequest{Method: "POST", Path: "/v26.0/" + path, Token: s.tokens[id], Body: body}, s.now)
 	if a.Status == 200 {
 		return ""
 	}

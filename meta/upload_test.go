@@ -217,6 +217,7 @@ func TestUploadLimits(t *testing.T) {
 func TestActionsAreRepeatable(t *testing.T) {
 	t.Parallel()
 	signal := parley.Send{Signal: &parley.Signal{Kind: parley.Typing, MessageID: "m"}}
+	passed := parley.Send{Signal: &parley.Signal{Kind: parley.PassThread, App: "1"}}
 	reaction := parley.Send{Reaction: &parley.Reaction{MessageID: "m", Emoji: "x"}}
 	for name, c := range map[string]struct {
 		kind   parley.ChannelKind
@@ -230,6 +231,9 @@ func TestActionsAreRepeatable(t *testing.T) {
 		"typing":            {parley.Messenger, signal, 200, `{"recipient_id":"5"}`, "", meta.ClassSent, 0},
 		"typing, whatsapp":  {parley.WhatsApp, signal, 200, `{"success":true}`, "", meta.ClassSent, 0},
 		"typing, lost":      {parley.WhatsApp, signal, 502, "", "", meta.ClassRetry, 2},
+		"thread, moved":     {parley.Messenger, passed, 200, `{"success":true}`, "", meta.ClassSent, 0},
+		"thread, lost":      {parley.Messenger, passed, 502, "", "", meta.ClassRetry, 0},
+		"thread, another's": {parley.Instagram, passed, 400, `{"error":{"code":2018300}}`, "", meta.ClassPermanent, 0},
 		"typing, refused":   {parley.WhatsApp, signal, 400, `{"error":{"code":131009}}`, "", meta.ClassPermanent, 0},
 		"reaction":          {parley.Messenger, reaction, 200, `{"recipient_id":"5"}`, "", meta.ClassSent, 0},
 		"reaction, with id": {parley.WhatsApp, reaction, 200, `{"messages":[{"id":"wamid.1"}]}`, "wamid.1", meta.ClassSent, 0},

@@ -23,7 +23,7 @@ type botCommand struct {
 
 // botCheck holds the bots to what is stored.
 type botCheck struct {
-	Config   string `short:"c" default:"parley.yaml" type:"path" help:"The configuration file, for the place of the store. It isn't read if that is given here."`
+	Config   string `short:"c" default:"parley.yaml" type:"path" help:"The configuration file, for the place of the store, and its http_bots. It isn't read if the place is given here."`
 	Data     string `type:"path" help:"The folder of an embedded store, instead of the file's."`
 	Database string `placeholder:"PLACE" help:"Where the connection string of a database is found, instead of the file's: env:NAME or file:PATH."`
 	Bot      string `help:"Only this bot."`
@@ -40,6 +40,8 @@ than this program, and which stand in a behaviour that the bot doesn't have any 
 Nothing is written. Conversations are named, what is in them isn't shown, unless the
 bot's own errors repeat it.
 
+Of a bot over HTTP it is checked what Parley keeps; the bot itself isn't asked.
+
 A database is read while nodes work on it. An embedded store belongs to one process at a
 time: stop the node, or check a backup ("parley store backup").
 
@@ -48,16 +50,21 @@ Exit code 0: everything can go on. 1: something can't, or the store can't be rea
 
 // Run checks.
 func (c botCheck) Run(ctx context.Context, sys *system) (err error) {
-	t := newBotTally(sys.bots, c.Bot, c.Samples)
-	if c.Bot != "" && len(t.bots) == 0 {
-		return fmt.Errorf("--bot %s: it is not among those of this program: %s", c.Bot, botNames(sys.bots))
+	cfg, err := c.place()
+	if err != nil {
+		return err
 	}
-	for i := range sys.bots {
-		if err := sys.bots[i].Validate(); err != nil {
+	bots := cfg.withHTTPBots(sys.bots)
+	t := newBotTally(bots, c.Bot, c.Samples)
+	if c.Bot != "" && len(t.bots) == 0 {
+		return fmt.Errorf("--bot %s: it is not among those of this program: %s; of bots over HTTP only --config tells", c.Bot, botNames(bots))
+	}
+	for i := range bots {
+		if err := bots[i].Validate(); err != nil {
 			return err
 		}
 	}
-	s, err := c.open(ctx, sys.errors)
+	s, err := c.open(ctx, cfg, sys.errors)
 	if err != nil {
 		return err
 	}
@@ -89,24 +96,26 @@ type snapshots interface {
 	Close() error
 }
 
-// open opens the store that is meant.
-func (c botCheck) open(ctx context.Context, progress io.Writer) (snapshots, error) { //nolint:ireturn // it is either store
+// place is where the store is; from a file, with the bots over HTTP that it has.
+func (c botCheck) place() (Config, error) {
 	cfg := Config{Data: c.Data}
 	switch {
 	case c.Data != "" && c.Database != "":
-		return nil, errors.New("--data and --database: want one of them")
+		return cfg, errors.New("--data and --database: want one of them")
 	case c.Database != "":
 		place, err := placeOf(c.Database)
 		if err != nil {
-			return nil, fmt.Errorf("--database: %w", err)
+			return cfg, fmt.Errorf("--database: %w", err)
 		}
 		cfg.Database.URL = place
 	case c.Data == "":
-		var err error
-		if cfg, err = parseConfig(c.Config); err != nil {
-			return nil, err
-		}
+		return parseConfig(c.Config)
 	}
+	return cfg, nil
+}
+
+// open opens the store that is meant.
+func (c botCheck) open(ctx context.Context, cfg Config, progress io.Writer) (snapshots, error) { //nolint:ireturn // it is either store
 	log := slog.New(slog.NewTextHandler(progress, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if cfg.kind() == storePostgres {
 		url, err := cfg.Database.URL.Resolve(filepath.Dir(c.Config))
@@ -169,7 +178,7 @@ func (r *botReport) print(w io.Writer) error {
 	_, _ = fmt.Fprintf(t, "conversations\t%d\n", r.Conversations)
 	_, _ = fmt.Fprintf(t, "without state\t%d\n", r.WithoutState)
 	for _, o := range r.OtherBots {
-		_, _ = fmt.Fprintf(t, "of another bot\t%d of %q, which this program doesn't have: whatever bot has the channel gets their state as it is\n", o.Conversations, o.Name)
+		_, _ = fmt.Fprintf(t, "of another bot\t%d of %q, which this program doesn't have: whatever bot has the channel gets their state as it is. Of bots over HTTP only --config tells\n", o.Conversations, o.Name)
 	}
 	for _, b := range r.Bots {
 		_, _ = fmt.Fprintf(t, "\nbot %s\tversion %d\n", b.Name, b.Version)

@@ -109,6 +109,7 @@ func (n *Node) sendAndCall(ctx context.Context) error {
 	var called error
 	var calls sync.WaitGroup
 	calls.Go(func() { called = n.callout.Run(ctx) })
+	calls.Go(func() { n.proofs.watch(ctx, reloadEvery, n.log, n.callout) })
 	err := n.egress.Run(ctx)
 	calls.Wait()
 	return errors.Join(err, called)

@@ -65,6 +65,7 @@ type child struct {
 func newChild(s setting, suffix string, cfg Config, died chan<- error) (*child, error) {
 	c := &child{dir: s.dir, suffix: suffix, store: s.store, died: died, webhooks: cfg.Listen, admin: cfg.Admin, previous: s.previous}
 	cfg.Data = filepath.Join(s.dir, "data"+suffix)
+	cfg.AdminToken, cfg.AuditEvery = "file:"+demoTokenFile, time.Second
 	cfg.Graph, cfg.Apps = Graph{URL: s.sim.GraphURL()}, []AppConfig{c.app(s.sim, s.bot)}
 	c.cfg = cfg
 	if err := errors.Join(c.configure(), c.writeSecrets(s.sim)); err != nil {
@@ -109,7 +110,7 @@ func (c *child) app(sim *metatest.Simulator, bot string) AppConfig {
 
 func (c *child) writeSecrets(sim *metatest.Simulator) error {
 	cfg := sim.Config()
-	secrets := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken}
+	secrets := map[string]string{"secret": cfg.Secret, "verify": cfg.VerifyToken, demoTokenFile: demoToken}
 	for _, ch := range sim.Channels() {
 		secrets["token-"+ch.ID] = ch.Token
 	}
@@ -212,40 +213,51 @@ const (
 	membersMetric  = "parley_cluster_members"
 	shardsMetric   = "parley_actors_held_shards"
 	doubtfulMetric = "parley_egress_doubtful_total" // messages that it took over without knowing what became of them
+	spooledMetric  = "parley_ingress_spool_spooled_total"
+	drainedMetric  = "parley_ingress_spool_drained_total"
+	waitingMetric  = "parley_ingress_spool_records"
 )
 
 // count asks the process for its metrics. One that doesn't answer is asked the next
 // time.
 func (c *child) count(ctx context.Context) {
+	all := c.metrics(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, take := range map[string]func(int){
+		lateMetric:     func(n int) { c.late = c.lateBase + n },
+		membersMetric:  func(n int) { c.members = n },
+		shardsMetric:   func(n int) { c.shards = n },
+		doubtfulMetric: func(n int) { c.doubtful = c.doubtfulBase + n },
+	} {
+		if n, ok := all[name]; ok {
+			take(int(n))
+		}
+	}
+}
+
+// metrics are those of the process that have no labels; none, if it doesn't answer.
+func (c *child) metrics(ctx context.Context) map[string]float64 {
 	ctx, cancel := context.WithTimeout(ctx, countLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.admin+"/metrics", http.NoBody)
 	if err != nil {
-		return
+		return nil
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return
+		return nil
 	}
+	all := map[string]float64{}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		n, err := strconv.ParseFloat(value, 64)
-		c.mu.Lock()
-		switch {
-		case err != nil:
-		case name == lateMetric:
-			c.late = c.lateBase + int(n)
-		case name == membersMetric:
-			c.members = int(n)
-		case name == shardsMetric:
-			c.shards = int(n)
-		case name == doubtfulMetric:
-			c.doubtful = c.doubtfulBase + int(n)
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			all[name] = n
 		}
-		c.mu.Unlock()
 	}
 	_ = resp.Body.Close() // what was read counts
+	return all
 }
 
 // kill ends the process as a power cut would, and says when.

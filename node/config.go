@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/audit"
 	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 )
@@ -45,6 +46,7 @@ type Config struct {
 	// give_up, which tells the bot.
 	DoubtfulPolicy string        `yaml:"doubtful_policy"`
 	HistoryFor     time.Duration `yaml:"history_for"`   // default 720h
+	AuditEvery     time.Duration `yaml:"audit_every"`   // between two looks of the audit; default 15s
 	ReserveBytes   uint64        `yaml:"reserve_bytes"` // disk space kept free; default of the store
 
 	Apps     []AppConfig     `yaml:"apps"`
@@ -142,6 +144,9 @@ type ChannelConfig struct {
 	// AwaitDelivered is how long a message waits at most for the one before it, in
 	// its conversation, to be delivered; 0: it doesn't.
 	AwaitDelivered time.Duration `yaml:"await_delivered"`
+	// ThreadApp is Meta's number of the app that gets the thread when the bot gives the
+	// word away, such as the Page Inbox's; empty: threads aren't passed.
+	ThreadApp string `yaml:"thread_app"`
 }
 
 // Channel is the channel's identity.
@@ -225,7 +230,7 @@ func misform(file []byte, err error) string {
 		return yaml.FormatError(err, false, false)
 	}
 	// The library doesn't say where a duration is that it can't read.
-	keys := []string{"doubtful_wait", "history_for", "drain_for", "database.connect_timeout"}
+	keys := []string{"doubtful_wait", "history_for", "drain_for", "audit_every", "database.connect_timeout"}
 	for i := range callout.MaxServices {
 		for _, key := range []string{"timeout", "within", "breaker.open_for"} {
 			keys = append(keys, fmt.Sprintf("services[%d].%s", i, key))
@@ -264,6 +269,7 @@ func (c Config) withDefaults() Config {
 	c.DoubtfulPolicy = cmp.Or(c.DoubtfulPolicy, doubtfulResend)
 	c.HistoryFor = cmp.Or(c.HistoryFor, parley.HistoryFor)
 	c.DrainFor = cmp.Or(c.DrainFor, 30*time.Second)
+	c.AuditEvery = cmp.Or(c.AuditEvery, audit.DefaultEvery)
 	return c
 }
 
@@ -295,6 +301,9 @@ func (c Config) Validate(bots []parley.Bot) error {
 	}
 	if c.HistoryFor < 0 {
 		k.complain("history_for: a duration can't be negative")
+	}
+	if c.AuditEvery < 0 {
+		k.complain("audit_every: a duration can't be negative")
 	}
 	if c.DoubtfulWait < minDoubtfulWait {
 		k.complain("doubtful_wait: at least %s", minDoubtfulWait)
@@ -464,6 +473,9 @@ func (c ChannelConfig) validate(bots []parley.Bot) error {
 	}
 	if c.AwaitDelivered < 0 || c.AwaitDelivered > maxAwaitDelivered || c.AwaitDelivered > 0 && c.Channel().Kind != parley.WhatsApp {
 		return fmt.Errorf("await_delivered: of a whatsapp channel, at most %s", maxAwaitDelivered)
+	}
+	if c.ThreadApp != "" && (!parley.ValidApp(c.ThreadApp) || c.Kind != string(parley.Messenger) && c.Kind != string(parley.Instagram)) {
+		return errors.New("thread_app: Meta's number of an app, of a messenger or instagram channel")
 	}
 	if !(c.Pace >= 0 && c.Pace <= maxPace) {
 		return fmt.Errorf("pace: between 0, the default, and %d messages a second", maxPace)

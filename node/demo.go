@@ -18,6 +18,7 @@ import (
 
 	"github.com/parleychat/parley/cluster/clustertest"
 	"github.com/parleychat/parley/meta/metatest"
+	"github.com/parleychat/parley/meta/metatest/history"
 )
 
 type demoCommand struct {
@@ -40,10 +41,13 @@ type demoCommand struct {
 	KillPostgres   int           `help:"Kill the demonstration's own PostgreSQL with SIGKILL this many times, at random moments, and start it again."`
 	PostgresOutage time.Duration `help:"How long it is away each time; random between 0.5 and 2 s if 0."`
 	DoubtfulWait   time.Duration `default:"5s" help:"Wait before a message whose answer was lost is sent again."`
+	AckMedian      time.Duration `default:"250ms" help:"Median of the answers to posts that keeps the promise of a fast entrance; more, for a machine that has other things to do."`
 	Grace          time.Duration `default:"30s" help:"How long to wait at the end for what is owed."`
 	BotURL         string        `env:"-" placeholder:"URL" help:"Let a bot over HTTP serve that speaks the tally's protocol, such as examples/http; may be on this machine."`
 	BotSecret      string        `placeholder:"PLACE" env:"-" help:"Where its secret is found: env:NAME or file:PATH."`
+	Calls          bool          `help:"Let every second reminder be a call of a service, which the demonstration plays: it answers when the time has come, refuses one attempt in 20 and withholds the answer of another."`
 	Seed           uint64        `help:"Seed of the simulation; random if 0."`
+	History        string        `env:"-" type:"path" placeholder:"FILE" help:"Keep the history of all conversations, as JSON lines (parley sim check --help). It is checked in any case."`
 	Unit           bool          `help:"Also measure the bare server of the benchmarks, to compare CPU."`
 	JSON           bool          `name:"json" help:"Print one JSON object instead of the table."`
 	Dir            string        `type:"path" help:"Folder for the temporary store, configuration and log; kept if the verdict isn't clean."`
@@ -53,6 +57,7 @@ type demoCommand struct {
 type report struct {
 	metatest.Verdict
 	Clean         bool           `json:"clean"`
+	judgement                    // of the promises, and of the history
 	Store         string         `json:"store"`
 	Late          int            `json:"late"`                  // events that were acknowledged from the node's spool, by its own count
 	PostgresKills int            `json:"postgres_kills"`        // kill -9 of PostgreSQL
@@ -72,6 +77,8 @@ type report struct {
 	Drains        int            `json:"drains"`
 	Partitions    int            `json:"partitions"`
 	Upgrade       *upgradeReport `json:"bot_upgrade,omitempty"`
+	Audit         *auditReport   `json:"audit"`
+	Calls         *callsReport   `json:"calls,omitempty"`
 	Doubtful      int            `json:"doubtful"` // messages handed over without knowing what had become of them, by the nodes' count
 
 	// RecoveryMS is from a kill or a stop to the next reply of the users that the
@@ -146,6 +153,11 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 	if err != nil {
 		return report{}, err
 	}
+	past, err := c.beginHistory(dir, &world)
+	if err != nil {
+		return report{}, err
+	}
+	defer past.Abandon()
 	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: world, Grace: c.Grace, Listen: listen}) //nolint:contextcheck // its socket outlives no call of ours
 	if err != nil {
 		return report{}, err
@@ -161,22 +173,38 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 	if err != nil {
 		return report{}, errors.Join(err, sim.Close())
 	}
-	f, err := c.launch(ctx, setting{dir: dir, sim: sim, store: store, net: nets, bot: c.bot(), previous: c.UpgradeBot})
+	clock, err := c.startClock(ctx)
+	if err != nil {
+		return report{}, errors.Join(err, sim.Close())
+	}
+	defer func() { err = errors.Join(err, clock.close()) }()
+	s := setting{dir: dir, sim: sim, store: store, net: nets, bot: c.bot(), previous: c.UpgradeBot, clock: clock}
+	return c.playOn(ctx, s, past, progress)
+}
+
+// playOn starts the nodes and plays, and reports.
+func (c *demoCommand) playOn(ctx context.Context, s setting, past *history.File, progress io.Writer) (report, error) {
+	f, err := c.launch(ctx, s)
 	if err != nil {
 		return report{}, err
 	}
-	sim.SetTarget(f.urls()...)
-	began := time.Now() //nolint:forbidigo // the demo watches real processes
-	watched := c.watchVersions(ctx, store, f)
-	kills, err := c.perform(ctx, sim, store, f, progress)
+	s.sim.SetTarget(f.urls()...)
+	began, auditing := time.Now(), &auditWatch{fleet: f} //nolint:forbidigo // the demo watches real processes
+	watched := c.watchVersions(ctx, s.store, f)
+	kills, err := c.perform(ctx, performance{sim: s.sim, store: s.store, fleet: f, audit: auditing}, progress)
 	upgrade, unwatched := watched()
 	if err := errors.Join(err, unwatched); err != nil {
 		return report{}, err
 	}
-	r = c.report(f, sim, store)
+	r := c.report(f, s.sim, s.store)
+	r.Calls = s.clock.counts()
 	r.judgeUpgrade(upgrade, c.UndoUpgrade)
+	r.judgeAudit(auditing.report)
+	if err := r.judge(ctx, past, kills, c.AckMedian); err != nil {
+		return report{}, err
+	}
 	if !r.Clean {
-		store.showLeft(ctx, progress)
+		s.store.showLeft(ctx, progress)
 	}
 	r.Seconds, r.PostgresKills = time.Since(began).Seconds(), kills //nolint:forbidigo // as above
 	return r, nil
@@ -184,13 +212,13 @@ func (c *demoCommand) play(ctx context.Context, dir string, progress io.Writer) 
 
 // launch starts the nodes.
 func (c *demoCommand) launch(ctx context.Context, s setting) (*fleet, error) {
-	cfg := Config{DoubtfulWait: c.DoubtfulWait}
+	cfg := Config{DoubtfulWait: c.DoubtfulWait, Services: s.clock.services()}
 	if c.BotURL != "" {
-		secret, err := placeOf(c.BotSecret)
+		bot, err := c.httpBot()
 		if err != nil {
-			return nil, fmt.Errorf("--bot-secret: %w", err)
+			return nil, err
 		}
-		cfg.HTTPBots = []HTTPBotConfig{{Name: demoHTTPBot, URL: c.BotURL, Secret: secret, Concurrency: demoPosts, AllowPrivate: true}}
+		cfg.HTTPBots = []HTTPBotConfig{bot}
 	}
 	if c.Nodes > 1 {
 		if err := clustertest.WriteCredentials(s.dir, time.Now()); err != nil { //nolint:forbidigo // of today
@@ -231,9 +259,18 @@ func (c *demoCommand) report(f *fleet, sim *metatest.Simulator, store *demoStore
 	return r
 }
 
+// performance is who takes part in a demonstration.
+type performance struct {
+	sim   *metatest.Simulator
+	store *demoStore
+	fleet *fleet
+	audit *auditWatch
+}
+
 // perform plays the simulation, does meanwhile what is to be done to the nodes and
 // the database, and lets the nodes drain at the end.
-func (c *demoCommand) perform(ctx context.Context, sim *metatest.Simulator, store *demoStore, f *fleet, progress io.Writer) (kills int, err error) {
+func (c *demoCommand) perform(ctx context.Context, p performance, progress io.Writer) (kills int, err error) {
+	sim, store, f := p.sim, p.store, p.fleet
 	playing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	played := make(chan error, 1)
@@ -252,9 +289,17 @@ func (c *demoCommand) perform(ctx context.Context, sim *metatest.Simulator, stor
 			stop(errs[1])
 		}
 	})
+	c.partLater(playing, &disturbers, f, sim)
+	var auditing sync.WaitGroup // not among those whose end the users wait for
+	auditing.Go(func() { p.audit.run(disturbing) })
+	auditing.Go(func() { f.watchSpools(disturbing, sim) })
 	err = c.watch(playing, sim, f, progress, played)
 	calm()
 	disturbers.Wait() // before the nodes, which drain into the database
+	auditing.Wait()
+	if err == nil {
+		err = p.audit.end(ctx)
+	}
 	stop(nil)
 	return kills, errors.Join(err, errors.Join(errs...), f.stop(ctx))
 }
@@ -323,7 +368,7 @@ func (c *demoCommand) print(w io.Writer, r report) error {
 	if r.MovedItems > 0 {
 		line("moved", r.MovedItems, fmt.Sprintf("items from the embedded store to PostgreSQL, in %.1f s, and found equal", r.MovedSeconds))
 	}
-	r.Upgrade.show(line)
+	r.showMore(line)
 	line("sends", r.Sends, fmt.Sprintf("replies; Meta refused %d for the time being, lost the answers of %d and was slow with %d", r.Faults.Transient+r.Faults.Throttled, r.Faults.Withheld, r.Faults.Slow))
 	line("repeated", r.SendsRepeated, fmt.Sprintf("replies sent again, each after a lost answer: Messenger %d, Instagram %d, WhatsApp %d; %d although an echo or a status had told", r.SendsRepeatedOn.Messenger, r.SendsRepeatedOn.Instagram, r.SendsRepeatedOn.WhatsApp, r.SendsRepeatedTold))
 	line("timers", r.TimersRung, fmt.Sprintf("of %d rang; late by %.0f ms (p50), %.0f ms (p99)", r.TimersSet, r.TimersLateMS.P50, r.TimersLateMS.P99))
@@ -342,11 +387,8 @@ func (c *demoCommand) print(w io.Writer, r report) error {
 	line("unanswered", r.Unanswered, "reply owed and never sent")
 	line("unexplained", r.SendsRepeatedUnexplained, "replies sent twice without a lost answer")
 	line("timers wrong", r.TimersEarly+r.TimersDoubled+r.TimersAfterCancel+r.TimersMissing, "early, twice, after cancel, or missing")
-	verdict := "every promise kept"
-	if !r.Clean {
-		verdict = "BROKEN"
-	}
-	line("verdict", verdict, fmt.Sprintf("seed %d, %.0f s", r.Seed, r.Seconds))
+	r.show(line)
+	line("verdict", r.word(), fmt.Sprintf("seed %d, %.0f s", r.Seed, r.Seconds))
 	for _, b := range r.Broken {
 		_, _ = fmt.Fprintln(t, "  "+b)
 	}

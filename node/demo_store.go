@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,11 @@ func (c *demoCommand) Validate() error {
 	if c.UndoUpgrade && (!c.UpgradeBot || c.Nodes == 1) {
 		return errors.New("--undo-upgrade goes with --upgrade-bot and several --nodes")
 	}
+	return cmp.Or(c.validBot(), c.validCalls(), c.validDatabase())
+}
+
+// validDatabase looks at the flags of the database.
+func (c *demoCommand) validDatabase() error {
 	if c.Database != "" && c.Store != storePostgres && !c.Move {
 		return errors.New("--database goes with --store postgres, or with --move")
 	}
@@ -53,6 +59,40 @@ func (c *demoCommand) Validate() error {
 		return errors.New("--kill-postgres and --postgres-outage go with --store postgres without --database: only a server of the demonstration's own is killed")
 	}
 	return nil
+}
+
+// validBot looks at the flags of a bot over HTTP.
+func (c *demoCommand) validBot() error {
+	switch {
+	case c.BotURL == "" && c.BotSecret != "":
+		return errors.New("--bot-secret goes with --bot-url")
+	case c.BotURL == "":
+		return nil
+	case c.BotSecret == "":
+		return errors.New("--bot-url goes with --bot-secret, by which the bot knows who asks")
+	case c.UpgradeBot:
+		return errors.New("--bot-url doesn't go with --upgrade-bot: a bot over HTTP has no version that Parley could upgrade")
+	case c.Partition > 0:
+		return errors.New("--bot-url doesn't go with --partition: nodes in network namespaces of their own don't reach it")
+	}
+	bot, err := c.httpBot()
+	if err != nil {
+		return err
+	}
+	service := bot.service()
+	if err := service.Validate(); err != nil {
+		return fmt.Errorf("--bot-url: %w", err)
+	}
+	return nil
+}
+
+// httpBot is the bot over HTTP that plays.
+func (c *demoCommand) httpBot() (HTTPBotConfig, error) {
+	secret, err := placeOf(c.BotSecret)
+	if err != nil {
+		return HTTPBotConfig{}, fmt.Errorf("--bot-secret: %w", err)
+	}
+	return HTTPBotConfig{Name: botOverHTTP, URL: c.BotURL, Secret: secret, Concurrency: demoPosts, AllowPrivate: true}, nil
 }
 
 // demoStore is where the node of the demonstration keeps everything.

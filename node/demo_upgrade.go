@@ -23,7 +23,10 @@ func (c *demoCommand) bot() string {
 		return demoUpgraded
 	}
 	if c.BotURL != "" {
-		return demoHTTPBot
+		return botOverHTTP
+	}
+	if c.Calls {
+		return demoCaller
 	}
 	return demoBot
 }

@@ -24,12 +24,14 @@ import (
 )
 
 type devCommand struct {
-	Package  string `arg:"" optional:"" type:"existingdir" help:"Folder of your bot's program, whose main function calls node.Main: it is built, and built again whenever you save. Without it the bots of this program serve."`
-	Bot      string `env:"-" help:"Name of the bot that serves; the program's first if empty. The page has a switch."`
-	Listen   string `env:"-" placeholder:"ADDRESS" help:"Where the page is, on a loopback address. Default 127.0.0.1:8700, or another port if that is taken."`
-	Dir      string `env:"-" type:"path" help:"Folder for the chats and the node's store, kept at the end: the next run goes on there. Without it, a temporary one."`
-	Services string `env:"-" type:"existingfile" placeholder:"FILE" help:"A node's configuration, of which the services are taken that your bot may call (docs/calls.md). What is called is really called."`
-	Expose   bool   `env:"-" help:"Let --listen be an address that others reach. Whoever does can chat, stop the node, and read all chats."`
+	Package   string `arg:"" optional:"" type:"existingdir" help:"Folder of your bot's program, whose main function calls node.Main: it is built, and built again whenever you save. Without it the bots of this program serve."`
+	Bot       string `env:"-" help:"Name of the bot that serves; the program's first if empty. The page has a switch."`
+	Listen    string `env:"-" placeholder:"ADDRESS" help:"Where the page is, on a loopback address. Default 127.0.0.1:8700, or another port if that is taken."`
+	Dir       string `env:"-" type:"path" help:"Folder for the chats and the node's store, kept at the end: the next run goes on there. Without it, a temporary one."`
+	BotURL    string `env:"-" placeholder:"URL" help:"Let a bot over HTTP serve (docs/http-bots.md); it may be on this machine."`
+	BotSecret string `env:"-" placeholder:"PLACE" help:"Where the secret is found that its requests are signed with: env:NAME or file:PATH. Without it that is parley-dev."`
+	Services  string `env:"-" type:"existingfile" placeholder:"FILE" help:"A node's configuration, of which the services are taken that your bot may call (docs/calls.md). What is called is really called."`
+	Expose    bool   `env:"-" help:"Let --listen be an address that others reach. Whoever does can chat, stop the node, and read all chats."`
 }
 
 // Help is shown by --help above the flags.
@@ -42,6 +44,7 @@ the users' phones are all simulated or local.
   parley dev ./mybot            build your bot, and build it anew whenever you save a file
   parley dev ./mybot --dir dev  keep chats and states in ./dev for the next time
   parley dev ./mybot --services parley.yaml   with the services that it calls
+  parley dev --bot-url http://127.0.0.1:8070/   a bot in any language, over HTTP
 
 In the page you are Ada on Messenger, Bruno on Instagram, Chen on WhatsApp, or whom you
 add. Beside the chat you see what the node has of it: state, timers, what waits, history.
@@ -78,7 +81,12 @@ const (
 
 // Run serves the page until the process is told to stop.
 func (c *devCommand) Run(ctx context.Context, sys *system) (err error) {
-	if c.Package == "" { // else only the program that is built knows
+	if c.BotURL != "" {
+		if c.Package != "" || c.Bot != "" {
+			return errors.New("--bot-url names the bot that serves: leave out --bot, and the folder of a program")
+		}
+		c.Bot = botOverHTTP
+	} else if c.Package == "" { // else only the program that is built knows
 		if _, err := servingBot(c.Bot, sys.bots); err != nil {
 			return err
 		}
@@ -99,10 +107,7 @@ func (c *devCommand) Run(ctx context.Context, sys *system) (err error) {
 	if err != nil {
 		return err
 	}
-	services, err := c.services()
-	if err == nil {
-		err = writeDevConfig(dir, stage.Business(), token, services)
-	}
+	err = c.configure(dir, stage.Business(), token)
 	if err != nil {
 		return errors.Join(err, stage.Close())
 	}
@@ -195,10 +200,39 @@ func devToken() string {
 
 const devConfigFile = "parley.yaml"
 
-// writeDevConfig writes the configuration of the node, and its secrets.
-func writeDevConfig(dir string, b dev.Business, token string, services []ServiceConfig) error {
+// devSecret signs what a bot over HTTP is posted, if nobody names another one: a bot in
+// development may be without the check, and with this word it can have it.
+const devSecret = "parley-dev"
+
+// secret is what a bot over HTTP tells its requests by. It is found here: what the
+// environment sets for Parley, the node doesn't see.
+func (c *devCommand) secret() (string, error) {
+	if c.BotSecret == "" {
+		return devSecret, nil
+	}
+	place, err := placeOf(c.BotSecret)
+	if err != nil {
+		return "", fmt.Errorf("--bot-secret: %w", err)
+	}
+	return place.Resolve("")
+}
+
+// configure writes the configuration of the node, and its secrets.
+func (c *devCommand) configure(dir string, b dev.Business, token string) error {
+	services, err := c.services()
+	if err != nil {
+		return err
+	}
+	secret, err := c.secret()
+	if err != nil {
+		return err
+	}
+	var bots []HTTPBotConfig
+	if c.BotURL != "" {
+		bots = []HTTPBotConfig{{Name: botOverHTTP, URL: c.BotURL, Secret: "file:bot", AllowPrivate: true}}
+	}
 	app := AppConfig{Name: b.App, MetaAppID: b.AppID, Secrets: []Secret{"file:secret"}, VerifyTokens: []Secret{"file:verify"}}
-	secrets := map[string]string{"secret": b.Secret, "verify": b.VerifyToken, "admin": token}
+	secrets := map[string]string{"secret": b.Secret, "verify": b.VerifyToken, "admin": token, "bot": secret}
 	for _, ch := range b.Channels {
 		name := "token-" + ch.ID
 		secrets[name] = ch.Token
@@ -211,7 +245,7 @@ func writeDevConfig(dir string, b dev.Business, token string, services []Service
 	}
 	file, err := yaml.Marshal(Config{
 		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Data: filepath.Join(dir, "data"), AdminToken: "file:admin",
-		Graph: Graph{URL: b.GraphURL}, DoubtfulWait: devDoubtful, Apps: []AppConfig{app}, Services: services,
+		Graph: Graph{URL: b.GraphURL}, DoubtfulWait: devDoubtful, Apps: []AppConfig{app}, Services: services, HTTPBots: bots,
 	})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, devConfigFile), file, secretMode)

@@ -43,7 +43,7 @@ func (c devNodeCommand) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
-	bot, err := servingBot(c.Bot, sys.bots)
+	bot, err := servingBot(c.Bot, cfg.withHTTPBots(sys.bots))
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c devNodeCommand) serve(ctx context.Context, sys *system, cfg Config, bot 
 	}
 	to := json.NewEncoder(os.NewFile(reportsOn, "reports"))
 	n.up = func() {
-		if err := to.Encode(c.report(n, sys.bots, bot)); err != nil {
+		if err := to.Encode(c.report(n, n.bots, bot)); err != nil {
 			stop() // nobody started this as it should be
 		}
 		go func() {

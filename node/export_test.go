@@ -3,12 +3,14 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/console"
 )
@@ -117,4 +119,30 @@ func BotsOf(bots []parley.Bot, members []cluster.Member, m *cluster.Member) []co
 // which everybody reads.
 func NewBarrier(bots []parley.Bot, view func() *cluster.View, now func() time.Time) func(bot string) int {
 	return (&barrier{bots: bots, view: view, now: now}).version
+}
+
+// Proofs are what services know a node by.
+type Proofs struct{ p *proofs }
+
+// NewProofs reads those of a configuration.
+func NewProofs(cfg *Config, dir string) (Proofs, error) {
+	services, err := readServices(cfg.Services, dir)
+	if err != nil {
+		return Proofs{}, err
+	}
+	bots, err := readHTTPBots(cfg.HTTPBots, dir)
+	return Proofs{newProofs(cfg, dir, append(services, bots...))}, err
+}
+
+// Look is look, told in words: each service with its headers and its secret.
+func (p Proofs) Look() (changed []string) {
+	for _, one := range p.p.look() {
+		changed = append(changed, fmt.Sprint(one.service, " ", one.headers, " ", one.secret))
+	}
+	return changed
+}
+
+// Watch is watch.
+func (p Proofs) Watch(ctx context.Context, every time.Duration, caller *callout.Caller) {
+	p.p.watch(ctx, every, slog.New(slog.DiscardHandler), caller)
 }

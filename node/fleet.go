@@ -45,6 +45,7 @@ type setting struct {
 	bot   string // that all channels have
 	// previous says that the nodes begin with the previous version of it.
 	previous bool
+	clock    *demoClock
 }
 
 // newFleet writes the configurations.

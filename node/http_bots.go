@@ -29,8 +29,9 @@ type HTTPBotConfig struct {
 }
 
 const (
-	// demoHTTPBot is the name of the demonstration's bot over HTTP.
-	demoHTTPBot = "over-http"
+	// botOverHTTP is the name of the bot whose URL a flag names, for the demonstration and
+	// for parley dev.
+	botOverHTTP = "over-http"
 	// demoPosts is how many posts to it are under way at once.
 	demoPosts = 64
 )

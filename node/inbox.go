@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/egress"
 	"github.com/parleychat/parley/ingress"
 )
 
@@ -27,6 +28,26 @@ func (i inbox) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending,
 		}
 	}
 	return rows, nil
+}
+
+// reporting is the store's receipts for the senders of the node. What they report is
+// appended one after the other: it goes by the connections of the entrance, which
+// need them.
+type reporting struct {
+	egress.Receipts
+	inbox inbox
+	turn  chan struct{}
+}
+
+// Append stores what a sender reports and wakes whoever has the channel now.
+func (r reporting) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+		return r.inbox.Append(ctx, a)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // quarantine is the store's, with a bound on each call: learning channels may be

@@ -42,6 +42,7 @@ type command struct {
 	Store   storeCommand   `cmd:"" help:"Back up what a node has stored, restore it, or move it to PostgreSQL."`
 	Cluster clusterCommand `cmd:"" help:"See how a cluster is, find a conversation, drain a node."`
 	Bot     botCommand     `cmd:"" help:"Hold the bots of this program to what is stored, before it is started."`
+	Audit   auditCommand   `cmd:"" help:"Hold what is stored to what was acknowledged, and name what is missing."`
 	Letters lettersCommand `cmd:"" name:"deadletters" help:"See what bots could not handle and Meta would not take, and retry or drop it."`
 	Media   mediaCommand   `cmd:"" help:"Leave files with Meta for bots to send."`
 	Sim     simCommand     `cmd:"" help:"Play Meta against any webhook receiver, and judge it."`

@@ -116,6 +116,7 @@ func (m *members) adjust(cfg *actors.Config) {
 		if m.n.egress != nil {
 			s.Channels = m.n.egress.Active()
 		}
+		s.Spooled = m.n.spooled()
 	}
 }
 
@@ -186,7 +187,7 @@ func (m *members) follow(ctx context.Context) {
 		// and take over what the others are at work on.
 		if !patient || len(v.Members()) > 1 {
 			patient = false
-			m.n.host.Place(placementOf(v, m.n.cfg.Cluster.address()))
+			m.n.host.Place(cluster.PlacementOf(v, m.n.cfg.Cluster.address()))
 			m.serveChannels()
 			for _, holder := range gone(before, v) {
 				losses.Go(func() { m.free(ctx, holder) })
@@ -343,56 +344,6 @@ func (m *members) serveChannels() {
 		m, ok := v.Owner(cluster.Egress, ch.Shard())
 		return ok && m.Addr == self
 	})
-}
-
-// placement is a view in the actors' terms.
-type placement struct {
-	*cluster.View
-
-	without *cluster.View // the same without this node
-}
-
-// placementOf is the placement of a node at an address.
-func placementOf(v *cluster.View, self string) placement {
-	others := slices.DeleteFunc(v.Members(), func(m cluster.Member) bool { return m.Addr == self })
-	return placement{v, cluster.NewView(others)}
-}
-
-// Heir is who would run a shard's conversations without this node.
-func (p placement) Heir(shard uint16) string {
-	m, _ := p.without.Owner(cluster.Actors, shard)
-	return m.Addr
-}
-
-// Owner is who runs a shard's conversations.
-func (p placement) Owner(shard uint16) string {
-	m, _ := p.View.Owner(cluster.Actors, shard)
-	return m.Addr
-}
-
-// Sender is who sends for the channels of a shard.
-func (p placement) Sender(shard uint16) string {
-	m, _ := p.View.Owner(cluster.Egress, shard)
-	return m.Addr
-}
-
-// Holders are all who may run shards.
-func (p placement) Holders() (all []string) {
-	for _, m := range p.Members() {
-		if m.Does(cluster.Actors) {
-			all = append(all, m.Addr)
-		}
-	}
-	return all
-}
-
-// Nodes are all.
-func (p placement) Nodes() map[string]string {
-	all := map[string]string{}
-	for _, m := range p.Members() {
-		all[m.Addr] = m.Name
-	}
-	return all
 }
 
 // digest is the same for views of the same members.

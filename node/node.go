@@ -17,6 +17,7 @@ import (
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/audit"
 	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/console"
@@ -55,12 +56,14 @@ type Node struct {
 	host     *actors.Host
 	egress   *egress.Manager
 	services []callout.Service // with their secrets
-	callout  *callout.Caller   // beside egress
-	name     string            // of this run, among the members
-	members  *members          // nil without others
+	proofs   *proofs
+	callout  *callout.Caller // beside egress
+	name     string          // of this run, among the members
+	members  *members        // nil without others
 	eyes     *eyes
 	stopping atomic.Pointer[context.CancelCauseFunc] // ends Run
 	upkeep   *upkeep
+	auditor  *audit.Auditor
 	admin    *admin
 	webhooks net.Listener
 	adminLn  net.Listener
@@ -133,6 +136,7 @@ func (n *Node) open(ctx context.Context, dir string) (err error) {
 			return err
 		}
 		n.services = append(n.services, bots...)
+		n.proofs = newProofs(&n.cfg, dir, n.services)
 	}
 	if n.cfg.kind() == storePostgres {
 		if n.database, err = n.cfg.Database.URL.Resolve(dir); err != nil {
@@ -159,7 +163,7 @@ func (n *Node) open(ctx context.Context, dir string) (err error) {
 
 // newAPI makes the admin API.
 func (n *Node) newAPI(dir string) (http.Handler, error) {
-	cfg := console.Config{Operator: operator{n}, Letters: letterOffice{n}, Conversations: archive{n}, Logger: n.log.With(slog.String("part", "console")), Registerer: n.registry}
+	cfg := console.Config{Operator: operator{n}, Letters: letterOffice{n}, Conversations: archive{n}, Audit: auditRoom{n}, Logger: n.log.With(slog.String("part", "console")), Registerer: n.registry}
 	if n.cfg.AdminToken != "" {
 		token, err := n.cfg.AdminToken.Resolve(dir)
 		if err != nil {
@@ -239,7 +243,7 @@ func (n *Node) begin(ctx context.Context, failed context.CancelCauseFunc) error 
 
 func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 	host := actors.Config{
-		Store: n.store, Agenda: n.store, Bot: s.bot, Notes: filepath.Join(n.cfg.Data, "running"),
+		Store: n.store, Agenda: n.store, Bot: s.bot, Thread: func(ch parley.Channel) string { return s.threads[ch] }, Notes: filepath.Join(n.cfg.Data, "running"),
 		// The egress is made after the host, and runs only once both are there.
 		Committed: func(ch parley.Channel) {
 			if n.egress != nil {
@@ -256,6 +260,7 @@ func (n *Node) assemble(s *served, registry *prometheus.Registry) (err error) {
 			}
 		}
 	}
+	n.auditor = n.newAuditor()
 	if n.members != nil {
 		n.members.adjust(&host)
 	}
@@ -387,7 +392,9 @@ func (n *Node) stages() (all []*stage) {
 			return n.served.tokens.watch(ctx, reloadEvery, n.log, n.egress.Release)
 		}})
 	}
-	all = append(all, &stage{name: "upkeep", run: func(ctx context.Context) error { return n.upkeep.run(ctx, n.store, n.cfg.HistoryFor) }})
+	all = append(all,
+		&stage{name: "upkeep", run: func(ctx context.Context) error { return n.upkeep.run(ctx, n.store, n.cfg.HistoryFor) }},
+		&stage{name: "audit", run: n.auditor.Run})
 	if n.members != nil {
 		all = append(all, &stage{name: "cluster", run: n.members.run})
 	}

@@ -17,6 +17,7 @@ type served struct {
 	accounts map[parley.Channel]account
 	paces    map[parley.Channel]float64 // of channels with one of their own
 	awaits   map[parley.Channel]time.Duration
+	threads  map[parley.Channel]string // the apps that get their threads
 	tokens   *tokens
 }
 
@@ -48,6 +49,7 @@ func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
 		accounts: map[parley.Channel]account{},
 		paces:    map[parley.Channel]float64{},
 		awaits:   map[parley.Channel]time.Duration{},
+		threads:  map[parley.Channel]string{},
 		tokens:   newTokens(dir),
 	}
 	byName := map[string]*parley.Bot{}
@@ -90,13 +92,16 @@ func resolveAll(cfg Config, bots []parley.Bot, dir string) (*served, error) {
 	return s, errors.Join(errs...)
 }
 
-// limit notes what of a channel's limits isn't the default.
+// limit notes what of a channel's limits and ways isn't the default.
 func (s *served) limit(ch parley.Channel, c ChannelConfig) {
 	if c.Pace > 0 {
 		s.paces[ch] = c.Pace
 	}
 	if c.AwaitDelivered > 0 {
 		s.awaits[ch] = c.AwaitDelivered
+	}
+	if c.ThreadApp != "" {
+		s.threads[ch] = c.ThreadApp
 	}
 }
 

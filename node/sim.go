@@ -19,7 +19,8 @@ import (
 
 // simCommand is a group of commands.
 type simCommand struct {
-	Meta simMetaCommand `cmd:"" help:"Play Meta and its users against any webhook receiver, and judge it from outside."`
+	Meta  simMetaCommand  `cmd:"" help:"Play Meta and its users against any webhook receiver, and judge it from outside."`
+	Check simCheckCommand `cmd:"" help:"Find out whether any order of events explains a recorded history."`
 }
 
 // simMetaCommand is the simulator by itself. Its flags read no environment: many names

@@ -54,6 +54,7 @@ type store interface {
 	records
 	registry
 	keeper
+	books
 }
 
 // records are what is kept of a conversation beside its snapshot.
@@ -67,6 +68,15 @@ type letters interface {
 	DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
 	RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error)
 	DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLetter, error)
+}
+
+// books are what has been counted, as the audit reads them.
+type books interface {
+	Ledger(ctx context.Context) (parley.Ledger, error)
+	OpenBooks(ctx context.Context, as parley.Ledger) error
+	CloseBooks(ctx context.Context) error
+	Accepted(ctx context.Context, bucket int64, each func([]parley.Accepted) bool) error
+	TidyBooks(ctx context.Context, settled []int64, before int64) error
 }
 
 // registry remembers which channels are served.

@@ -45,9 +45,13 @@ func TestConfigOfSending(t *testing.T) {
 		change func(*node.Config)
 		err    string
 	}{
-		"Default":      {func(*node.Config) {}, ""},
-		"Upgraded":     {func(c *node.Config) { c.Apps[0].Channels[0].Pace = 1000 }, ""},
-		"NegativePace": {func(c *node.Config) { c.Apps[0].Channels[0].Pace = -1 }, "pace"},
+		"Default":          {func(*node.Config) {}, ""},
+		"Upgraded":         {func(c *node.Config) { c.Apps[0].Channels[0].Pace = 1000 }, ""},
+		"NegativePace":     {func(c *node.Config) { c.Apps[0].Channels[0].Pace = -1 }, "pace"},
+		"ThreadOfWhatsApp": {func(c *node.Config) { c.Apps[0].Channels[0].Kind, c.Apps[0].Channels[0].ThreadApp = "whatsapp", "2639" }, "thread_app"},
+		"ThreadToAName": {func(c *node.Config) {
+			c.Apps[0].Channels[0].Kind, c.Apps[0].Channels[0].ThreadApp = "messenger", "inbox"
+		}, "thread_app"},
 		"AbsurdPace":   {func(c *node.Config) { c.Apps[0].Channels[0].Pace = 1e9 }, "pace"},
 		"GiveUp":       {func(c *node.Config) { c.DoubtfulPolicy = "give_up" }, ""},
 		"NoSuchPolicy": {func(c *node.Config) { c.DoubtfulPolicy = "pray" }, "doubtful_policy"},

@@ -41,7 +41,7 @@ func (n *node) ask(ctx context.Context, c *parley.ClaimedCall) {
 	if err := json.Unmarshal(c.Call.Body, &wait); err != nil {
 		panic("a call has lost its body")
 	}
-	rings, err := access(n, "service", func() (time.Time, error) {
+	rings, err := access(n, serviceName, func() (time.Time, error) {
 		if _, known := l.rings[c.ID]; !known {
 			l.rings[c.ID] = l.now.Add(time.Duration(wait.MS) * time.Millisecond)
 		}
@@ -74,6 +74,6 @@ func (n *node) settleCall(ctx context.Context, o parley.CallOutcome) {
 	l.tally.CallsLost += settled.Lost
 	l.tally.Answered += len(settled.Rows)
 	if len(settled.Rows) > 0 {
-		l.hint(ctx, settled.Rows)
+		n.deliver(ctx, settled.Rows)
 	}
 }

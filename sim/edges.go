@@ -21,15 +21,6 @@ func (l *line) channels() []parley.Channel {
 	return out
 }
 
-func (l *line) resolve(kind parley.ChannelKind, id string) (parley.Channel, bool) {
-	for _, ch := range l.channels() {
-		if ch.Kind == kind && ch.ID == id {
-			return ch, true
-		}
-	}
-	return parley.Channel{}, false
-}
-
 func (l *line) register(ctx context.Context) error {
 	for _, ch := range l.channels() {
 		if _, err := l.store.Register(ctx, parley.Registration{App: parley.App(l.world.Config().App), Channel: ch}); err != nil {
@@ -39,71 +30,23 @@ func (l *line) register(ctx context.Context) error {
 	return nil
 }
 
-// post puts the webhooks that are due on their way to some node.
-func (l *line) post(ctx context.Context) {
-	for _, p := range l.world.Due(l.now) {
-		n := l.entrance()
-		l.later(nil, l.soon(hop), func() { l.arrive(ctx, n, p) })
-	}
-}
-
-// comeAgain lets what was acknowledged come once more, if the seed will: Meta does
-// that for up to a week.
-func (l *line) comeAgain(ctx context.Context, got meta.Decoded) {
-	if !l.chance(0.1) {
-		return
-	}
-	l.again++
-	l.later(nil, l.soon(againMax), func() {
-		l.again--
-		l.tally.Again++
-		rows, err := l.store.Append(ctx, parley.Arrivals{Events: got.Events, Receipts: got.Receipts})
-		if err == nil {
-			l.hint(ctx, rows)
-		}
-	})
-}
-
-// arrive is the ingress: decode, append, then answer.
-func (l *line) arrive(ctx context.Context, n *node, p metatest.Post) {
-	if n.dead {
-		l.later(nil, l.soon(hop), func() { l.world.Posted(p.ID, metatest.Refused, l.now) })
-		return
-	}
-	got, err := meta.Decode(p.Body, meta.Options{Resolve: l.resolve, OwnAppID: l.world.Config().AppID})
-	if err != nil || len(got.Quarantined) > 0 {
-		panic(fmt.Sprintf("the simulated Meta wrote what can't be decoded: %v %v", err, got.Quarantined))
-	}
-	l.sent(n, l.soon(hop), func() { l.append(ctx, n, p.ID, got) })
-}
-
-func (l *line) append(ctx context.Context, n *node, post uint64, got meta.Decoded) {
-	status := http.StatusServiceUnavailable
-	if !l.chance(l.cfg.Trouble) {
-		rows, err := n.store.Append(ctx, parley.Arrivals{Events: got.Events, Receipts: got.Receipts})
-		if err == nil && !l.chance(l.cfg.Trouble) {
-			status = http.StatusOK
-			l.later(n, l.soon(hop), func() { l.hint(ctx, rows) })
-		}
-	}
-	if n.dead {
-		status = 0 // nobody is left to answer
-	}
-	l.later(nil, l.soon(hop), func() {
-		l.world.Posted(post, status, l.now)
-		if status == http.StatusOK {
-			l.comeAgain(ctx, got)
-		}
-	})
-}
-
 // desk is the shell around a Sender, in operations.
 type desk struct {
-	sender *egress.Sender
-	armed  bool // a look at it is on the agenda
+	sender  *egress.Sender
+	armed   bool // a look at it is on the agenda
+	stopped bool // the channel has become another node's
+}
+
+func (n *node) newDesk(ch parley.Channel) *desk {
+	return &desk{sender: egress.NewSender(ch, n.name, egress.Policy{
+		LeaseTTL: leaseTTL, DoubtfulWait: doubtfulWait, Random: n.line.rng.Float64,
+	})}
 }
 
 func (l *line) wakeSender(ctx context.Context, n *node, ch parley.Channel) {
+	if !n.sends(ch) {
+		return
+	}
 	l.later(n, l.soon(hop), func() {
 		n.desks[ch].sender.Wake(n.clock())
 		n.look(ctx, ch)
@@ -115,6 +58,10 @@ func (n *node) look(ctx context.Context, ch parley.Channel) {
 	l, d := n.line, n.desks[ch]
 	a := d.sender.Next(n.clock())
 	if a.Kind == egress.Rest {
+		if d.stopped && a.Idle {
+			n.handBack(ctx, ch)
+			return
+		}
 		if wait := a.Until - n.clock(); !a.Idle && wait < time.Hour && !d.armed {
 			d.armed = true
 			l.later(n, max(wait, time.Millisecond), func() {
@@ -132,7 +79,7 @@ func (n *node) look(ctx context.Context, ch parley.Channel) {
 		l.later(n, l.soon(hop), func() { n.send(ctx, ch, h) })
 	}
 	if len(done.Rows) > 0 {
-		l.hint(ctx, done.Rows)
+		n.deliver(ctx, done.Rows)
 	}
 	l.later(n, l.soon(hop), func() { n.look(ctx, ch) })
 }
@@ -165,11 +112,11 @@ func (g graphAPI) Send(_ context.Context, a meta.Account, o *parley.Outgoing) (s
 	}
 	closed := &meta.GraphError{Class: meta.ClassUnknown, Message: "connection closed"}
 	l := g.node.line
-	if l.chance(0.03) { // the connection breaks before Meta has the message
+	if l.with(BrokenSends) && l.chance(0.03) { // the connection breaks before Meta has the message
 		l.tally.Broken++
 		return "", closed
 	}
-	answer, err := access(g.node, "Graph API", func() (metatest.GraphAnswer, error) {
+	answer, err := access(g.node, graphName, func() (metatest.GraphAnswer, error) {
 		return l.world.Graph(metatest.GraphRequest{Method: http.MethodPost, Path: "/v26.0/" + path, Token: a.Token, Body: body}, l.now), nil
 	})
 	if err != nil || answer.Withhold {
@@ -241,4 +188,9 @@ func (f faultyOutbox) Yield(ctx context.Context, holder string, channels []parle
 // Fold is the store's.
 func (f faultyOutbox) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Folded, error) {
 	return troubled(f.line, func() (parley.Folded, error) { return f.store.Fold(ctx, l, limit) })
+}
+
+// Append is the store's.
+func (f faultyOutbox) Append(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
+	return troubled(f.line, func() ([]parley.Pending, error) { return f.store.Append(ctx, a) })
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/parleychat/parley"
+	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/ingress"
 )
 
 // Store is what the line needs of a store.
@@ -24,9 +26,13 @@ type Store interface {
 	ClaimCalls(ctx context.Context, q parley.CallQuery, horizon time.Duration) ([]parley.ClaimedCall, time.Duration, error)
 	SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error)
 
+	ingress.Quarantine
+	actors.Suspects
+
 	Register(ctx context.Context, r parley.Registration) (fresh bool, err error)
 	Backlog(ctx context.Context) (parley.Backlog, error)
 	DeadLetters(ctx context.Context, q parley.DeadQuery) ([]parley.DeadLetter, error)
+	RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (parley.Retried, error)
 }
 
 // reached is the store as a node reaches it: each access is one at which the node may
@@ -122,4 +128,15 @@ func (r reached) ClaimCalls(ctx context.Context, q parley.CallQuery, horizon tim
 // SettleCalls is the store's.
 func (r reached) SettleCalls(ctx context.Context, outcomes []parley.CallOutcome) (parley.SettledCalls, error) {
 	return access(r.node, "SettleCalls", func() (parley.SettledCalls, error) { return r.Store.SettleCalls(ctx, outcomes) })
+}
+
+// Try is the store's.
+func (r reached) Try(ctx context.Context, rows []parley.Row) ([]parley.Row, error) {
+	return access(r.node, "Try", func() ([]parley.Row, error) { return r.Store.Try(ctx, rows) })
+}
+
+// Acquit is the store's.
+func (r reached) Acquit(ctx context.Context, rows []parley.Row) error {
+	_, err := access(r.node, "Acquit", func() (struct{}, error) { return struct{}{}, r.Store.Acquit(ctx, rows) })
+	return err
 }

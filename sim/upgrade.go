@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/parleychat/parley"
 )
@@ -14,7 +13,7 @@ import (
 
 // planUpgrades draws when which node goes over to the other version of the bot.
 func (l *line) planUpgrades(ctx context.Context) {
-	if l.cfg.Bot.Previous == nil {
+	if l.cfg.Bot.Previous == nil || !l.with(Upgrades) {
 		return
 	}
 	for i := range l.nodes {
@@ -27,9 +26,7 @@ func (l *line) planUpgrades(ctx context.Context) {
 			l.later(nil, l.soon(l.world.Config().Duration), func() {
 				l.tally.Upgrades++
 				l.previous[i] = !l.previous[i]
-				l.nodes[i].dead = true
-				l.world.Killed(l.now)
-				l.later(nil, l.soon(2*time.Second), func() { l.boot(ctx, i) })
+				l.crash(ctx, i)
 			})
 		}
 	}
@@ -74,7 +71,7 @@ func (l *line) checkVersion(ctx context.Context, c *parley.Commit) error {
 	switch {
 	case s.Version != c.Base || len(s.State) == 0: // it will be a conflict
 	case c.Next.BotVersion < s.BotVersion:
-		l.overwritten = fmt.Errorf("a state of version %d was replaced by one of version %d", s.BotVersion, c.Next.BotVersion)
+		l.broken = fmt.Errorf("a state of version %d was replaced by one of version %d", s.BotVersion, c.Next.BotVersion)
 	case c.Next.BotVersion > s.BotVersion:
 		l.tally.Migrated++
 	}

@@ -98,7 +98,6 @@ type Walked struct {
 
 // walk is what a line does that crashes at one point, and leaves nothing to chance.
 type walk struct {
-	vault    Vault
 	point    Point
 	owner    int // of all conversations and channels
 	accesses map[string]int
@@ -109,6 +108,12 @@ type walk struct {
 	known    []parley.Contact // under one key each
 	calls    bool             // the node calls services
 }
+
+// What a node reaches beyond the store.
+const (
+	graphName   = "Graph API"
+	serviceName = "service"
+)
 
 var errCrashed = errors.New("the process is dead")
 
@@ -173,16 +178,17 @@ func (l *line) merged(ctx context.Context) (n int) {
 func newWalk(ctx context.Context, cfg WalkConfig) (*line, error) {
 	w := cfg.Scenario.config()
 	l := &line{
-		cfg: Config{Seed: 1, Brand: cfg.Brand, Bot: cfg.Bot, Patience: time.Minute}, rng: rand.New(rand.NewPCG(1, 0x51)),
-		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		walk:  &walk{vault: cfg.Vault, point: cfg.Point, accesses: map[string]int{}, calls: cfg.Scenario == WalkCall},
+		cfg: Config{Seed: 1, Brand: cfg.Brand, Bot: cfg.Bot, Patience: time.Minute}, oneDoor: -1, rng: rand.New(rand.NewPCG(1, 0x51)),
+		start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), vault: cfg.Vault,
+		walk:  &walk{point: cfg.Point, accesses: map[string]int{}, calls: cfg.Scenario == WalkCall},
 		rings: map[parley.ID]time.Time{},
 	}
+	l.machines(pair)
 	l.now, w.Start = l.start, l.start
 	l.world = metatest.NewWorld(w)
 	l.walk.again = func(n *node) (err error) {
 		if l.store, err = l.open(ctx); err == nil {
-			l.boot(ctx, slices.Index(l.nodes[:], n))
+			l.boot(ctx, slices.Index(l.nodes, n))
 		}
 		return err
 	}
@@ -191,21 +197,13 @@ func newWalk(ctx context.Context, cfg WalkConfig) (*line, error) {
 	return l, err
 }
 
-func (l *line) open(ctx context.Context) (Store, error) { //nolint:ireturn // whatever the vault has
-	s, err := l.walk.vault.Open(ctx, func() time.Time { return l.now }, seeded{l.rng})
-	if err != nil {
-		return nil, fmt.Errorf("open the store: %w", err)
-	}
-	return s, nil
-}
-
 // know lets a person say something under one of their keys only, to which nobody
 // answers; like Meta, until it is taken.
 func (l *line) know(ctx context.Context, c parley.Contact) {
 	l.again++
 	l.later(nil, l.soon(hop), func() {
 		l.again--
-		n := l.entrance()
+		n := l.door()
 		if n.dead {
 			l.know(ctx, c)
 			return
@@ -239,12 +237,15 @@ func (l *line) handOver(ctx context.Context) {
 	}
 }
 
-// entrance is the node that Meta's next post gets to.
-func (l *line) entrance() *node {
+// door is the node that Meta's next post gets to.
+func (l *line) door() *node {
 	if l.walk != nil {
 		return l.nodes[l.walk.owner]
 	}
-	return l.nodes[l.rng.IntN(nodes)]
+	if l.oneDoor >= 0 {
+		return l.nodes[l.oneDoor]
+	}
+	return l.nodes[l.rng.IntN(len(l.nodes))]
 }
 
 // reaches reports whether a hint gets to a node: to the owner, or as the seed will.
@@ -252,7 +253,7 @@ func (l *line) reaches(n *node, p float64) bool {
 	if l.walk != nil {
 		return l.nodes[l.walk.owner] == n
 	}
-	return l.chance(p)
+	return l.chance(p) || !l.with(LostHints)
 }
 
 // owned reports whether a node sweeps a shard. Where the seed rules, each node
@@ -267,6 +268,9 @@ func access[T any](n *node, name string, do func() (T, error)) (T, error) {
 	var none T
 	w := n.line.walk
 	if w == nil {
+		if n.cutOff() && name != graphName && name != serviceName {
+			return none, errDown
+		}
 		return do()
 	}
 	if n.dead {

@@ -589,6 +589,7 @@ type Report struct {
 	Conversations uint64                 `protobuf:"varint,8,opt,name=conversations,proto3" json:"conversations,omitempty"` // in memory
 	Rows          uint64                 `protobuf:"varint,9,opt,name=rows,proto3" json:"rows,omitempty"`                   // in memory
 	Channels      uint32                 `protobuf:"varint,10,opt,name=channels,proto3" json:"channels,omitempty"`          // that it sends for at the moment
+	Spooled       uint64                 `protobuf:"varint,11,opt,name=spooled,proto3" json:"spooled,omitempty"`            // updates that are on its disk only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -693,6 +694,13 @@ func (x *Report) GetChannels() uint32 {
 	return 0
 }
 
+func (x *Report) GetSpooled() uint64 {
+	if x != nil {
+		return x.Spooled
+	}
+	return 0
+}
+
 var File_actors_wire_wire_proto protoreflect.FileDescriptor
 
 const file_actors_wire_wire_proto_rawDesc = "" +
@@ -742,7 +750,7 @@ const file_actors_wire_wire_proto_rawDesc = "" +
 	"\x05claim\x18\x01 \x01(\x04R\x05claim\x12\x16\n" +
 	"\x06shards\x18\x02 \x01(\fR\x06shards\"\x19\n" +
 	"\aInquiry\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\"\xfa\x01\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\x94\x02\n" +
 	"\x06Report\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -754,7 +762,8 @@ const file_actors_wire_wire_proto_rawDesc = "" +
 	"\rconversations\x18\b \x01(\x04R\rconversations\x12\x12\n" +
 	"\x04rows\x18\t \x01(\x04R\x04rows\x12\x1a\n" +
 	"\bchannels\x18\n" +
-	" \x01(\rR\bchannelsB*Z(github.com/parleychat/parley/actors/wireb\x06proto3"
+	" \x01(\rR\bchannels\x12\x18\n" +
+	"\aspooled\x18\v \x01(\x04R\aspooledB*Z(github.com/parleychat/parley/actors/wireb\x06proto3"
 
 var (
 	file_actors_wire_wire_proto_rawDescOnce sync.Once

@@ -33,8 +33,16 @@ const (
 	MaxBotStateBytes = 24 << 10
 )
 
-// callPrefix begins the names of the calls that ask the bot.
+// callPrefix begins the names of the calls that ask the bot, and of its watch.
 const callPrefix = "httpbot."
+
+// The watch is a timer that is set while inputs wait. An answer whose turn fails, since
+// it killed its process twice, never comes; without the watch they would wait until the
+// next input.
+const (
+	watch      = callPrefix + "watch"
+	watchEvery = 5 * time.Minute
+)
 
 // Service is the name of the service that the bot of a name is.
 func Service(bot string) string { return "http_bots/" + bot }
@@ -81,12 +89,30 @@ func (b *bot) receive(t *parley.Turn, s *state) error {
 			t.Bury(s.With.Input, errors.New("the turn of the bot's answer has failed"))
 			s.With = nil
 		}
-		if err := s.keep(t); err != nil {
-			return err
+		if f, ok := t.Input().(parley.TimerFired); !ok || f.Name != watch {
+			if err := s.keep(t); err != nil {
+				return err
+			}
 		}
 	}
 	b.next(t, s)
+	s.watch(t)
 	return nil
+}
+
+// watch sets or cancels the watch; at once, if inputs wait and none is with the bot.
+// Where the bot's own timers leave no room for it the next input must do.
+func (s *state) watch(t *parley.Turn) {
+	set := parley.SetTimer{Name: watch, In: watchEvery}
+	if s.With == nil {
+		set.In = 0
+	}
+	switch {
+	case len(s.Held) == 0 && t.Waiting(watch):
+		t.CancelTimer(watch)
+	case len(s.Held) > 0 && (s.With == nil || !t.Waiting(watch)) && t.Check(set) == nil:
+		t.Do(set)
+	}
 }
 
 // keep lets the turn's input wait.
@@ -112,9 +138,10 @@ func (s *state) keep(t *parley.Turn) error {
 	return nil
 }
 
-// next asks the bot about the first of the inputs that wait, unless it has one.
+// next asks the bot about the first of the inputs that wait, unless it has one. Those
+// that it can't be asked about are buried, as many as one turn may beside an earlier one.
 func (b *bot) next(t *parley.Turn, s *state) {
-	for s.With == nil && len(s.Held) > 0 {
+	for buried := 0; s.With == nil && len(s.Held) > 0 && buried < parley.MaxEffects-1; buried++ {
 		k := s.Held[0]
 		s.Held = s.Held[1:]
 		call, err := b.ask(t, s, &k)

@@ -190,6 +190,29 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// TestWatch: an answer whose turn fails is buried with its event, and those that wait go
+// on without another input.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	k := newTalk(t)
+	k.hear(text("a"), text("b"))
+	good := k.bot
+	k.bot.Behavior = parley.BehaviorFunc(func(*parley.Turn) error { panic("as if it had killed its process") })
+	k.answer(200, say("a"))
+	k.bot = good
+	if len(k.calls) != 0 || len(k.s.Timers) != 1 {
+		t.Fatalf("%d calls, timers %+v: want nothing but a watch", len(k.calls), k.s.Timers)
+	}
+	watch := k.s.Timers[0]
+	k.hear(parley.TimerFired{Name: watch.Name, Generation: watch.Generation})
+	k.want("asked", k.asked(), "b")
+	k.answer(200, say("b"))
+	k.want("said", strings.Join(k.said, " "), "b")
+	if len(k.dead) != 2 || len(k.s.Timers) != 0 {
+		t.Errorf("letters %+v, timers %+v: want the answer and its event, and no watch", k.dead, k.s.Timers)
+	}
+}
+
 // TestCancelled: a timer that rang while the bot was asked, and which it then cancels,
 // isn't heard.
 func TestCancelled(t *testing.T) {
@@ -203,6 +226,42 @@ func TestCancelled(t *testing.T) {
 	k.want("asked", k.asked(), "")
 }
 
+// TestNoneCanBeAsked: more inputs than a turn may bury, which have become too large to be
+// posted, are buried in several turns; the answer holds.
+func TestNoneCanBeAsked(t *testing.T) {
+	t.Parallel()
+	k := newTalk(t)
+	const waiting = 40
+	for range waiting + 1 {
+		k.hear(text("a"))
+	}
+	var effects []string
+	for i := range 20 {
+		effects = append(effects, fmt.Sprintf(`{"effect":"set_attribute","value":{"name":"a%d","value":%q}}`, i, strings.Repeat("<", 1000)))
+	}
+	k.answer(200, `{"effects":[`+strings.Join(effects, ",")+`]}`)
+	if len(k.dead) != parley.MaxEffects-1 || len(k.s.Timers) != 1 || k.s.Timers[0].Due.After(k.s.Last) {
+		t.Fatalf("%d letters, timers %+v at %v: want a watch that is due", len(k.dead), k.s.Timers, k.s.Last)
+	}
+	k.hear(parley.TimerFired{Name: k.s.Timers[0].Name, Generation: k.s.Timers[0].Generation})
+	if len(k.dead) != waiting || len(k.s.Timers) != 0 || !strings.Contains(k.dead[0].Cause, "MaxCallBytes") {
+		t.Errorf("%d letters, the first for %q, timers %+v", len(k.dead), k.dead[0].Cause, k.s.Timers)
+	}
+}
+
+// TestStateAsStored: a state is measured as it is stored, so that no answer that is
+// taken makes the turn fail.
+func TestStateAsStored(t *testing.T) {
+	t.Parallel()
+	k := newTalk(t)
+	k.hear(text("a"), text("b"))
+	k.answer(200, `{"state":"`+strings.Repeat("<", httpbot.MaxBotStateBytes/2)+`"}`)
+	if len(k.dead) != 1 || !strings.Contains(k.dead[0].Cause, "MaxBotStateBytes") {
+		t.Fatalf("letters %+v", k.dead)
+	}
+	k.want("asked", k.asked(), "b")
+}
+
 // FuzzDecode: no answer makes it fail but by an error.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(say("a")))
@@ -211,6 +270,40 @@ func FuzzDecode(f *testing.F) {
 		next, effects, err := httpbot.Decode(body)
 		if err != nil && (next != nil || effects != nil) || len(effects) >= parley.MaxEffects {
 			t.Errorf("%d effects with %v", len(effects), err)
+		}
+	})
+}
+
+// FuzzAnswer: whatever the bot answers, with whatever status, the turn that meets it
+// holds: the event is buried or it isn't, and the next is posted.
+func FuzzAnswer(f *testing.F) {
+	for _, body := range []string{
+		say("a"), "", "null", "{}", `{"effects":null}`, `{"state":{"a":"<&>"}}`, `{"effects":[{}]}`, `{"effects":[{"effect":"end"}]}`,
+		`{"effects":[{"effect":"set_timer","value":{"name":"httpbot.watch","in":5}}]}`,
+		`{"effects":[{"effect":"call","value":{"name":"c","service":"s","body":{"x":1}}},{"effect":"cancel_call","value":{"name":"c"}}]}`,
+		`{"effects":[{"effect":"hand_off","value":{"to":"person"}},{"effect":"set_attribute","value":{"name":"n","value":"v"}},{"effect":"tag","value":{"name":"t"}}]}`,
+	} {
+		f.Add(200, []byte(body))
+	}
+	f.Add(500, []byte("x"))
+	f.Add(0, []byte(nil))
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		k := newTalk(t)
+		k.hear(text("a"), text("b"))
+		k.answer(status, string(body))
+		for _, d := range k.dead {
+			if want := `{"kind":"message","input":{"text":"a"}}`; string(d.Data) != want || len(k.dead) != 1 {
+				t.Errorf("%d dead letters, among them %s: %s", len(k.dead), d.Data, d.Cause)
+			}
+		}
+		posted := 0
+		for i := range k.calls {
+			if strings.HasPrefix(k.calls[i].Call.Name, "httpbot.") {
+				posted++
+			}
+		}
+		if posted != 1 {
+			t.Errorf("the next event was posted %d times", posted)
 		}
 	})
 }

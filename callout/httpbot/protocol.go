@@ -17,6 +17,9 @@ import (
 // misread a request; fields are added without.
 const Version = 1
 
+// ownEffects are those that a turn may need beside the bot's: the next call, the watch.
+const ownEffects = 2
+
 // Request is what a bot is posted.
 type Request struct {
 	Version int `json:"version"`
@@ -108,17 +111,14 @@ func Decode(body []byte) (next *json.RawMessage, effects []parley.Effect, err er
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, nil, errors.New("decode: there is something behind the object")
 	}
-	if len(fields.State) > MaxBotStateBytes {
-		return nil, nil, fmt.Errorf("state of %d bytes: at most %d (MaxBotStateBytes)", len(fields.State), MaxBotStateBytes)
-	}
 	if fields.State != nil {
-		next = &fields.State
-		if string(fields.State) == "null" {
-			next = new(json.RawMessage)
+		next, err = stateOf(fields.State)
+		if err != nil {
+			return nil, nil, err
 		}
 	}
-	if len(fields.Effects) >= parley.MaxEffects {
-		return nil, nil, fmt.Errorf("%d effects: fewer than %d (MaxEffects)", len(fields.Effects), parley.MaxEffects)
+	if len(fields.Effects) > parley.MaxEffects-ownEffects {
+		return nil, nil, fmt.Errorf("%d effects: at most %d (MaxEffects, and two of Parley's own)", len(fields.Effects), parley.MaxEffects-ownEffects)
 	}
 	for i, raw := range fields.Effects {
 		e, err := parley.DecodeEffect(raw)
@@ -133,6 +133,22 @@ func Decode(body []byte) (next *json.RawMessage, effects []parley.Effect, err er
 	return next, effects, nil
 }
 
+// stateOf is the state as it is stored, where <, > and & take six bytes: by that it is
+// measured, or the turn that stores it would fail.
+func stateOf(answered json.RawMessage) (*json.RawMessage, error) {
+	if string(answered) == "null" {
+		return new(json.RawMessage), nil
+	}
+	b, err := json.Marshal(answered)
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", cut(err))
+	}
+	if len(b) > MaxBotStateBytes {
+		return nil, fmt.Errorf("state of %d bytes as it is stored: at most %d (MaxBotStateBytes)", len(b), MaxBotStateBytes)
+	}
+	return (*json.RawMessage)(&b), nil
+}
+
 // allowed refuses what isn't the bot's: its conversation is one behaviour, whose calls
 // and waiting inputs must not be forgotten.
 func allowed(e parley.Effect) error {
@@ -144,10 +160,14 @@ func allowed(e parley.Effect) error {
 		name = e.Name
 	case parley.CancelCall:
 		name = e.Name
-	default: // has no name of a call
+	case parley.SetTimer:
+		name = e.Name
+	case parley.CancelTimer:
+		name = e.Name
+	default: // has no name of its own
 	}
 	if strings.HasPrefix(name, callPrefix) {
-		return fmt.Errorf("a call's name that begins with %q: reserved", callPrefix)
+		return fmt.Errorf("a name that begins with %q: reserved", callPrefix)
 	}
 	return nil
 }

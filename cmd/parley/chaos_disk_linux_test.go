@@ -1,8 +1,11 @@
 package main_test
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,4 +75,52 @@ func memberDiskFull(c *crew) {
 			c.Fatal(err)
 		}
 	})
+}
+
+// ownDiskBytes is the size of a disk of its own; what isn't used takes no room.
+const ownDiskBytes = 4 << 30
+
+// ownDisk is a file system of its own, in a file, that a server which isn't root may use.
+func ownDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	image, disk := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Chmod(filepath.Dir(dir), 0o711)); err != nil { //nolint:gosec // others must get through
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, ownDiskBytes), os.Mkdir(disk, 0o711)); err != nil { //nolint:gosec // as above
+		t.Fatal(err)
+	}
+	for _, words := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, disk}} {
+		if out, err := exec.CommandContext(t.Context(), words[0], words[1:]...).CombinedOutput(); err != nil { //nolint:gosec // our own words
+			t.Skipf("SKIPPED, NOT TESTED: a disk of its own takes root, mkfs.ext4 and loop devices: %s: %v: %s", words[0], err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(disk, 0o711); err != nil { //nolint:gosec // as above
+		t.Fatal(err)
+	}
+	return disk
+}
+
+// stallDisk has a file system stand still for a while: whoever writes, waits.
+func stallDisk(t *testing.T, dir string, d time.Duration) {
+	t.Helper()
+	const freeze, thaw = 0xc0045877, 0xc0045878 // FIFREEZE and FITHAW of linux/fs.h
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if _, _, no := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), freeze, 0); no != 0 {
+		t.Fatalf("freeze a disk: %v", no)
+	}
+	time.Sleep(d)
+	if _, _, no := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), thaw, 0); no != 0 {
+		t.Fatalf("thaw a disk: %v", no)
+	}
 }

@@ -1,15 +1,19 @@
 package main_test
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/parleychat/parley/meta/metatest"
+	"github.com/parleychat/parley/meta/metatest/history"
 	"github.com/parleychat/parley/persistence/pgserver"
 	"github.com/parleychat/parley/persistence/pgserver/faultproxy"
 	"github.com/parleychat/parley/persistence/postgres"
@@ -32,10 +36,12 @@ type scene struct {
 	standby *pgserver.Server  // if the fault wants one
 	proxy   *faultproxy.Proxy // likewise
 	sim     *metatest.Simulator
-	home    house     // of the first node
-	node    *instance // the one that webhooks go to
+	past    *history.File // what is seen of conversations
+	home    house         // of the first node
+	node    *instance     // the one that webhooks go to
 	began   time.Time
 	spans   []span
+	overdue []string
 
 	listen         string // of the Graph API, if not on loopback
 	doubtful, late int    // as far as nodes have been counted
@@ -49,8 +55,11 @@ func newScene(t *testing.T, f fault) *scene {
 func newSceneAt(t *testing.T, f fault, listen string) *scene {
 	t.Helper()
 	cluster.Database(t) // skips, loudly, where there is no PostgreSQL
-	s := &scene{T: t, fault: f, form: theForm(), listen: listen}
-	cfg := pgserver.Config{Durable: true, TCP: f.standby, Settings: f.settings}
+	s := &scene{T: t, fault: f, form: f.form, listen: listen}
+	if f.form.rate == 0 {
+		s.form = theForm()
+	}
+	cfg := pgserver.Config{Durable: true, TCP: f.standby, Settings: f.settings, Env: f.env}
 	if f.dir != nil {
 		cfg.Dir = f.dir(t)
 	}
@@ -160,15 +169,21 @@ func (s *scene) do(c *pgx.Conn, sql string) {
 // simulate makes Meta.
 func (s *scene) simulate() {
 	s.Helper()
-	// Every user writes once a second: so there is an order to be kept.
-	cfg := metatest.Sized(s.form.rate, int(s.form.rate))
-	cfg.Seed, cfg.Duration, cfg.Duplicates = uint64(time.Now().UnixNano()), loadMax, 0.1
+	// Every user writes once a second, usually: so there is an order to be kept.
+	cfg := metatest.Sized(s.form.rate, s.form.users)
+	cfg.Seed, cfg.Duration, cfg.Duplicates = cmp.Or(s.fault.seed, uint64(time.Now().UnixNano())), loadMax, 0.1
 	cfg.TimerMax = 2 * time.Second
+	past, err := history.Create(filepath.Join(s.TempDir(), "history.jsonl"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.past, cfg.History = past, past.Writer
+	s.Cleanup(past.Abandon)
 	grace := chaosGrace
 	if s.fault.grace > 0 {
 		grace = s.fault.grace
 	}
-	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: cfg, Grace: grace, Listen: s.listen})
+	sim, err := metatest.NewSimulator(metatest.SimulatorConfig{Config: cfg, Grace: grace, Listen: s.listen, Workers: s.form.posts})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -265,7 +280,7 @@ func (s *scene) play() result {
 	s.settle()
 	s.rest(s.form.after)
 	s.count(s.node)
-	s.sim.Finish()
+	s.sim.Farewell(s.lastWithin())
 	if err := <-played; err != nil {
 		s.Fatal(err)
 	}
@@ -337,7 +352,7 @@ func (s *scene) heal(sp span) {
 		switch over := time.Since(sp.until); {
 		case r.First >= 0:
 			if r.Resumed > healsWithin || r.First > s.allowed(sp) {
-				s.Errorf("the first effect came %s after the fault's end, want %s at most; the first of something new %s, want %s",
+				s.tardy("the first effect came %s after the fault's end, want %s at most; the first of something new %s, want %s",
 					r.Resumed, healsWithin, r.First, s.allowed(sp))
 			}
 			return
@@ -360,7 +375,7 @@ func (s *scene) settle() {
 			return
 		}
 		if over := time.Since(last.until); over > limit && s.fault.grace == 0 {
-			s.Errorf("%d messages acknowledged by the end of the fault are without effect after %s, caught up after %s; want all within %s",
+			s.tardy("%d messages acknowledged by the end of the fault are without effect after %s, caught up after %s; want all within %s",
 				r.Waiting, over, r.CaughtUp, limit)
 			return
 		} else if over > limit {
@@ -368,6 +383,11 @@ func (s *scene) settle() {
 		}
 		s.rest(50 * time.Millisecond)
 	}
+}
+
+// tardy takes note of a time that was not kept.
+func (s *scene) tardy(format string, args ...any) {
+	s.overdue = append(s.overdue, fmt.Sprintf(format, args...))
 }
 
 // allowed is how long after a fault its backlog may be there, and be in the way of
@@ -383,7 +403,7 @@ func (s *scene) allowed(sp span) time.Duration {
 // judge is the verdict, and the worst of the recoveries.
 func (s *scene) judge() result {
 	s.Helper()
-	r := result{name: s.fault.name, verdict: s.sim.Verdict()}
+	r := result{name: s.fault.name, overdue: s.overdue, verdict: s.sim.Verdict()}
 	for _, sp := range s.spans {
 		r.lasted += sp.until.Sub(sp.from)
 		one := s.sim.Recovery(sp.from, sp.until)
@@ -398,10 +418,31 @@ func (s *scene) judge() result {
 	if !r.verdict.Clean() {
 		s.Errorf("the verdict isn't clean: %q", r.verdict.Problems())
 	}
+	s.judgeHistory(&r)
 	if r.verdict.Effects < int(s.form.rate) {
 		s.Errorf("only %d effects: this tried too little", r.verdict.Effects)
 	}
 	return r
+}
+
+// lastWithin is how soon a last message must be answered when all is well again: sends
+// of its own or before it may be in doubt.
+func (s *scene) lastWithin() time.Duration {
+	const doubts = 15 * time.Second
+	return s.allowed(s.spans[len(s.spans)-1]) + doubts
+}
+
+// judgeHistory sees that some order of events explains each conversation.
+func (s *scene) judgeHistory(r *result) {
+	s.Helper()
+	h, err := s.past.Check(s.Context(), history.Options{})
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Logf("%s: %s", r.name, h.Summary())
+	if !h.Clean() || h.Operations < r.verdict.Effects || h.LastAsked == 0 {
+		s.Errorf("the history: %s; %d last messages; %v %v", h.Summary(), h.LastAsked, h.Findings, h.UndecidedOnes)
+	}
 }
 
 // await waits until a query says true.

@@ -47,6 +47,12 @@ type fault struct {
 	settings map[string]string
 	// dir, if set, makes the folder for its data.
 	dir func(*testing.T) string
+	// env is added to the environment of the server.
+	env []string
+	// form is how much of everything there is; theForm if it has no rate.
+	form form
+	// seed is Meta's; drawn if 0.
+	seed uint64
 }
 
 func faults() []fault {
@@ -77,24 +83,65 @@ func TestChaos(t *testing.T) {
 	}
 	b := &board{}
 	t.Cleanup(func() { t.Logf("\n%s", b) })
-	// More at a time would judge the machine, not the node.
-	slots := make(chan struct{}, 2)
+	s := newStage(2)
 	if long() {
-		slots = make(chan struct{}, 1)
+		s = newStage(1)
 	}
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			b.add(newScene(t, f).play())
+			s.play(t, func(t *testing.T) result {
+				t.Helper()
+				r := newScene(t, f).play()
+				b.add(r)
+				return r
+			})
 		})
 	}
+}
+
+// stage has room for so many plays at a time: more would judge the machine, not the
+// node.
+type stage struct {
+	room  chan struct{}
+	alone sync.RWMutex // held for writing by a play that has the stage for itself
+}
+
+func newStage(room int) *stage { return &stage{room: make(chan struct{}, room)} }
+
+// play plays a fault. A promise must be kept in any case; times, in the short form,
+// at the second attempt, for which the fault has the stage for itself: who shares a
+// small machine, under -race, may be starved for seconds.
+func (s *stage) play(t *testing.T, one func(*testing.T) result) {
+	t.Helper()
+	s.room <- struct{}{}
+	defer func() { <-s.room }()
+	var first result
+	s.alone.RLock()
+	t.Run("play", func(t *testing.T) { first = one(t) })
+	s.alone.RUnlock()
+	if len(first.overdue) == 0 {
+		return
+	}
+	t.Logf("times not kept: %q", first.overdue)
+	if long() {
+		t.Fail()
+		return
+	}
+	s.alone.Lock()
+	defer s.alone.Unlock()
+	t.Run("again", func(t *testing.T) {
+		if r := one(t); len(r.overdue) > 0 {
+			t.Errorf("times not kept again, alone: %q", r.overdue)
+		}
+	})
 }
 
 // form is how much of everything there is.
 type form struct {
 	rate   float64       // messages per second
+	users  int           // who write them; so many that no limit of Meta binds for long, if 0
+	posts  int           // of Meta's that are under way at once, at most; the simulator's own limit if 0
 	before time.Duration // of load, until the fault
 	after  time.Duration // of load, at least, when all is well again
 	// backlog is what a backlog may take to be caught up with, for each second
@@ -104,9 +151,9 @@ type form struct {
 
 func theForm() form {
 	if long() {
-		return form{rate: 400, before: 5 * time.Second, after: 5 * time.Second, backlog: 0.5}
+		return form{rate: 400, users: 400, before: 5 * time.Second, after: 5 * time.Second, backlog: 0.5}
 	}
-	return form{rate: 100, before: 2 * time.Second, after: time.Second, backlog: 0.5}
+	return form{rate: 100, users: 100, before: 2 * time.Second, after: time.Second, backlog: 0.5}
 }
 
 // span is a time in which a fault lasts.
@@ -120,6 +167,7 @@ type result struct {
 	retried  int               // posts that were not answered with 200
 	doubtful int               // sends by the node's own count
 	late     int
+	overdue  []string // the times that were not kept
 	verdict  metatest.Verdict
 }
 

@@ -54,7 +54,8 @@ func fatalEvent(t *testing.T, away time.Duration) {
 	g.heard(t, "u1", "said a #1")
 	nodes[0].tell(t, "u1", "2", "fall")
 	deaths, gone := 0, [crewSize]bool{}
-	await(t, "the event is given up", func() bool {
+	// A minute is waited with what a silent process has noted, after the others are missed.
+	awaitFor(t, 2*patience, "the event is given up", func() bool {
 		given := false
 		for i, n := range nodes {
 			if gone[i] {

@@ -14,17 +14,7 @@ import (
 // joined lets a node leave and come back while very many conversations are in
 // memory besides those of the users: they change hands, and go on.
 func joined(c *crew) {
-	s := strangers{crew: c, n: pick(5_000, 100_000)}
-	store, err := postgres.Open(c.Context(), postgres.Config{URL: c.url(c.server), Conns: 1})
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer func() {
-		if err := store.Close(); err != nil {
-			c.Error(err)
-		}
-	}()
-	s.store, s.conn = store, c.connect(c.server)
+	s := c.strangers(pick(5_000, 100_000))
 	s.write()
 	for range pick(1, 3) {
 		live := s.live()
@@ -54,10 +44,47 @@ const (
 type strangers struct {
 	*crew
 
-	store *postgres.Store
-	conn  *pgx.Conn
-	n     int
-	said  int // things by each of them
+	store  *postgres.Store
+	conn   *pgx.Conn
+	n      int
+	atOnce int // say something
+	said   int // things by each of them
+}
+
+// strangers are so many of them, who have said nothing yet.
+func (c *crew) strangers(n int) *strangers {
+	c.Helper()
+	s := &strangers{crew: c, n: n, atOnce: strangersAtOnce}
+	s.arrive()
+	return s
+}
+
+// arrive connects to the store.
+func (s *strangers) arrive() {
+	s.Helper()
+	store, err := postgres.Open(s.Context(), postgres.Config{URL: s.url(s.server), Conns: 1})
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			s.Error(err)
+		}
+	})
+	s.store, s.conn = store, s.connect(s.server)
+}
+
+// afterwards sees that what they said has taken effect, and that some of them are heard
+// after all that has been.
+func (s *strangers) afterwards() {
+	s.Helper()
+	const some = 10 // one of so many
+	s.arrive()
+	s.look()
+	few := *s
+	few.n = max(1, s.n/some)
+	few.write()
+	few.look()
 }
 
 func (s *strangers) conversation(i int) parley.Conversation {
@@ -80,7 +107,7 @@ func (s *strangers) write() {
 			Input: parley.Message{ID: id, Text: "Is anybody there?"},
 		})
 	}
-	for group := range slices.Chunk(events, strangersAtOnce) {
+	for group := range slices.Chunk(events, s.atOnce) {
 		if _, err := s.store.Append(s.Context(), parley.Arrivals{Events: group}); err != nil {
 			s.Fatal(err)
 		}

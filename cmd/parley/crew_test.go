@@ -26,10 +26,11 @@ import (
 type upset struct {
 	name    string
 	inflict func(*crew)
-	apart   bool // each node has a network of its own
-	proxied bool // the first node's way to the database leads through a proxy
-	empty   bool // no node is started before
-	small   bool // the first node's disk is small
+	apart   bool   // each node has a network of its own
+	proxied bool   // the first node's way to the database leads through a proxy
+	empty   bool   // no node is started before
+	small   bool   // the first node's disk is small
+	on      *fault // what there is to the scene, if it is more than a name
 }
 
 func upsets() []upset {
@@ -55,13 +56,16 @@ func TestChaosOfCluster(t *testing.T) {
 	}
 	b := &board{}
 	t.Cleanup(func() { t.Logf("\n%s", b) })
-	slots := make(chan struct{}, 1)
+	s := newStage(1)
 	for _, u := range upsets() {
 		t.Run(u.name, func(t *testing.T) {
 			t.Parallel()
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			b.add(newCrew(t, u).play())
+			s.play(t, func(t *testing.T) result {
+				t.Helper()
+				r := newCrew(t, u).play()
+				b.add(r)
+				return r
+			})
 		})
 	}
 }
@@ -97,7 +101,11 @@ func newCrew(t *testing.T, u upset) *crew {
 		c.spaces, listen = spaces, net.JoinHostPort(spaces.Here(), "0")
 	}
 	// Posts that were with a node that goes are not answered.
-	c.scene = newSceneAt(t, fault{name: u.name, refuses: true}, listen)
+	f := fault{name: u.name, refuses: true}
+	if u.on != nil {
+		f = *u.on
+	}
+	c.scene = newSceneAt(t, f, listen)
 	for i := range crewSize {
 		c.furnish(i)
 	}
@@ -155,7 +163,11 @@ func (c *crew) reach(i int) string {
 	if i > 0 || !c.upset.proxied {
 		return direct
 	}
-	proxy, err := faultproxy.New(c.Context(), c.server.Socket())
+	at := "127.0.0.1:0"
+	if c.spaces != nil {
+		at = net.JoinHostPort(c.spaces.Here(), "0")
+	}
+	proxy, err := faultproxy.Listen(c.Context(), at, c.server.Socket())
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -185,14 +197,11 @@ func (c *crew) play() result {
 		c.all(c.begin)
 		c.meet()
 	}
-	var nodes [3]proxied
-	for i := range crewSize {
-		nodes[i] = proxied{webhooks: c.configs[i]["listen"].(string), admin: c.configs[i]["admin"].(string)} //nolint:forcetypeassert,errcheck // furnish made them
-	}
-	c.sim.SetTarget(startProxy(c.T, nodes).url)
+	c.target()
 	played := make(chan error, 1)
 	c.began = time.Now()
 	go func() { played <- c.sim.Run(c.Context()) }()
+	endWatch := c.watchSpools()
 	c.rest(c.form.before)
 	c.upset.inflict(c)
 	c.settle()
@@ -201,10 +210,11 @@ func (c *crew) play() result {
 	for _, n := range c.nodes {
 		c.count(n)
 	}
-	c.sim.Finish()
+	c.sim.Farewell(c.lastWithin())
 	if err := <-played; err != nil {
 		c.Fatal(err)
 	}
+	endWatch()
 	r := c.judge()
 	r.doubtful, r.late = c.doubtful, c.late
 	if c.Failed() {
@@ -219,6 +229,16 @@ func (c *crew) play() result {
 		}
 	}
 	return r
+}
+
+// target makes Meta post to the nodes, through a proxy.
+func (c *crew) target() {
+	c.Helper()
+	var nodes [crewSize]proxied
+	for i := range crewSize {
+		nodes[i] = proxied{webhooks: c.configs[i]["listen"].(string), admin: c.configs[i]["admin"].(string)} //nolint:forcetypeassert,errcheck // furnish made them
+	}
+	c.sim.SetTarget(startProxy(c.T, nodes).url)
 }
 
 // left shows what is left in the database.
@@ -391,14 +411,12 @@ func build(t *testing.T, version string) string {
 // spool, and the others go on with its conversations.
 func databaseLost(c *crew) {
 	for range pick(1, 3) {
-		from := time.Now()
 		c.during(func() {
 			c.proxy.Hang()
 			c.rest(pick(6*time.Second, 20*time.Second))
 			c.proxy.Pass()
 		})
 		await(c.T, "the spool is empty", func() bool { return c.nodes[0].metric(c.T, "parley_ingress_spool_records") == 0 })
-		c.sim.Spooled(from, time.Now())
 		c.rest(2 * time.Second)
 	}
 }

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -47,8 +48,9 @@ func fill(t *testing.T, dir string, leave uint64) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	left := allocate(f, free-leave)
 	chunk := make([]byte, 1<<20)
-	for left := free - leave; left > 0; {
+	for left > 0 {
 		n, err := f.Write(chunk[:min(left, uint64(len(chunk)))])
 		left -= uint64(n)
 		if err != nil && leave > 0 {
@@ -62,6 +64,22 @@ func fill(t *testing.T, dir string, leave uint64) (path string) {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// allocate gives a file room without writing, where that can be done, and returns how
+// much of it is left to be written.
+func allocate(f *os.File, size uint64) (left uint64) {
+	const block = 4096
+	offset := int64(0)
+	for try := size; try >= block && size > 0; try = min(try, size) {
+		if err := syscall.Fallocate(int(f.Fd()), 0, offset, int64(try)); err != nil {
+			try /= 2
+			continue
+		}
+		offset, size = offset+int64(try), size-try
+	}
+	_, _ = f.Seek(offset, io.SeekStart) // never fails: it is a file
+	return size
 }
 
 // A disk without room: no webhook is acknowledged, none is lost, and the node

@@ -391,9 +391,14 @@ func (n *instance) quiet(t *testing.T) bool {
 // await waits for a condition that must come true.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
+	awaitFor(t, patience, what, ok)
+}
+
+func awaitFor(t *testing.T, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) || t.Context().Err() != nil {
-			t.Fatalf("waited %s in vain until %s", patience, what)
+			t.Fatalf("waited %s in vain until %s", d, what)
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"github.com/parleychat/parley/examples/answers"
 	"github.com/parleychat/parley/examples/appointment"
 	"github.com/parleychat/parley/examples/concierge"
 	"github.com/parleychat/parley/examples/faq"
@@ -18,6 +17,6 @@ import (
 
 func main() {
 	node.Main(
-		pizza.Bot(), answers.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), gallery.Bot(), greeter.Bot(), lead.Bot(), pizzeria.Bot(), tally.Bot(),
+		pizza.Bot(), appointment.Bot(), concierge.Bot(), faq.Bot(), gallery.Bot(), greeter.Bot(), lead.Bot(), pizzeria.Bot(), tally.Bot(), tally.Caller(),
 	)
 }

@@ -46,7 +46,16 @@ func TestMain(m *testing.M) {
 		go dieWithParent(os.Getppid())
 		node.Main(mended())
 	}
+	sideBySide()
 	os.Exit(cluster.Around(m).Run())
+}
+
+// sideBySide has three tests run at a time, unless -parallel says another number: they
+// wait for processes and time-outs more than they compute.
+func sideBySide() {
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
+	}
 }
 
 // dieWithParent ends a process whose test is gone.

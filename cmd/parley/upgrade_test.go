@@ -13,7 +13,7 @@ import (
 // in between changes nothing.
 func TestDemoUpgrade(t *testing.T) {
 	t.Parallel()
-	for name, row := range map[string]struct {
+	for name, row := range map[string]struct { //nolint:paralleltest // each is six processes
 		args     []string
 		restarts int
 		undone   bool
@@ -22,10 +22,9 @@ func TestDemoUpgrade(t *testing.T) {
 		"UndoneKilled": {[]string{"--upgrade-bot", "--undo-upgrade", "--kill", "1"}, 4, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			cluster.Database(t) // skips where there is no PostgreSQL
 			e := run(t, "", append([]string{
-				"demo", "--json", "--store", "postgres", "--nodes", "3", "--duration", "18s", "--rate", "60", "--users", "120", "--doubtful-wait", "2s", "--dir", t.TempDir(),
+				"demo", "--json", "--ack-median", besideOthers, "--store", "postgres", "--nodes", "3", "--duration", "18s", "--rate", "60", "--users", "120", "--doubtful-wait", "2s", "--dir", t.TempDir(),
 			}, row.args...)...)
 			e.want(t, 0)
 			var r struct {

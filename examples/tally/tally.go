@@ -50,6 +50,13 @@ func Calling(n uint64) parley.Bot {
 	})}
 }
 
+// Caller is Calling(2) under a name of its own, for the demonstration's --calls.
+func Caller() parley.Bot {
+	bot := Calling(2)
+	bot.Name = "tally-calls"
+	return bot
+}
+
 // Obey does what the turn's input says, for a bot that does more than this one; n is
 // the number of commands so far. It reports whether the input was one.
 func Obey(t *parley.Turn, n *uint64) bool { return hear(t, n, 0) }

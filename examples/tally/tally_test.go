@@ -10,4 +10,5 @@ import (
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	flowtest.Run(t, tally.Bot(), "testdata/*.txt")
+	flowtest.Run(t, tally.Caller(), "testdata/calls/*.txt")
 }

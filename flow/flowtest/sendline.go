@@ -187,12 +187,12 @@ func shownReaction(r *parley.Reaction) string {
 }
 
 func shownSignal(s *parley.Signal) string {
-	words := map[parley.SignalKind]string{parley.MarkRead: " marks read", parley.Typing: " types", parley.TypingOff: " stops typing"}
+	words := map[parley.SignalKind]string{parley.MarkRead: " marks read", parley.Typing: " types", parley.TypingOff: " stops typing", parley.PassThread: " passes the thread to", parley.TakeThread: " takes the thread"}
 	out, ok := words[s.Kind]
 	if !ok {
 		out = " signals " + shownWord(string(s.Kind))
 	}
-	return strings.TrimRight(out+" "+optional(s.MessageID), " ")
+	return strings.TrimRight(out+" "+optional(s.App+s.MessageID), " ")
 }
 
 // shownOptions are the lines of what goes with a content.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/parleychat/parley/meta/metatest/history"
 )
 
 // What [Sized] plans for, below Meta's limits (WhatsApp docs: throughput and
@@ -89,6 +91,10 @@ type Config struct {
 	// simulation in which nothing takes time sets a nanosecond). Three
 	// times what the node took about then to acknowledge a post is added.
 	KillGrace time.Duration
+	// History gets what is seen of each conversation; nil = nobody does. The caller ends it.
+	History *history.Writer
+	// Farewell says that World.Farewell is going to be called: the run isn't settled before.
+	Farewell bool
 	// RequireProof demands a right appsecret_proof with each send. Without it a
 	// proof is checked only when there is one.
 	RequireProof bool

@@ -101,9 +101,12 @@ func TestExaminer(t *testing.T) {
 	for name, test := range map[string]struct {
 		hook *webhook
 		want []string
+		may  string
 	}{
-		"good":         {&webhook{}, nil},
-		"two mistakes": {&webhook{receiver: receiver{noVerify: true, refusesAgain: true}}, []string{"forged", "duplicate_refused"}},
+		"good": {hook: &webhook{}},
+		// A duplicate that is posted at about the same time may overtake what it
+		// repeats, which is then refused before anything of it was acknowledged.
+		"two mistakes": {&webhook{receiver: receiver{noVerify: true, refusesAgain: true}}, []string{"forged", "duplicate_refused"}, "not_200"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -112,7 +115,8 @@ func TestExaminer(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := e.Report()
-			if names := sinsOf(r); !slices.Equal(names, test.want) || r.Messages < 20 || r.Replied != r.Messages {
+			names := slices.DeleteFunc(sinsOf(r), func(name string) bool { return name == test.may })
+			if !slices.Equal(names, test.want) || r.Messages < 20 || r.Replied != r.Messages {
 				t.Errorf("sins %v, want %v: %+v", names, test.want, r)
 			}
 		})

@@ -10,7 +10,23 @@ const thawGrace = time.Second
 // under way may be repeated with good reason, by itself or by another node, as
 // after a kill: it may find that the time for an answer is over, whatever has
 // come meanwhile.
-func (w *World) Frozen(at time.Time) { w.stopped(at) }
+func (w *World) Frozen(at time.Time) {
+	w.frozen++
+	w.stopped(at)
+}
+
+// Severed says that at that instant a node can't note what it hears of its sends, as the
+// store is out of its reach, so that another may repeat them with good reason. It is to
+// be called again and again as long as that lasts; Rejoined ends it.
+func (w *World) Severed(at time.Time) { w.stopped(at) }
+
+// Rejoined says that all nodes reach the store again, and have noted what they had heard.
+func (w *World) Rejoined(at time.Time) {
+	w.tick(at)
+	if w.frozen == 0 {
+		w.lastKill = -1
+	}
+}
 
 // Thawed says that a frozen node goes on. Of what it sends from now on it hears
 // the answers again. But it may have been stopped between the check of its lease
@@ -18,7 +34,9 @@ func (w *World) Frozen(at time.Time) { w.stopped(at) }
 // repeated right now has a reason, too.
 func (w *World) Thawed(at time.Time) {
 	w.tick(at)
-	w.lastKill = -1
+	if w.frozen--; w.frozen <= 0 {
+		w.frozen, w.lastKill = 0, -1
+	}
 	w.thawed = w.since(at) + int64(thawGrace)
 }
 

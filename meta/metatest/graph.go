@@ -10,7 +10,7 @@ import (
 // GraphRequest is one call of the Graph API.
 type GraphRequest struct {
 	Method string
-	Path   string // /v26.0/{page, account or number}/messages
+	Path   string // /v26.0/{page, account or number}/messages, or what moves its threads
 	Token  string // of the Authorization header or the access_token parameter
 	Proof  string // appsecret_proof, if any
 	Body   []byte // not kept
@@ -43,7 +43,7 @@ func (w *World) answer(s *send, opened, now time.Time) GraphAnswer {
 		return w.refuse(s.err)
 	}
 	c := &w.channels[s.channel]
-	if s.notice {
+	if s.notice && s.edge == edgeMessages {
 		w.live.Notices++
 		return GraphAnswer{Status: 200, Body: noticeAnswer(c.index, s.key)}
 	}
@@ -51,6 +51,17 @@ func (w *World) answer(s *send, opened, now time.Time) GraphAnswer {
 	if !ok || w.people[user].channel != s.channel {
 		w.live.strayed("a send to nobody of that channel")
 		return w.refuse(noSuchUser(c.index))
+	}
+	if s.edge == edgeTake {
+		delete(w.elsewhere, user)
+		return w.moved()
+	}
+	if w.elsewhere[user] != "" {
+		return w.refuse(elsewhere())
+	}
+	if s.edge == edgePass {
+		w.elsewhere[user] = s.app
+		return w.moved()
 	}
 	fault := w.fault()
 	switch fault {
@@ -63,6 +74,12 @@ func (w *World) answer(s *send, opened, now time.Time) GraphAnswer {
 	case faultNone, faultWithheld, faultSlow:
 	}
 	return w.accept(s, user, fault, w.fromTheDead(opened))
+}
+
+// moved is the answer to who gave a thread to another app, or took it back.
+func (w *World) moved() GraphAnswer {
+	w.live.Notices++
+	return GraphAnswer{Status: 200, Body: []byte(`{"success":true}`)}
 }
 
 func (w *World) refuse(e *graphError) GraphAnswer {

@@ -32,12 +32,14 @@ type send struct {
 	channel int32
 	key     string // whom to: PSID, IGSID, wa_id or BSUID
 	inTo    bool   // WhatsApp: the key stood in "to"
-	notice  bool   // typing, mark seen: nothing is sent
+	notice  bool   // typing, mark seen, who has the thread: nothing is sent
+	edge    string // that it was posted to
+	app     string // pass_thread_control: to which
 	text    string
 	tag     string // metadata, biz_opaque_callback_data
 }
 
-var graphPath = regexp.MustCompile(`^/v\d{1,3}\.\d{1,3}/([^/]{1,64})/messages$`)
+var graphPath = regexp.MustCompile(`^/v\d{1,3}\.\d{1,3}/([^/]{1,64})/(messages|pass_thread_control|take_thread_control)$`)
 
 // read understands a request. It is pure but for the channels, which never
 // change: the simulator calls it outside of its lock.
@@ -63,7 +65,42 @@ func (w *World) read(req GraphRequest) send {
 	} else {
 		s = readMessaging(req.Body, c.index)
 	}
+	if s.edge = id[2]; s.edge != edgeMessages {
+		s = readThread(req.Body, c.index, s.edge)
+	}
 	s.channel = i
+	return s
+}
+
+// Where a send is posted to, below its channel.
+const (
+	edgeMessages = "messages"
+	edgePass     = "pass_thread_control"
+	edgeTake     = "take_thread_control"
+)
+
+// readThread reads what moves a thread between apps (Page Pass Thread Control and Page
+// Take Thread Control of the Graph API's reference).
+func readThread(body []byte, index int, edge string) send {
+	var m struct {
+		Recipient recipient   `json:"recipient"`
+		App       json.Number `json:"target_app_id"`
+	}
+	if index == onWhatsApp {
+		return send{err: unknownObject()}
+	}
+	if json.Unmarshal(body, &m) != nil {
+		return send{err: badParameter("Invalid parameter")}
+	}
+	s := send{key: m.Recipient.key(), notice: true, edge: edge, app: m.App.String()}
+	switch {
+	case s.key == "":
+		s.err = missing(index, "recipient")
+	case edge == edgePass && s.app == "":
+		s.err = missing(index, "target_app_id")
+	case strings.Trim(s.app, "0123456789") != "":
+		s.err = badParameter("Param target_app_id must be a valid ID")
+	}
 	return s
 }
 

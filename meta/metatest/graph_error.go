@@ -42,6 +42,11 @@ func badParameter(what string) *graphError {
 	return &graphError{status: 400, code: 100, kind: oauth, message: "(#100) " + what}
 }
 
+// elsewhere is what an app is told that writes to a thread which another one has.
+func elsewhere() *graphError {
+	return &graphError{status: 400, code: 2018300, kind: oauth, message: "(#2018300) Another app is controlling this thread now."}
+}
+
 // badValue is a parameter of WhatsApp that is wrong.
 func badValue(what string) *graphError {
 	return &graphError{status: 400, code: 131009, kind: oauth, message: "(#131009) Parameter value is not valid", details: what}

@@ -61,6 +61,45 @@ func (d *desk) send(p metatest.Platform, body string) metatest.GraphAnswer {
 	}, d.now)
 }
 
+// A thread is with another app from when it was passed there until it is taken back:
+// who writes to it meanwhile is told so.
+func TestGraphMovesThreads(t *testing.T) {
+	t.Parallel()
+	for _, p := range []metatest.Platform{metatest.Messenger, metatest.Instagram, metatest.WhatsApp} {
+		d := newDesk(t, metatest.Config{})
+		u := d.user(p, false)
+		to := `{"recipient":{"id":"` + u.user + `"}`
+		for i, step := range []struct {
+			edge, body string
+			code       int // of the refusal
+		}{
+			{"pass_thread_control", to + `}`, 100},
+			{"pass_thread_control", to + `,"target_app_id":"the inbox"}`, 100},
+			{"pass_thread_control", `{"target_app_id":1}`, 100},
+			{"pass_thread_control", `{"recipient":{"id":"0"},"target_app_id":1}`, 100},
+			{"pass_thread_control", to + `,"target_app_id":"263902037430900"}`, 0},
+			{"messages", string(sendBody(p, u, "said 1 #1", "")), 2018300},
+			{"pass_thread_control", to + `,"target_app_id":1}`, 2018300},
+			{"take_thread_control", to + `}`, 0},
+			{"messages", string(sendBody(p, u, "said 1 #1", "")), 0},
+		} {
+			c := d.channels[p]
+			a := d.w.Graph(metatest.GraphRequest{Method: "POST", Path: "/v26.0/" + c.ID + "/" + step.edge, Token: c.Token, Body: []byte(step.body)}, d.now)
+			var got graphError
+			if err := json.Unmarshal(a.Body, &got); err != nil {
+				t.Fatal(err)
+			}
+			want := step.code
+			if p == metatest.WhatsApp {
+				want = map[bool]int{true: 0, false: 100}[step.edge == "messages"]
+			}
+			if got.Error.Code != want || (a.Status == 200) != (want == 0) {
+				t.Errorf("%v, step %d: status %d, %s", p, i, a.Status, a.Body)
+			}
+		}
+	}
+}
+
 type graphError struct {
 	Error struct {
 		Message     string `json:"message"`

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/parleychat/parley/meta/metatest/history"
 )
 
 // reply is what the bot said: "said K #N", or "ring K".
@@ -63,8 +65,10 @@ func (w *World) judge(user int32, text string, a answering) {
 	case i < 0 || w.records[i].postedStep == 0:
 		w.live.strayed("a reply to a message that was not posted, to " + w.nameOf(user, said.k))
 	case said.ring:
+		w.note(i, history.Ring, 0)
 		w.judgeRing(i, a)
 	default:
+		w.note(i, history.Said, said.n)
 		w.judgeSaid(i, said.n, a)
 	}
 }

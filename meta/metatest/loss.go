@@ -1,6 +1,10 @@
 package metatest
 
-import "time"
+import (
+	"time"
+
+	"github.com/parleychat/parley/meta/metatest/history"
+)
 
 // lossGrace is how long after the store was gone an acknowledgement may be read
 // that was given before.
@@ -24,6 +28,7 @@ func (w *World) StoreLost(from, until time.Time) {
 	w.tick(until)
 	w.lossy = true
 	begin, end := w.since(from), w.since(until)
+	w.keep(history.Event{At: w.now, Kind: history.Lost, From: begin, Until: end})
 	w.excuse(begin - int64(w.cfg.KillGrace) - w.stall(begin))
 	for u := range w.people {
 		w.people[u].lastN = 0

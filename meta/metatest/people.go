@@ -15,6 +15,7 @@ type person struct {
 	emptyID bool   // without a number: spelled "" rather than left out
 	lastN   uint32 // the largest N first accepted so far
 	forget  uint32 // the reminder that the next message must cancel; 0 = none
+	wrote   uint32 // messages so far
 }
 
 // Person is a user, as Meta names it.

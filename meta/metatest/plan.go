@@ -10,25 +10,31 @@ func (w *World) write(now int64) {
 	for w.next < w.total && w.dueAt(w.next) <= now {
 		m := w.next
 		w.next++
-		w.live.Offered++
 		w.writeOne(m)
 	}
 }
 
 func (w *World) writeOne(m int) {
-	if m%w.cfg.Users == 0 {
-		w.records = append(w.records, make([]record, w.cfg.Users)...)
-	}
-	u := w.roster.writer(m)
-	i := int32(m/w.cfg.Users*w.cfg.Users) + u
-	r := &w.records[i]
-	*r = record{due: w.dueAt(m), timer: -1}
+	i := w.begin(w.roster.writer(m), w.dueAt(m))
 	w.choose(m, i)
-	at := r.due
+	at := w.records[i].due
 	if w.plan.Float64() < w.cfg.Delayed {
 		at += w.plan.Int64N(int64(w.cfg.DelayMax) + 1)
 	}
 	w.updates.push(at, update{message: i})
+}
+
+// begin makes the record of the next message of a user, which says something.
+func (w *World) begin(u int32, due int64) int32 {
+	p := &w.people[u]
+	i := int32(int(p.wrote)*w.cfg.Users) + u
+	p.wrote++
+	for int(i) >= len(w.records) {
+		w.records = append(w.records, make([]record, w.cfg.Users)...)
+	}
+	w.records[i] = record{due: due, timer: -1}
+	w.live.Offered++
+	return i
 }
 
 // choose decides what message m, recorded as i, says and in which form. A
@@ -45,8 +51,7 @@ func (w *World) choose(m int, i int32) {
 		w.timers[w.records[w.recordOf(w.userOf(i), p.forget)].timer].forgotten = i
 		p.forget = 0
 	case w.plan.Float64() < w.cfg.Timers:
-		r.command, r.timer = remind, int32(len(w.timers))
-		w.timers = append(w.timers, timer{message: i, forgotten: -1})
+		w.remind(i)
 		delay := w.cfg.TimerMin + time.Duration(w.plan.Int64N(int64(w.cfg.TimerMax-w.cfg.TimerMin)+1))
 		if w.plan.IntN(2) == 0 && w.roster.writesAgain(m, w.total) {
 			delay = time.Duration((0.9 + 2*w.plan.Float64()) * float64(w.cfg.interval()))
@@ -54,6 +59,12 @@ func (w *World) choose(m int, i int32) {
 		}
 		r.arg = uint32(max(delay.Milliseconds(), 1))
 	}
+}
+
+// remind makes a message a reminder.
+func (w *World) remind(i int32) {
+	w.records[i].command, w.records[i].timer = remind, int32(len(w.timers))
+	w.timers = append(w.timers, timer{message: i, forgotten: -1})
 }
 
 // userOf, numberOf and recordOf convert between the index of a record and whose

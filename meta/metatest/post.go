@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"math"
 	"time"
+
+	"github.com/parleychat/parley/meta/metatest/history"
 )
 
 // SignatureHeader is the header that carries [Post.Signature].
@@ -175,6 +177,12 @@ func (w *World) close(b *batch, posts []Post) []Post {
 	p := w.newPost(append([]update(nil), b.updates...), b.due)
 	b.updates = b.updates[:0]
 	posts = append(posts, w.hand(p))
+	if w.copies > 1 && !p.updates[0].duplicate {
+		for range w.network.IntN(w.copies) {
+			w.repeat(p.updates)
+		}
+		return posts
+	}
 	if p.updates[0].duplicate || w.network.Float64() >= w.cfg.Duplicates {
 		return posts
 	}
@@ -262,6 +270,7 @@ func (w *World) hand(p *post) Post {
 		r.sightings++
 		if r.postedStep == 0 {
 			r.posted, r.postedStep = w.now, w.step
+			w.note(u.message, history.Post, 0)
 		}
 	}
 	return p.Post
@@ -292,6 +301,7 @@ func (w *World) acknowledged(p *post, at int64) {
 	w.out--
 	delete(w.posts, p.ID)
 	w.ack.record(time.Duration(at - p.due))
+	w.answers.record(time.Duration(at - p.handed))
 	for _, u := range p.updates {
 		if u.receipt != nil {
 			w.tell(u.receipt, at)
@@ -299,6 +309,7 @@ func (w *World) acknowledged(p *post, at int64) {
 		}
 		if r := &w.records[u.message]; !r.acked() {
 			r.ackedStep, r.took, r.ackedAt = w.step, p.handed, at
+			w.note(u.message, history.Ack, 0)
 			w.live.Acked++
 		}
 	}
@@ -315,6 +326,7 @@ func (w *World) neverArrived(p *post) {
 		r := &w.records[u.message]
 		if r.sightings--; r.sightings == 0 {
 			r.posted, r.postedStep = 0, 0
+			w.note(u.message, history.Unpost, 0)
 		}
 	}
 }

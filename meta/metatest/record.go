@@ -44,6 +44,7 @@ type record struct {
 	heard     bool // a reply was accepted, of an effect that the store may have lost
 	unsure    bool // acknowledged, and the store may have lost it
 	spooled   bool // acknowledged by a node that may have kept it to itself for a while
+	last      bool // written after the last fault
 }
 
 func (r *record) acked() bool { return r.ackedStep != 0 }

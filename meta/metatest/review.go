@@ -17,7 +17,8 @@ func (w *World) Verdict() Verdict {
 		r.person(int32(u))
 	}
 	r.reminders()
-	v.AckMS = w.ack.millis()
+	r.silence()
+	v.AckMS, v.AnswerMS = w.ack.millis(), w.answers.millis()
 	v.LagMS, v.LagMaxMS = w.lag.quantile(0.99), inMillis(w.lag.max)
 	return v
 }
@@ -167,6 +168,9 @@ func (r *review) classify() {
 		}
 		if effect && m.acked() {
 			r.v.Effects++
+			if m.sightings > 1 {
+				r.v.Redelivered++
+			}
 		}
 		later = later || effect
 	}
@@ -193,6 +197,9 @@ func (r *review) order() {
 		m := &r.w.records[i]
 		for ; next < len(r.byAck) && r.w.records[r.byAck[next]].ackedStep < m.postedStep; next++ {
 			highest = max(highest, r.w.records[r.byAck[next]].n)
+		}
+		if next > 0 {
+			r.v.Ordered++
 		}
 		if m.n < highest {
 			r.v.Reordered++

@@ -161,6 +161,48 @@ func (s *Simulator) Thawed(at time.Time) {
 	s.world.Thawed(at)
 }
 
+// Severed says that a node can't note anything at that instant: see [World.Severed].
+func (s *Simulator) Severed(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Severed(at)
+}
+
+// Rejoined ends what Severed said.
+func (s *Simulator) Rejoined(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Rejoined(at)
+}
+
+// Storm has each event delivered several times: see [World.Storm].
+func (s *Simulator) Storm(copies int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Storm(copies)
+}
+
+// SetFaults changes what the Graph API does: see [World.SetFaults].
+func (s *Simulator) SetFaults(f Faults) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.SetFaults(f)
+}
+
+// Viral lets one user write many messages: see [World.Viral].
+func (s *Simulator) Viral(user, messages int, over time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Viral(time.Now(), user, messages, over)
+}
+
+// Alarm lets many users be reminded within one second: see [World.Alarm].
+func (s *Simulator) Alarm(first, users int, over time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.Alarm(time.Now(), first, users, over)
+}
+
 // Finish lets the users write no more, long before Config.Duration is over: Run
 // waits for what is owed by now, and returns.
 func (s *Simulator) Finish() {
@@ -168,6 +210,16 @@ func (s *Simulator) Finish() {
 	defer s.mu.Unlock()
 	s.ends = time.Now()
 	s.world.Finish(s.ends)
+}
+
+// Farewell says that the last fault is over: see [World.Farewell]. Run waits for what is
+// owed, and returns.
+func (s *Simulator) Farewell(within time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.world.Farewell(now, within)
+	s.ends = s.world.start.Add(time.Duration(s.world.parts))
 }
 
 // Recovery tells how a fault was got over: see [World.Recovery].
@@ -258,6 +310,9 @@ func (s *Simulator) due(now time.Time) (posts []Post, over bool) {
 	defer s.mu.Unlock()
 	posts, settled := s.world.Due(now), s.world.Settled(now)
 	after := now.Sub(s.ends)
+	if s.cfg.Farewell && !s.world.parted {
+		return posts, false
+	}
 	return posts, after > 0 && (settled || after > s.cfg.Grace)
 }
 

@@ -1,6 +1,7 @@
 package metatest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -49,7 +50,7 @@ type spoken struct {
 
 // Forms of the Graph API's paths.
 var (
-	unversioned = regexp.MustCompile(`^/(v\d{1,3}\.\d{1,3}/)?([^/]{1,64})(/messages)?$`)
+	unversioned = regexp.MustCompile(`^/(v\d{1,3}\.\d{1,3}/)?([^/]{1,64})(/messages|/pass_thread_control|/take_thread_control)?$`)
 )
 
 // Graph takes one call of the Graph API and says how to answer it. The version may be
@@ -62,7 +63,7 @@ func (t *Trial) Graph(req GraphRequest, now time.Time) GraphAnswer {
 	if path == nil || req.Method != "POST" {
 		return t.lookedUp(req, path)
 	}
-	s := t.understand(req, path[2])
+	s := t.understand(req, path[2], cmp.Or(path[3], "/messages"))
 	a, code := t.answer(&s)
 	t.court.called(t.callOf(&s), a, code)
 	return a
@@ -81,7 +82,7 @@ func (t *Trial) lookedUp(req GraphRequest, path []string) GraphAnswer {
 }
 
 // understand reads a send.
-func (t *Trial) understand(req GraphRequest, id string) (s spoken) {
+func (t *Trial) understand(req GraphRequest, id, edge string) (s spoken) {
 	var more struct {
 		Recipient json.RawMessage `json:"recipient"`
 		To        string          `json:"to"`
@@ -104,7 +105,7 @@ func (t *Trial) understand(req GraphRequest, id string) (s spoken) {
 		req.Token = t.w.channels[i].Token // any will do
 		req.Proof = ""
 	}
-	req.Path = "/v0.0/" + id + "/messages"
+	req.Path = "/v0.0/" + id + edge
 	s.send = t.w.read(req)
 	s.digest, s.template, s.human = digest(req.Body), more.Template.Name, more.Tag == "HUMAN_AGENT"
 	s.names = more.Context.ID + more.ReplyTo.Mid

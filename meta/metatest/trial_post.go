@@ -258,7 +258,7 @@ func (t *Trial) failed(m *mail, status int, took time.Duration) {
 		t.court.sin(sinUnreachable, what+": the connection broke before an answer")
 	case late:
 		t.court.sin(sinSlow, fmt.Sprintf("%s: no answer within %s", what, t.cfg.Deadline))
-	case m.kind == postAgain && m.known():
+	case m.known():
 		t.court.sin(sinDuplicateRefused, fmt.Sprintf("%s: answered %d, so it comes again and again", what, status))
 	default:
 		t.court.sin(sinNot200, fmt.Sprintf("%s: answered %d", what, status))

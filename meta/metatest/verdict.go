@@ -43,6 +43,12 @@ type Verdict struct {
 	Reordered      int `json:"reordered"`       // took effect before another that had been acknowledged before it was first posted
 	Unanswered     int `json:"unanswered"`      // took effect (a later N covers it), and its reply never came
 	LostByStore    int `json:"lost_by_store"`   // acknowledged, and lost with what the store itself lost; no breach
+	Silent         int `json:"silent"`          // conversations whose last message, after the last fault, wasn't answered in time
+
+	// What could have gone wrong.
+	Redelivered int `json:"redelivered"` // took effect, and were delivered more than once
+	Ordered     int `json:"ordered"`     // took effect, and another had been acknowledged before they were first posted
+	LastAsked   int `json:"last_asked"`  // conversations that wrote once more after the last fault
 
 	// Sends.
 	Sends                    int `json:"sends"`                      // accepted
@@ -79,6 +85,8 @@ type Verdict struct {
 	LagMaxMS     float64     `json:"lag_max_ms"` // all of them
 	AckMS        Millis      `json:"ack_ms"`     // from when a post was due to its 200, failed attempts included
 
+	AnswerMS Millis `json:"answer_ms"` // of attempts that were answered with 200: from when they were written
+
 	Broken []string `json:"broken,omitempty"` // the first problems, each with its user and K
 }
 
@@ -91,6 +99,7 @@ func (v *Verdict) breaches() []breach {
 		{"effects_doubled", v.EffectsDoubled},
 		{"reordered", v.Reordered},
 		{"unanswered", v.Unanswered},
+		{"silent", v.Silent},
 		{"sends_repeated_unexplained", v.SendsRepeatedUnexplained},
 		{"sends_out_of_order", v.SendsOutOfOrder},
 		{"strays", v.Strays},

@@ -27,8 +27,10 @@ type World struct {
 	people   []person
 	byID     map[string]int32 // Meta's id of a channel -> channel
 	byKey    map[string]int32 // PSID, IGSID, wa_id, BSUID -> person
-	total    int              // messages of the whole run
-	next     int              // message that is due next
+	// elsewhere are the people whose threads another app has, and which.
+	elsewhere map[int32]string
+	total     int // messages of the whole run
+	next      int // message that is due next
 
 	plan    *rand.Rand // who writes what: the same for a seed, whatever the node does
 	network *rand.Rand // what Meta does with it
@@ -50,6 +52,7 @@ type World struct {
 	lastKill int64
 	pace     pace
 	outage   outage
+	frozen   int     // nodes that are
 	thawed   int64   // until when what a frozen node was about to write may come
 	lossy    bool    // the store has lost something
 	extras   []extra // second effects that a reply showed
@@ -58,7 +61,12 @@ type World struct {
 	open     int     // reminders that still owe a ring
 	answered int
 	ack      histogram
+	answers  histogram // attempts, to their 200
 	lag      histogram
+	copies   int   // most deliveries of an event while there is a storm; 0 = there is none
+	parted   bool  // the farewell was said
+	parts    int64 // when the last message after it is due
+	within   int64 // and how soon each must be answered
 }
 
 // NewWorld makes the users and channels of a run. It does nothing yet.
@@ -67,7 +75,7 @@ func NewWorld(cfg Config) *World {
 	w := &World{
 		cfg: cfg, start: cfg.Start, total: cfg.total(),
 		channels: channelsFor(cfg),
-		byID:     map[string]int32{}, byKey: map[string]int32{},
+		byID:     map[string]int32{}, byKey: map[string]int32{}, elsewhere: map[int32]string{},
 		plan:    rand.New(rand.NewPCG(cfg.Seed, 1)),
 		network: rand.New(rand.NewPCG(cfg.Seed, 2)),
 		graph:   rand.New(rand.NewPCG(cfg.Seed, 3)),
@@ -145,7 +153,7 @@ func (w *World) NextDue() (time.Time, bool) {
 func (w *World) Settled(now time.Time) bool {
 	w.tick(now)
 	return w.next == w.total && w.updates.len() == 0 && len(w.posts) == 0 &&
-		w.answered == w.total && w.open == 0
+		w.answered == w.live.Offered && w.open == 0 && (w.parted || !w.cfg.Farewell)
 }
 
 // Killed says that the node was killed (kill -9) at that instant. Sends whose
@@ -289,7 +297,7 @@ type Progress struct {
 // Progress tells how far the run is.
 func (w *World) Progress() Progress {
 	return Progress{
-		Elapsed: time.Duration(w.now), Offered: w.next, Acked: w.live.Acked,
+		Elapsed: time.Duration(w.now), Offered: w.live.Offered, Acked: w.live.Acked,
 		Effects: w.answered, Sends: w.live.Sends, Timers: w.live.TimersRung,
 		Retries: w.live.PostsRetried, Kills: w.live.Kills,
 		AckP50MS: w.ack.quantile(0.5), AckP99MS: w.ack.quantile(0.99),

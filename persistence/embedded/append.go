@@ -76,6 +76,7 @@ func (t *txn) arrive(a parley.Arrivals, datas [][]byte, united bool) ([]parley.P
 	for i := range a.Receipts {
 		t.keepReceipt(&a.Receipts[i])
 	}
+	t.accept(&a, rows)
 	return rows, nil
 }
 

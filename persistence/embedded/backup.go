@@ -69,7 +69,10 @@ func Copy(ctx context.Context, from, to string) (err error) {
 		return fmt.Errorf("copy store from %s: %w", from, err)
 	}
 	for _, name := range names {
-		if err := errors.Join(ctx.Err(), copyFile(fs, fs.PathJoin(from, name), fs.PathJoin(to, name))); err != nil {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("copy store to %s: %w", to, err)
+		}
+		if err := copyFile(fs, fs.PathJoin(from, name), fs.PathJoin(to, name)); err != nil {
 			return fmt.Errorf("copy store: %s: %w", name, err)
 		}
 	}

@@ -76,12 +76,12 @@ func benchEvents(from, n int) []parley.Event {
 	return events
 }
 
-func must[T any](b *testing.B) func(T, error) T {
-	b.Helper()
+func must[T any](tb testing.TB) func(T, error) T {
+	tb.Helper()
 	return func(v T, err error) T {
-		b.Helper()
+		tb.Helper()
 		if err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		return v
 	}
@@ -100,6 +100,7 @@ func benchTurn(p *parley.Pending, s parley.Snapshot, rng *rand.Rand) parley.Comm
 	if len(c.Next.Seen) > 8 {
 		c.Next.Seen = c.Next.Seen[1:]
 	}
+	c.Postings = []parley.Posting{{Brand: p.Conversation.Channel.Brand, Bucket: parley.BucketOf(p.Received), Effected: 1}}
 	c.Next.Ordinal++
 	var random [16]byte
 	binary.BigEndian.PutUint64(random[8:], rng.Uint64())

@@ -100,7 +100,7 @@ func (t *txn) claim(ch *channel, places parley.Places) ([]parley.Claimed, error)
 		if err != nil {
 			return nil, err
 		}
-		claimed[i] = parley.Claimed{Outgoing: o, Attempts: l.mark.attempts, Doubtful: l.mark.doubtful}
+		claimed[i] = parley.Claimed{Outgoing: o, Attempts: l.mark.attempts, Doubtful: l.mark.doubtful, Silenced: o.Ordinal <= l.silenced}
 	}
 	for lane, n := range entries {
 		ch.ready[lane] = ch.ready[lane][n:]

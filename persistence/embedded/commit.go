@@ -203,10 +203,12 @@ func (t *txn) take(ch *channel, line *inboxLine, c *parley.Commit, e encodedComm
 		t.set(t.key, e.outbox[i])
 		t.addUnsent(ch, c.Conversation.Contact, &c.Outbox[i], e.outbox[i])
 	}
+	t.silence(ch, c)
 	t.takeCalls(c, e.calls)
 	for i := range c.Dead {
 		t.bury(&c.Dead[i])
 	}
+	t.post(c.Postings...)
 }
 
 // own is the conversation in the copies of its names that are already kept.

@@ -155,6 +155,7 @@ func (t *txn) retryDead(id parley.ID, reads int) (parley.Retried, error) {
 	}
 	if err == nil {
 		t.unbury(&d)
+		t.post(parley.PostRetry(&d, fromMS(t.now))...)
 	}
 	return r, err
 }
@@ -219,6 +220,7 @@ func (s *Store) DropDeadLetter(ctx context.Context, id parley.ID) (gone parley.D
 	err := s.write(ctx, makesSpace, func(t *txn) (err error) {
 		if gone, err = t.letter(id); err == nil {
 			t.unbury(&gone)
+			t.post(parley.PostDrop(&gone, fromMS(t.now))...)
 		}
 		return err
 	})

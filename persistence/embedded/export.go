@@ -60,6 +60,7 @@ func (e *exporter) tables() []exported {
 	return []exported{
 		{tableMeta, e.numbers},
 		{tableCall, e.call},
+		{tableSilence, e.silence},
 		{tableAlias, e.contact},
 		{tableConv, e.conversation},
 		{tableDelivery, e.delivery},
@@ -233,6 +234,14 @@ func (e *exporter) unsent(key *reader, value []byte) error {
 		return nil
 	})
 	e.part.Unsent = append(e.part.Unsent, u)
+	return err
+}
+
+func (e *exporter) silence(key *reader, value []byte) error {
+	s := parley.Silence{Conversation: key.conversation()}
+	var err error
+	s.UpTo, s.At, err = decodeSilence(value)
+	e.part.Silences = append(e.part.Silences, s)
 	return err
 }
 

@@ -16,14 +16,17 @@ import (
 // the day, where a table is pruned by dropping whole days with one DeleteRange.
 // The exceptions: the due list is by time (a timer belongs to a conversation,
 // the list to the store), the quarantine and the registrations are by app (a
-// brand is what they don't know yet), the suspects by the numbers of inbox rows.
+// brand is what they don't know yet), the suspects by the numbers of inbox rows, and
+// the lists of accepted events by their bucket, by which they are dropped.
 //
 //	channel      = brand kind id
 //	conversation = channel contact
 //	seq, version, ordinal, due (ms) = 8 bytes, big-endian; day = 4 bytes
 const (
 	tableMeta       = '!' // name → reserved numbers, clock
+	tablePosting    = 'A' // brand sort bucket → counts
 	tableAlias      = 'a' // channel contact → canonical contact, or the next on the way to it; birth number
+	tableBooks      = 'B' // nothing → since when all is counted, and what tableMeta says
 	tableCall       = 'C' // conversation id → when it was decided and due, service, call
 	tableCallMark   = 'e' // conversation id → how the attempts of that call stand
 	tableConv       = 'c' // conversation → parley.Snapshot
@@ -32,6 +35,7 @@ const (
 	tableRegistered = 'g' // app channel → nothing
 	tableHistory    = 'h' // day conversation version → JSON
 	tableInbox      = 'i' // conversation seq → row
+	tableAccepted   = 'J' // bucket seq → the events of an append: conversation, key, token
 	tableSeen       = 'k' // day conversation event-key → time of effect
 	tableLease      = 'l' // channel → epoch
 	tableMark       = 'm' // conversation → how the attempts of its oldest unsent message stand
@@ -39,6 +43,7 @@ const (
 	tableQuarantine = 'q' // app kind channel-id id → entry
 	tableQuarIndex  = 'Q' // id → key in the table before
 	tableReceipt    = 'r' // channel number → receipt
+	tableSilence    = 'S' // conversation → up to which ordinal its unsent messages are silenced, and since when; only while there are any
 	tableSuspect    = 's' // seq token → when it was noted
 	tableTimer      = 't' // due id → conversation, name, generation
 	tableWatermark  = 'w' // conversation → delivered and read watermarks

@@ -42,6 +42,7 @@ func Open(cfg Config) (*Store, error) {
 		versions: newCache[parley.Conversation, parley.Version](versionCacheSize),
 		aliases:  newCache[parley.Conversation, parley.Contact](aliasCacheSize),
 		calling:  newCalls(),
+		books:    books{posted: map[parley.PostingKey]*parley.Posting{}},
 		room:     room{free: cfg.Free, reserve: cfg.ReserveBytes},
 	}
 	s.metrics = newMetrics(cfg.Registerer, s)
@@ -222,9 +223,12 @@ func (s *Store) rebuild() error {
 		row    func(key *reader, value []byte) error
 	}{
 		{tableMeta, s.seeMeta},
+		{tablePosting, s.seePosting},
+		{tableBooks, s.seeBooks},
 		{tableInbox, s.seePending},
 		{tableOutbox, s.seeUnsent},
 		{tableMark, s.seeMark},
+		{tableSilence, s.seeSilence},
 		{tableLease, s.seeLease},
 		{tableReceipt, s.seeReceipt},
 		{tableTimer, s.seeTimer},
@@ -244,6 +248,7 @@ func (s *Store) rebuild() error {
 			return fmt.Errorf("read table %c: %w", table.prefix, err)
 		}
 	}
+	s.balance()
 	s.order()
 	if err := s.holdBehindMerged(); err != nil {
 		return fmt.Errorf("read table %c: %w", tableAlias, err)

@@ -47,8 +47,10 @@ type line struct {
 	queue   []unsent
 	replies int  // of queue, those that aren't bulk
 	mark    mark // of the head
-	state   lineState
-	stamp   uint32 // of the state; raised at each change
+	// silenced is the ordinal up to which the messages are silenced, 0 if none is.
+	silenced uint64
+	state    lineState
+	stamp    uint32 // of the state; raised at each change
 }
 
 type unsent struct {

@@ -69,8 +69,14 @@ func (s *Store) pruneDeliveries(ctx context.Context, before uint32) (more bool, 
 	return more, err
 }
 
+// noteHead is what a key of tableDeliveries begins with: the table and the day.
+const noteHead = 5
+
 func (t *txn) pruneDelivery(note []byte, before uint32) error {
-	tail := note[5:] // behind the table and the day: the channel and the id, as in tableDelivery
+	if len(note) < noteHead {
+		return fmt.Errorf("key %x of table %c: %w", note, tableDeliveries, errShort)
+	}
+	tail := note[noteHead:] // the channel and the id, as in tableDelivery
 	t.key = append(append(t.key[:0], tableDelivery), tail...)
 	v, err := t.get(t.key)
 	if err != nil {

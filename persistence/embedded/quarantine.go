@@ -62,6 +62,10 @@ func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 		if err != nil {
 			return err
 		}
+		released, err := t.releases(keys)
+		if err != nil {
+			return err
+		}
 		if missing && !a.Empty() {
 			return parley.ErrConflict
 		}
@@ -73,6 +77,7 @@ func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 			t.delOnce(quarantineIndexKey(id))
 			t.counts.quarantined--
 		}
+		t.post(released...)
 		return nil
 	})
 	if err != nil {
@@ -100,6 +105,22 @@ func (t *txn) quarantineKeys(ids []parley.ID) (keys map[parley.ID][]byte, missin
 		keys[id] = append([]byte(nil), r.b...)
 	}
 	return keys, missing, nil
+}
+
+// releases counts entries that are to be taken out.
+func (t *txn) releases(keys map[parley.ID][]byte) (all []parley.Posting, _ error) {
+	for _, key := range keys {
+		v, err := t.get(key)
+		if err != nil {
+			return nil, err
+		}
+		r, err := readRow(tableQuarantine, v)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, parley.PostRelease(r.time()))
+	}
+	return all, nil
 }
 
 // behind is the smallest key that is greater than key.

@@ -217,4 +217,5 @@ func (t *txn) writeFold(ch *channel, f *fold) {
 	for i := range f.held {
 		t.keepReceipt(&f.held[i])
 	}
+	t.post(parley.PostFold(ch.name.Brand, len(f.keys)-len(f.held), parley.Others(f.rows), fromMS(t.now))...)
 }

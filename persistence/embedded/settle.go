@@ -158,6 +158,7 @@ func (t *txn) remove(ch *channel, l *line) {
 	t.key = markKey(t.key[:0], t.conv)
 	t.del(t.key)
 	ch.pop(l)
+	t.unsilence(l)
 }
 
 // buryMessage makes a dead letter of a refused message. It has the message's id.

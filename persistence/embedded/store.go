@@ -153,6 +153,7 @@ type Store struct {
 	dueGone  bool  // the timer of nextDue may have been cancelled
 	calling  calls
 	counts   counts
+	books    books
 }
 
 // counts is what Backlog tells and the indexes don't.

@@ -71,6 +71,7 @@ func (s *Store) apply(kind writeKind, build func(*txn) error) (*pebble.Batch, er
 	}
 	t.noteClock()
 	t.noteReserved()
+	t.writeBooks()
 	if t.err != nil {
 		return nil, s.failLocked(fmt.Errorf("build batch: %w", t.err))
 	}
@@ -125,6 +126,7 @@ func (t *txn) noteReserved() {
 		return
 	}
 	t.limit = t.next + reserveNumbers
+	t.books.noted = true
 	t.set(metaKey(metaReserved), binary.BigEndian.AppendUint64(nil, t.limit))
 }
 
@@ -133,6 +135,7 @@ func (t *txn) noteClock() {
 		return
 	}
 	t.notedMS = t.now
+	t.books.noted = true
 	t.set(metaKey(metaClock), binary.BigEndian.AppendUint64(nil, uint64(t.now)))
 }
 

@@ -48,6 +48,7 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id parley.ID, reads int) (p
 		return parley.Retried{}, fmt.Errorf("retry dead letter: %w", err)
 	}
 	s.dead = slices.Delete(s.dead, i, i+1)
+	s.post(parley.PostRetry(&r.Letter, s.now())...)
 	return r, nil
 }
 
@@ -97,5 +98,6 @@ func (s *Store) DropDeadLetter(ctx context.Context, id parley.ID) (parley.DeadLe
 	}
 	gone := s.dead[i]
 	s.dead = slices.Delete(s.dead, i, i+1)
+	s.post(parley.PostDrop(&gone, s.now())...)
 	return gone, nil
 }

@@ -15,6 +15,7 @@ type message struct {
 	parley.Outgoing
 	attempts int
 	doubtful bool
+	silenced bool
 	epoch    uint64    // of the last claim; 0 if none is open
 	at       time.Time // of the last claim
 	due      time.Time // of the next attempt
@@ -126,7 +127,7 @@ func (s *Store) Claim(ctx context.Context, l parley.Lease, places parley.Places,
 	for _, m := range ready {
 		m.doubtful = m.doubtful || m.epoch != 0
 		m.epoch, m.at = l.Epoch, now
-		claimed = append(claimed, parley.Claimed{Outgoing: m.Outgoing, Attempts: m.attempts, Doubtful: m.doubtful})
+		claimed = append(claimed, parley.Claimed{Outgoing: m.Outgoing, Attempts: m.attempts, Doubtful: m.doubtful, Silenced: m.silenced})
 	}
 	if left {
 		wait = 0
@@ -320,6 +321,7 @@ func (s *Store) Fold(ctx context.Context, l parley.Lease, limit int) (parley.Fol
 	}
 	f.Receipts, f.Proven = n-f.Held, before-len(s.outbox)
 	ch.receipts = slices.Delete(ch.receipts, 0, n)
+	s.post(parley.PostFold(l.Channel.Brand, f.Receipts, parley.Others(f.Rows), s.now())...)
 	return f, nil
 }
 

@@ -42,6 +42,7 @@ type Store struct {
 	mu       sync.Mutex
 	closed   bool
 	last     time.Time // handed out last
+	at       time.Time // of the call under way; zero: it hasn't asked yet
 	seq      uint64
 	inbox    []parley.Pending // by number, and so by time
 	aliases  map[parley.Conversation]parley.Contact
@@ -56,6 +57,7 @@ type Store struct {
 	dead     []parley.DeadLetter
 	quar     []parley.Quarantined
 	apps     []parley.Registration
+	books    books
 }
 
 // conversation is what a conversation's commits have left.
@@ -95,6 +97,9 @@ func New(cfg Config) *Store {
 		cfg.Random = rand.Reader
 	}
 	return &Store{
+		books: books{
+			opened: millis(cfg.Now()), posted: map[parley.PostingKey]parley.Posting{}, accepted: map[int64][]parley.Accepted{},
+		},
 		cfg: cfg, aliases: map[parley.Conversation]parley.Contact{}, births: map[parley.Conversation]uint64{},
 		merged: map[parley.Conversation]parley.Conversation{},
 		stored: map[parley.Conversation]*conversation{}, channels: map[parley.Channel]*channel{},
@@ -112,6 +117,7 @@ func (s *Store) begin(ctx context.Context) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
+	s.at = time.Time{}
 	return nil
 }
 
@@ -125,11 +131,15 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// now is the store's clock, in ms, which never goes back.
+// now is the store's clock, in ms, which never goes back, and stands still in a call.
 func (s *Store) now() time.Time {
+	if !s.at.IsZero() {
+		return s.at
+	}
 	if t := millis(s.cfg.Now()); t.After(s.last) {
 		s.last = t
 	}
+	s.at = s.last
 	return s.last
 }
 
@@ -204,6 +214,7 @@ func (s *Store) arrive(a parley.Arrivals) ([]parley.Pending, error) {
 		r.Watermark, r.Time = millis(r.Watermark), millis(r.Time)
 		ch.receipts = append(ch.receipts, r)
 	}
+	s.accept(&a, rows)
 	return rows, nil
 }
 
@@ -293,7 +304,13 @@ func (s *Store) Release(ctx context.Context, ids []parley.ID, a parley.Arrivals)
 	if err != nil {
 		return nil, fmt.Errorf("release from quarantine: %w", err)
 	}
-	s.quar = slices.DeleteFunc(s.quar, func(q parley.Quarantined) bool { return slices.Contains(ids, q.ID) })
+	s.quar = slices.DeleteFunc(s.quar, func(q parley.Quarantined) bool {
+		gone := slices.Contains(ids, q.ID)
+		if gone {
+			s.post(parley.PostRelease(q.Received))
+		}
+		return gone
+	})
 	return rows, nil
 }
 

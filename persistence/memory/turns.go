@@ -107,12 +107,24 @@ func (s *Store) commit(c *parley.Commit) error {
 		o.At, o.Conversation = millis(o.At), c.Conversation
 		s.outbox = append(s.outbox, &message{Outgoing: o})
 	}
+	s.silence(c)
 	s.takeCalls(c)
 	for _, d := range c.Dead {
 		d.At = millis(d.At)
 		s.dead = append(s.dead, d)
 	}
+	s.post(c.Postings...)
 	return nil
+}
+
+// silence marks what a commit silences.
+func (s *Store) silence(c *parley.Commit) {
+	for _, m := range s.outbox {
+		own := m.Conversation == c.Conversation && m.Ordinal <= c.Silence
+		if own || c.Silence > 0 && m.Conversation != c.Conversation && s.within(m.Conversation, c.Conversation) {
+			m.silenced = true
+		}
+	}
 }
 
 // through is the rows of the commit's conversation up to its last number: what

@@ -59,6 +59,8 @@ type Config struct {
 	Settings map[string]string
 	// TCP makes the server listen on a free port of the loopback as well.
 	TCP bool
+	// Env is added to the environment of the server's processes.
+	Env []string
 	// Log is the file that the server's log is appended to; by default one in a
 	// temporary folder that Stop removes.
 	Log string
@@ -73,6 +75,7 @@ type Server struct {
 	port     int
 	tcp      bool
 	settings map[string]string
+	env      []string
 	account  *account
 
 	mu    sync.Mutex
@@ -105,7 +108,7 @@ func start(ctx context.Context, cfg Config, fill func(*Server, context.Context, 
 }
 
 func newServer(ctx context.Context, cfg Config) (*Server, error) {
-	s := &Server{bin: cfg.Bin, dir: cfg.Dir, log: cfg.Log, port: socketPort, tcp: cfg.TCP, settings: settings(cfg)}
+	s := &Server{bin: cfg.Bin, dir: cfg.Dir, log: cfg.Log, port: socketPort, tcp: cfg.TCP, settings: settings(cfg), env: cfg.Env}
 	var err error
 	if s.bin == "" {
 		if s.bin, err = Find(); err != nil {

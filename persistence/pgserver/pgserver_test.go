@@ -3,6 +3,7 @@ package pgserver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -261,5 +262,18 @@ func TestStartFails(t *testing.T) {
 	_, err = pgserver.Start(t.Context(), pgserver.Config{Bin: openDir(t)})
 	if err == nil || !strings.Contains(err.Error(), "initdb") {
 		t.Errorf("an empty folder as the programs': %v", err)
+	}
+}
+
+// What is added to the environment is the server's.
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	s := started(t, pgserver.Config{Env: []string{"PGTZ_OF_TEST=here", "TZ=UTC"}})
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", s.PID()))
+	if err != nil {
+		t.Skipf("SKIPPED, NOT TESTED: %v", err)
+	}
+	if !strings.Contains(string(environ), "PGTZ_OF_TEST=here\x00") {
+		t.Error("the server doesn't have it")
 	}
 }

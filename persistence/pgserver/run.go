@@ -52,7 +52,7 @@ func (s *Server) launch(ctx context.Context) error {
 	defer func() { _ = log.Close() }() // the child has its own descriptor
 	// Not CommandContext: who gave up waiting for something doesn't mean the server.
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.dir) //nolint:noctx // see above
-	cmd.Dir, cmd.Env = s.dir, environment()
+	cmd.Dir, cmd.Env = s.dir, append(environment(), s.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = s.account.attributes()
 	dieWithParent(cmd.SysProcAttr)

@@ -101,6 +101,7 @@ func benchTurn(p *parley.Pending, s parley.Snapshot) parley.Commit {
 	if len(c.Next.Seen) > 8 {
 		c.Next.Seen = c.Next.Seen[1:]
 	}
+	c.Postings = []parley.Posting{{Brand: p.Conversation.Channel.Brand, Bucket: parley.BucketOf(p.Received), Effected: 1}}
 	c.Next.Ordinal++
 	var random [16]byte
 	binary.BigEndian.PutUint64(random[8:], rand.Uint64())

@@ -41,7 +41,8 @@ select count(*) from recalled`
 // behind them. A conversation that has absorbed others is behind what they have
 // left. What is behind and not bulk lifts what it is behind into its lane.
 //
-// Of the limit ($4) up to $6 are for bulk; replies go before the rest of it.
+// Of the limit ($4) up to $6 are for bulk; replies go before the rest of it. What is
+// silenced is claimed as well: its sender ends it.
 const claimSQL = `
 with now as materialized (select ` + clock + ` as ms
 ), candidate as materialized (
@@ -82,7 +83,9 @@ with now as materialized (select ` + clock + ` as ms
     where ctid = any(array(select tid from head))
     returning id, conv, ordinal, at, data, attempts, doubtful
 )
-select (select count(*) from candidate), c.* from (select 1) one left join claimed c on true`
+select (select count(*) from candidate), c.*,
+    (select true from parley.silence s where s.conv = c.conv and s.ordinal >= c.ordinal) is not null
+from (select 1) one left join claimed c on true`
 
 // nextDueSQL says how long it is until a message may be claimed.
 const nextDueSQL = `
@@ -181,7 +184,7 @@ func scanClaimed(r pgx.Rows, looked *int) (c parley.Claimed, ok bool, err error)
 	var ordinal, at *int64
 	var attempts *int
 	var doubtful *bool
-	if err := r.Scan(looked, &id, &conv, &ordinal, &at, &data, &attempts, &doubtful); err != nil || id == nil {
+	if err := r.Scan(looked, &id, &conv, &ordinal, &at, &data, &attempts, &doubtful, &c.Silenced); err != nil || id == nil {
 		return c, false, err
 	}
 	c.ID, c.Ordinal, c.At, c.Attempts, c.Doubtful = *id, uint64(*ordinal), fromMS(*at), *attempts, *doubtful

@@ -104,6 +104,9 @@ func (s *Store) commitGroup(ctx context.Context, g *group, errs []error) error {
 	return nil
 }
 
+// silenceAll is an ordinal above all others: what was merged decides nothing any more.
+const silenceAll = `4611686018427387904` // 2^62
+
 const insertConversationsSQL = `
 insert into parley.conversation (conv, version, token, format, snapshot)
 select r.conv, 0, 0, 0, '' from unnest($1::bytea[]) as r (conv)
@@ -197,6 +200,13 @@ with locked as materialized (
     from unnest($39::integer[], $40::bytea[], $41::uuid[], $42::bytea[], $43::bigint[], $44::bytea[], $45::bigint[], $46::bytea[])
         as d (i, brand, id, conv, at, cause, seq, data)
     where ((select flags from passed))[d.i]
+), counted as (
+    insert into parley.posting (brand, sort, bucket, effected, duplicate, dead)
+    select p.brand, 0, p.bucket, sum(p.effected), sum(p.duplicate), sum(p.dead)
+    from unnest($56::integer[], $57::bytea[], $58::bigint[], $59::bigint[], $60::bigint[], $61::bigint[])
+        as p (i, brand, bucket, effected, duplicate, dead)
+    where ((select flags from passed))[p.i]
+    group by p.brand, p.bucket
 ), called as (
     insert into parley.call (id, conv, service, at, due, data)
     select o.id, o.conv, o.service, o.at, coalesce($35::bigint, floor(extract(epoch from clock_timestamp()) * 1000)::bigint), o.data
@@ -207,6 +217,18 @@ with locked as materialized (
     where id = any(array(
         select o.id from unnest($54::integer[], $55::uuid[]) as o (i, id) where ((select flags from passed))[o.i]
     ))
+), silenced as (
+    insert into parley.silence (conv, ordinal, at)
+    select k.conv, k.ordinal, coalesce($35::bigint, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)
+    from unnest($62::integer[], $63::bytea[], $64::bigint[], $65::boolean[]) as s (i, conv, ordinal, own)
+    cross join lateral (
+        select s.conv, s.ordinal, s.own
+        union all
+        select m.younger, ` + silenceAll + `, false from parley.merged m where m.survivor = s.conv
+    ) k
+    where ((select flags from passed))[s.i]
+        and (k.own or (select true from parley.outbox o where o.conv = k.conv and o.ordinal <= k.ordinal limit 1) is not null)
+    on conflict (conv) do update set ordinal = greatest(silence.ordinal, excluded.ordinal), at = excluded.at
 )
 select j.i from judged j where j.passed`
 

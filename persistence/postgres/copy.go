@@ -3,9 +3,11 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +23,9 @@ type Source interface {
 	// same order, and with the place up to which the part goes. It begins behind
 	// the place after; nil is the beginning.
 	Export(ctx context.Context, after []byte, each func(part parley.Holdings, upTo []byte) error) error
+	// Ledger and Accepted tell what has been counted: see audit.Store.
+	Ledger(ctx context.Context) (parley.Ledger, error)
+	Accepted(ctx context.Context, bucket int64, each func([]parley.Accepted) bool) error
 }
 
 // The errors of a copy on which a caller decides.
@@ -335,11 +340,109 @@ func differing(want, got *parley.Tally) (kinds []string) {
 
 const finishCopySQL = `update parley.copy set finished = ` + clock + ` where source = $2 and finished is null`
 
+// finish marks the copy as finished, and takes over what the source has counted, in
+// one transaction: so the books go on.
 func (c *copying) finish(ctx context.Context) error {
-	return c.transaction(ctx, pgx.TxOptions{}, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, finishCopySQL, c.store.now(), c.source[:])
+	g, err := c.from.Ledger(ctx)
+	if err != nil {
 		return err
+	}
+	return c.transaction(ctx, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		done, err := tx.Exec(ctx, finishCopySQL, c.store.now(), c.source[:])
+		if err != nil || done.RowsAffected() == 0 { // another call has finished it
+			return err
+		}
+		return c.takeOver(ctx, tx, &g)
 	})
+}
+
+const takeBooksSQL = `update parley.books set opened = $1, turn = turn + 1`
+
+const takeAcceptedSQL = `insert into parley.accepted (bucket, events) values ($1, $2)`
+
+// takeOver writes what the source has counted, and what it has listed, and reads it back.
+func (c *copying) takeOver(ctx context.Context, tx pgx.Tx, g *parley.Ledger) error {
+	if _, err := tx.Exec(ctx, takeBooksSQL, toMS(g.Opened)); err != nil {
+		return err
+	}
+	b := &batch{}
+	want := books{opened: toMS(g.Opened), counted: map[parley.Posting]int{}, listed: map[string]int{}}
+	seen := map[int64]bool{}
+	for i := range g.Lines {
+		p := g.Lines[i].Posting
+		insertPostings(b, []parley.Posting{p})
+		want.counted[p]++
+		if p.Sort != parley.AuditEvents || seen[p.Bucket] {
+			continue
+		}
+		seen[p.Bucket] = true
+		err := c.from.Accepted(ctx, p.Bucket, func(some []parley.Accepted) bool {
+			events := encodeAccepted(some)
+			b.exec(takeAcceptedSQL, p.Bucket, events)
+			want.listed[listKey(p.Bucket, events)]++
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := tx.SendBatch(ctx, &b.Batch).Close(); err != nil {
+		return err
+	}
+	got, err := readBooks(ctx, tx)
+	if err == nil && (got.opened != want.opened || !maps.Equal(got.counted, want.counted) || !maps.Equal(got.listed, want.listed)) {
+		err = fmt.Errorf("%w: books of the audit", ErrDiffers)
+	}
+	return err
+}
+
+// books are what the audit keeps, as a database holds it: how often each posting is
+// there, and each list of accepted events.
+type books struct {
+	opened  int64
+	counted map[parley.Posting]int
+	listed  map[string]int
+}
+
+// listKey stands for a list, which may be long.
+func listKey(bucket int64, events []byte) string {
+	return fmt.Sprintf("%d %x", bucket, sha256.Sum256(events))
+}
+
+const (
+	readPostingsSQL = `select brand, sort, bucket, acknowledged, effected, duplicate, dead, dropped from parley.posting`
+	readListsSQL    = `select bucket, events from parley.accepted`
+	readOpenedSQL   = `select opened from parley.books`
+)
+
+func readBooks(ctx context.Context, tx pgx.Tx) (got books, _ error) {
+	got.counted, got.listed = map[parley.Posting]int{}, map[string]int{}
+	if err := tx.QueryRow(ctx, readOpenedSQL).Scan(&got.opened); err != nil {
+		return got, err
+	}
+	var brand, events []byte
+	var sort int16
+	var p parley.Posting
+	rows, err := tx.Query(ctx, readPostingsSQL)
+	if err != nil {
+		return got, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&brand, &sort, &p.Bucket, &p.Acknowledged, &p.Effected, &p.Duplicate, &p.Dead, &p.Dropped}, func() error {
+		p.Brand, p.Sort = parley.Brand(brand), parley.AuditSort(sort)
+		got.counted[p]++
+		return nil
+	})
+	if err != nil {
+		return got, err
+	}
+	if rows, err = tx.Query(ctx, readListsSQL); err != nil {
+		return got, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&p.Bucket, &events}, func() error {
+		got.listed[listKey(p.Bucket, events)]++
+		return nil
+	})
+	return got, err
 }
 
 // transaction runs one with a client's decisions in it.

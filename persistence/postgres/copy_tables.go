@@ -31,6 +31,7 @@ func copiedTables() []copiedTable {
 		{"lease", "channel, epoch, holder, expiry", putEpochs, getEpoch},
 		{"call", "conv, service, id, at, due, claim, attempts, status, cause, data", putCalls, getCall},
 		{"registration", "app, channel", putRegistrations, getRegistration},
+		{"silence", "conv, ordinal, at", putSilences, getSilence},
 	}
 }
 
@@ -133,6 +134,16 @@ func getUnsent(h *parley.Holdings, r *rowReader) {
 	}
 	r.must(r.flag() == u.Send.Bulk)
 	h.Unsent = append(h.Unsent, u)
+}
+
+func putSilences(h *parley.Holdings, w *rowWriter) {
+	for _, s := range h.Silences {
+		w.row(w.name(s.Conversation), int64(s.UpTo), toMS(s.At))
+	}
+}
+
+func getSilence(h *parley.Holdings, r *rowReader) {
+	h.Silences = append(h.Silences, parley.Silence{Conversation: r.conversation(), UpTo: uint64(r.number()), At: r.time()})
 }
 
 func putTimers(h *parley.Holdings, w *rowWriter) {

@@ -63,7 +63,7 @@ func moved(t *testing.T, from origin) survivor {
 // and opened again. The model moves it amid any history of calls.
 func TestCopyExam(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, openToMove, "Reopen", "Merge", "Contacts", "Model")
+	storetest.Run(t, openToMove, "Reopen", "Merge", "Contacts", "Model", "Audit")
 }
 
 // openToMove opens an embedded store, and again what has become of it.
@@ -161,6 +161,7 @@ func (f *furnisher) turn(e parley.Event) {
 	})}
 	c := parley.Step(bot, loaded.Snapshot, loaded.Pending, parley.Circumstance{Nonce: [16]byte{15: f.n}})
 	c.Next.State = []byte(strings.Repeat("state ", 300))
+	c.Silence = 1
 	c.Evicted = []parley.SeenKey{{Key: parley.NewEventKey("evicted", fmt.Sprint(f.n)), At: f.clock.now()}}
 	c.Dead = []parley.DeadLetter{{ID: parley.ID{f.n}, Conversation: row.Conversation, At: f.clock.now(), Cause: "cause", Seq: row.Seq, Data: []byte("\x00")}}
 	errs, err := f.s.Commit(f.t.Context(), []parley.Commit{c})
@@ -432,6 +433,39 @@ func (c column) spoil() string {
 		c.table, c.name, changed)
 }
 
+// TestCopyReadsBooksBack: whatever of the audit's books isn't as the source has it, the
+// copy isn't finished.
+func TestCopyReadsBooksBack(t *testing.T) {
+	t.Parallel()
+	url, from := database(t), furnished(t, false)
+	c, source := session(t, url), settle(t, from.cfg)
+	for _, changed := range []string{
+		"posting brand = new.brand || '\\x01'::bytea", "posting sort = (new.sort + 1) % 3", "posting bucket = new.bucket + 1", "posting acknowledged = new.acknowledged + 1",
+		"posting effected = new.effected + 1", "posting duplicate = new.duplicate + 1", "posting dead = new.dead + 1", "posting dropped = new.dropped + 1",
+		"accepted bucket = new.bucket + 1", "accepted events = new.events || '\\x01'::bytea", "books opened = new.opened + 1",
+	} {
+		table, what, _ := strings.Cut(changed, " ")
+		column, value, _ := strings.Cut(what, " = ")
+		run(t, c, "create or replace function public.spoil() returns trigger language plpgsql as $$ begin new."+column+" := "+value+"; return new; end $$")
+		run(t, c, "create trigger spoil before insert or update on parley."+table+" for each row execute function public.spoil()")
+		if _, err := postgres.CopyInto(t.Context(), postgres.Config{URL: url, Conns: 1}, source, ignore); !errors.Is(err, postgres.ErrDiffers) {
+			t.Errorf("%s: %v", changed, err)
+		}
+		run(t, c, "drop trigger spoil on parley."+table)
+	}
+	for _, table := range []string{"posting", "accepted"} { // a row less
+		run(t, c, "create or replace function public.spoil() returns trigger language plpgsql as $$ begin return null; end $$")
+		run(t, c, "create trigger spoil before insert on parley."+table+" for each row execute function public.spoil()")
+		if _, err := postgres.CopyInto(t.Context(), postgres.Config{URL: url, Conns: 1}, source, ignore); !errors.Is(err, postgres.ErrDiffers) {
+			t.Errorf("no row in %s: %v", table, err)
+		}
+		run(t, c, "drop trigger spoil on parley."+table)
+	}
+	if copied, err := postgres.CopyInto(t.Context(), postgres.Config{URL: url}, source, ignore); err != nil || !copied.Before.IsZero() {
+		t.Fatalf("in the end: %v, %v", copied.Before, err)
+	}
+}
+
 // columnsOf lists the columns of the tables with holdings in them.
 func columnsOf(t *testing.T, c *pgx.Conn) []column {
 	t.Helper()
@@ -439,6 +473,7 @@ func columnsOf(t *testing.T, c *pgx.Conn) []column {
 select c.relname, a.attname, format_type(a.atttypid, null) from pg_class c join pg_attribute a on a.attrelid = c.oid
 where c.relnamespace = 'parley'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition and a.attnum > 0
     and c.relname not in ('contract', 'copy', 'migration', 'suspect')
+    and c.relname not in ('accepted', 'books', 'ledger', 'posting') -- written after the check: see TestCopyReadsBooksBack
 order by 1, 2`)
 	if err != nil {
 		t.Fatal(err)

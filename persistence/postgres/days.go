@@ -64,7 +64,8 @@ func (s *Store) Prune(ctx context.Context, historyFor time.Duration) error {
 		first := day(now - keep.Milliseconds())
 		errs = append(errs, s.makeDays(ctx, t.table, today), s.dropDays(ctx, t.table, first))
 	}
-	errs = append(errs, s.pruneDeliveries(ctx, day(now-historyFor.Milliseconds())), s.pruneSuspects(ctx, now-parley.SuspectFor.Milliseconds()))
+	errs = append(errs, s.pruneDeliveries(ctx, day(now-historyFor.Milliseconds())), s.pruneSuspects(ctx, now-parley.SuspectFor.Milliseconds()),
+		s.pruneSilences(ctx, now-silenceFor.Milliseconds()))
 	return failure("prune", errors.Join(errs...))
 }
 
@@ -238,6 +239,18 @@ func (s *Store) pruneDeliveries(ctx context.Context, first int32) error {
 			"delete from parley.delivery where ctid = any(array(select ctid from parley.delivery where day < %d limit %d for update skip locked))", first, pruneBatch)),
 		s.pruneWatermarks(ctx, int64(first)*msPerDay),
 	)
+}
+
+// silenceFor is how old a silence is at least when it is looked at whether it still
+// silences anything. One that is said anew meanwhile is young again, so that nothing is
+// deleted for what the outbox was a moment ago.
+const silenceFor = time.Hour
+
+// pruneSilences deletes those that were said before and of whose messages none is left.
+func (s *Store) pruneSilences(ctx context.Context, since int64) error {
+	return s.deleteBatches(ctx, fmt.Sprintf(
+		"delete from parley.silence where ctid = any(array(select s.ctid from parley.silence s where s.at < %d"+
+			" and not exists (select from parley.outbox o where o.conv = s.conv and o.ordinal <= s.ordinal) limit %d for update of s skip locked))", since, pruneBatch))
 }
 
 // pruneSuspects deletes those that were noted before. They are few, and so their

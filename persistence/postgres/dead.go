@@ -202,7 +202,8 @@ func (r *retrying) write(b *batch) error {
 			return err
 		}
 		r.rows = []parley.Pending{p}
-		insertRows(b, r.store.now(), r.rows)
+		insertRows(b, &r.now, r.rows)
+		insertPostings(b, parley.PostRetry(&r.letter, fromMS(r.now)))
 		return nil
 	}
 	c, err := parley.RetryMessage(r.snapshot, r.letter, fromMS(r.now), nonce(), r.reads)
@@ -226,17 +227,15 @@ func (r *retrying) check(*batch) error {
 
 // DropDeadLetter removes a dead letter for good.
 func (s *Store) DropDeadLetter(ctx context.Context, id parley.ID) (gone parley.DeadLetter, _ error) {
-	found := false
-	b := s.begin()
-	b.rows(func(r pgx.Rows) (err error) {
-		gone, err = scanDead(r)
-		found = true
-		return err
-	}, takeDeadSQL, [16]byte(id))
-	err := s.send(ctx, s.work, b)
-	if err == nil && !found {
-		err = parley.ErrNoLetter
-	}
+	r := retrying{store: s, id: id}
+	err := s.transact(ctx, s.work, r.take, func(b *batch) error {
+		if !r.found {
+			return parley.ErrNoLetter
+		}
+		gone = r.letter
+		insertPostings(b, parley.PostDrop(&gone, fromMS(r.now)))
+		return nil
+	})
 	if err != nil {
 		return parley.DeadLetter{}, failure("drop dead letter", err)
 	}

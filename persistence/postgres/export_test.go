@@ -1,5 +1,7 @@
 package postgres
 
+import "github.com/parleychat/parley"
+
 // Statements are all that the store sends, by the name of their constant.
 func Statements() map[string]string {
 	return map[string]string{
@@ -20,6 +22,10 @@ func Statements() map[string]string {
 		"readDeliveriesSQL": readDeliveriesSQL, "readReceiptsSQL": readReceiptsSQL, "readWatermarksSQL": readWatermarksSQL,
 		"registeredSQL": registeredSQL, "registerSQL": registerSQL, "releaseSQL": releaseSQL, "removeReceiptsSQL": removeReceiptsSQL,
 		"removeSQL": removeSQL, "renameContactsSQL": renameContactsSQL, "trySQL": trySQL, "vitalsSQL": vitalsSQL, "waitShortlySQL": waitShortlySQL, "writeDeliveriesSQL": writeDeliveriesSQL,
+		"acceptRowsSQL": acceptRowsSQL, "acceptedSQL": acceptedSQL, "addUpSQL": addUpSQL, "closeBooksSQL": closeBooksSQL, "foldLedgerSQL": foldLedgerSQL,
+		"forgetAcceptedSQL": forgetAcceptedSQL, "insertPostingsSQL": insertPostingsSQL, "ledgerSettingsSQL": ledgerSettingsSQL, "ledgerSQL": ledgerSQL,
+		"openBooksSQL": openBooksSQL, "tidyingSQL": tidyingSQL, "takeBooksSQL": takeBooksSQL, "takeAcceptedSQL": takeAcceptedSQL,
+		"readListsSQL": readListsSQL, "readOpenedSQL": readOpenedSQL, "readPostingsSQL": readPostingsSQL,
 		"yieldSQL": yieldSQL, "yieldWaitingSQL": yieldWaitingSQL,
 	}
 }
@@ -35,3 +41,15 @@ const OverdueWindow = overdueWindow
 
 // KeyBytesMax bounds the name of a conversation.
 const KeyBytesMax = keyBytesMax
+
+// BucketSize and NotOwn are SQL of the audit.
+const (
+	BucketSize = bucketSize
+	NotOwn     = notOwn
+)
+
+// EncodeAccepted, DecodeAccepted, ConversationKey and ParseKey are stored forms.
+func EncodeAccepted(all []parley.Accepted) []byte        { return encodeAccepted(all) }
+func DecodeAccepted(b []byte) ([]parley.Accepted, error) { return decodeAccepted(b) }
+func ConversationKey(c parley.Conversation) []byte       { return conversationKey(c) }
+func ParseKey(b []byte) (parley.Conversation, error)     { return parseKey(b) }

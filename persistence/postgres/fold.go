@@ -158,7 +158,8 @@ func (f *folding) write(b *batch) error {
 	failed, err := f.deliveries.write(b, f.now)
 	f.rows = append(f.rows, failed...)
 	insertRows(b, &f.now, f.rows)
-	insertReceipts(b, f.stay)
+	insertReceipts(b, f.stay, false)
+	insertPostings(b, parley.PostFold(f.lease.Channel.Brand, len(f.receipts)-len(f.stay), parley.Others(f.rows), fromMS(f.now)))
 	return err
 }
 

@@ -40,8 +40,19 @@ type group struct {
 		convs, records [][]byte
 		versions       []int64
 	}
-	dead  deadRows
-	calls callRows
+	dead   deadRows
+	calls  callRows
+	silent struct {
+		places   []int32
+		convs    [][]byte
+		ordinals []int64
+		own      []bool
+	}
+	counts struct {
+		places                             []int32
+		brands                             [][]byte
+		buckets, effected, duplicate, dead []int64
+	}
 }
 
 type outboxRows struct {
@@ -90,9 +101,11 @@ func (g *group) add(i int, c *parley.Commit) {
 	g.addTimers(place, key, c)
 	g.addRecords(place, key, c)
 	g.addCalls(place, key, c)
+	g.addCounts(place, c)
 }
 
-// addOutbox adds messages. Only the first may be at the head of its conversation.
+// addOutbox adds messages, and what is silenced, these or those of before. Only the
+// first may be at the head of its conversation.
 func (g *group) addOutbox(place int32, key []byte, c *parley.Commit) {
 	channel := channelKey(c.Conversation.Channel)
 	o := &g.sent
@@ -104,6 +117,10 @@ func (g *group) addOutbox(place int32, key []byte, c *parley.Commit) {
 		o.data, o.first = append(o.data, data), append(o.first, n == 0)
 		o.bulk = append(o.bulk, allBulk(c.Outbox[n:]))
 		g.bytes += len(data)
+	}
+	if s := &g.silent; c.Silence > 0 {
+		s.places, s.convs, s.ordinals = append(s.places, place), append(s.convs, key), append(s.ordinals, int64(c.Silence))
+		s.own = append(s.own, len(c.Outbox) > 0 && c.Outbox[0].Ordinal <= c.Silence)
 	}
 }
 
@@ -149,9 +166,19 @@ func (g *group) addRecords(place int32, key []byte, c *parley.Commit) {
 	}
 }
 
+// addCounts adds what has become of the rows.
+func (g *group) addCounts(place int32, c *parley.Commit) {
+	n := &g.counts
+	for i := range c.Postings {
+		p := &c.Postings[i]
+		n.places, n.brands, n.buckets = append(n.places, place), append(n.brands, bytesOf(p.Brand)), append(n.buckets, p.Bucket)
+		n.effected, n.duplicate, n.dead = append(n.effected, p.Effected), append(n.duplicate, p.Duplicate), append(n.dead, p.Dead)
+	}
+}
+
 // arguments are those of applySQL, in its order.
 func (g *group) arguments(now *int64) []any {
-	s, t, d, c := &g.sent, &g.set, &g.dead, &g.calls
+	s, t, d, c, n, q := &g.sent, &g.set, &g.dead, &g.calls, &g.counts, &g.silent
 	return []any{
 		g.convs, g.shards, g.through, g.sawFrom, g.sawTo, g.versions, g.tokens, g.formats, g.snapshots, array(g.sawSeqs), array(g.sawTokens),
 		array(s.places), array(s.ids), array(s.channels), array(s.convs), array(s.ordinals), array(s.at), array(s.data), array(s.first),
@@ -161,6 +188,8 @@ func (g *group) arguments(now *int64) []any {
 		array(g.records.places), now, array(g.records.convs), array(g.records.versions), array(g.records.records),
 		array(d.places), array(d.brands), array(d.ids), array(d.convs), array(d.at), array(d.causes), array(d.seqs), array(d.data), array(s.bulk),
 		array(c.places), array(c.ids), array(c.convs), array(c.services), array(c.at), array(c.data), array(c.cancelledPlaces), array(c.cancelled),
+		array(n.places), array(n.brands), array(n.buckets), array(n.effected), array(n.duplicate), array(n.dead),
+		array(q.places), array(q.convs), array(q.ordinals), array(q.own),
 	}
 }
 

@@ -21,7 +21,7 @@ var migrations embed.FS
 
 // Schema is the version of the schema that this program was made for: the number
 // of its newest migration.
-const Schema = 6
+const Schema = 8
 
 // migrationTable is where goose notes what it has done.
 const migrationTable = "parley.migration"

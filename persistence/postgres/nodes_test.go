@@ -157,6 +157,22 @@ func (n *nodes) Prune(ctx context.Context, historyFor time.Duration) error {
 	return n.next().Prune(ctx, historyFor)
 }
 
+func (n *nodes) Ledger(ctx context.Context) (parley.Ledger, error) { return n.next().Ledger(ctx) }
+
+func (n *nodes) OpenBooks(ctx context.Context, as parley.Ledger) error {
+	return n.next().OpenBooks(ctx, as)
+}
+
+func (n *nodes) CloseBooks(ctx context.Context) error { return n.next().CloseBooks(ctx) }
+
+func (n *nodes) Accepted(ctx context.Context, bucket int64, each func([]parley.Accepted) bool) error {
+	return n.next().Accepted(ctx, bucket, each)
+}
+
+func (n *nodes) TidyBooks(ctx context.Context, settled []int64, before int64) error {
+	return n.next().TidyBooks(ctx, settled, before)
+}
+
 func openNodes(t *testing.T, o storetest.Options) storetest.Store { //nolint:ireturn // storetest.Open has it so
 	t.Helper()
 	n := &nodes{}

@@ -95,7 +95,7 @@ func constants(t *testing.T) (names []string) {
 // through by an index without a condition: in order, and to a limit.
 func hot() map[string][]string {
 	return map[string][]string{
-		"insertRowsSQL": nil, "insertReceiptsSQL": nil, "lookUpSQL": nil, "makeKnownSQL": nil,
+		"insertRowsSQL": nil, "acceptRowsSQL": nil, "insertPostingsSQL": nil, "insertReceiptsSQL": nil, "lookUpSQL": nil, "makeKnownSQL": nil,
 		"loadSnapshotSQL": nil, "loadRowsSQL": nil, "olderSQL": nil,
 		"insertConversationsSQL": nil, "lockConversationsSQL": nil, "applySQL": nil,
 		"trySQL": nil, "acquitSQL": nil,

@@ -26,7 +26,10 @@ func entrance(app parley.App, kind parley.ChannelKind, id string) []byte {
 // insertQuarantinedSQL makes ids that are UUIDv7 and grow: behind the time comes
 // a number of the database's.
 const insertQuarantinedSQL = `
-with now as materialized (select ` + clock + ` as ms)
+with now as materialized (select ` + clock + ` as ms
+), counted as (
+    insert into parley.posting (brand, sort, bucket, acknowledged) select '', 2, n.ms / ` + bucketSize + `, $9::bigint from now n
+)
 insert into parley.quarantine (day, id, entrance, app, kind, channel_id, cause, body, received)
 select ((select ms from now) / 86400000)::integer,
     (lpad(to_hex((select ms from now)), 12, '0') || '7' || substr(r.n, 1, 3) || '8' || substr(r.n, 4, 5) || encode(r.rest, 'hex'))::uuid,
@@ -52,7 +55,7 @@ func insertQuarantined(b *batch, now *int64, entries []parley.Quarantined) {
 		apps[i], kinds[i], channels[i] = bytesOf(q.App), bytesOf(q.Kind), bytesOf(q.ChannelID)
 		causes[i], bodies[i] = bytesOf(q.Cause), some(q.Body)
 	}
-	b.exec(insertQuarantinedSQL, now, rests, entrances, apps, kinds, channels, causes, bodies)
+	b.exec(insertQuarantinedSQL, now, rests, entrances, apps, kinds, channels, causes, bodies, int64(n))
 }
 
 const quarantinedSQL = `
@@ -85,7 +88,11 @@ func (s *Store) Quarantined(ctx context.Context, app parley.App, ch parley.Chann
 // releaseSQL goes by its index, and so in the order of ids: two who release the
 // same entries don't wait for each other in a circle.
 const releaseSQL = `
-with gone as (delete from parley.quarantine where id = any($1::uuid[]) returning id)
+with gone as (delete from parley.quarantine where id = any($1::uuid[]) returning id, received
+), counted as (
+    insert into parley.posting (brand, sort, bucket, acknowledged)
+    select '', 2, g.received / ` + bucketSize + `, -count(*) from gone g group by 3
+)
 select count(*) from gone`
 
 // release takes entries out, waits for whoever is doing so at the same time, and

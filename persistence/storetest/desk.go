@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,12 @@ import (
 
 	"github.com/parleychat/parley"
 )
+
+// equal compares what a store returns: nothing and an empty list are one, and bytes are
+// looked at one by one only where they differ.
+var equal = cmp.Options{
+	cmp.FilterValues(bytes.Equal, cmp.Ignore()), cmpopts.EquateEmpty(),
+}
 
 // clock is the hand-driven clock of a test.
 type clock struct {
@@ -45,7 +52,8 @@ type desk struct {
 	open  Open
 	n     uint64
 
-	proven int // of the last fold
+	proven int   // of the last fold
+	tidied int64 // before which buckets have become one
 }
 
 func sit(t *testing.T, open Open) *desk {
@@ -142,8 +150,22 @@ func (d *desk) turn(l parley.Loaded) parley.Commit {
 	c.Next.Version = parley.Version{Number: c.Base.Number + 1, Token: parley.Token(d.n * 0x9e3779b97f4a7c15)}
 	for _, p := range l.Pending {
 		c.Saw, c.Through = append(c.Saw, p.Row), p.Seq
+		if !parley.OfOwn(p.Data) {
+			effected(&c, p.Received).Effected++
+		}
 	}
 	return c
+}
+
+// effected is the posting of a commit for what was received at a time.
+func effected(c *parley.Commit, received time.Time) *parley.Posting {
+	for i := range c.Postings {
+		if c.Postings[i].Bucket == parley.BucketOf(received) {
+			return &c.Postings[i]
+		}
+	}
+	c.Postings = append(c.Postings, parley.Posting{Brand: c.Conversation.Channel.Brand, Bucket: parley.BucketOf(received)})
+	return &c.Postings[len(c.Postings)-1]
 }
 
 // replies adds n outgoing messages to a commit.
@@ -253,7 +275,7 @@ func (d *desk) claims(l parley.Lease, want ...parley.Outgoing) []parley.Claimed 
 		got = append(got, c.Outgoing)
 	}
 	byID := cmpopts.SortSlices(func(a, b parley.Outgoing) bool { return a.ID.String() < b.ID.String() })
-	if diff := cmp.Diff(want, got, byID, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got, byID, equal); diff != "" {
 		d.t.Fatalf("claimed (-want +got):\n%s", diff)
 	}
 	return claimed
@@ -281,7 +303,7 @@ func (d *desk) backlog() parley.Backlog {
 
 func (d *desk) same(what string, got, want any) {
 	d.t.Helper()
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got, equal); diff != "" {
 		d.t.Fatalf("%s (-want +got):\n%s", what, diff)
 	}
 }

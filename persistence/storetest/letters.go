@@ -61,6 +61,9 @@ func (d *desk) burial(p parley.Pending, cause string) (parley.Commit, parley.Dea
 	dead := parley.DeadLetter{ID: d.id(), Conversation: p.Conversation, At: d.clock.Now(), Cause: cause, Seq: p.Seq, Data: p.Data}
 	turn.Next.Seen = append(slices.Clone(turn.Next.Seen), parley.SeenKey{Key: p.Key, At: p.Received})
 	turn.Dead = []parley.DeadLetter{dead}
+	row := effected(&turn, p.Received)
+	row.Effected--
+	row.Dead++
 	return turn, dead
 }
 

@@ -17,13 +17,14 @@ import (
 // conversations with their inboxes, versions, outboxes and timers, two of which
 // may turn out to be one at any time.
 type model struct {
-	d     *desk
-	lease parley.Lease
-	convs []*modelConv
-	stale []parley.Commit // commits that were taken, or lost to another
-	dead  int
-	calls []*modelCall
-	ended []parley.CallOutcome // of claims that count no more
+	d        *desk
+	lease    parley.Lease
+	convs    []*modelConv
+	stale    []parley.Commit // commits that were taken, or lost to another
+	dead     int
+	appended int64 // events
+	calls    []*modelCall
+	ended    []parley.CallOutcome // of claims that count no more
 }
 
 // modelCall is a call that isn't answered yet. Which conversation hears the answer
@@ -43,6 +44,7 @@ type modelConv struct {
 	pending  []parley.Row
 	timers   []parley.Timer // live in the due list
 	unsent   []parley.ID
+	silenced map[parley.ID]bool
 	claimed  bool // its head is
 	attempts int
 	at       time.Time // of the last claim of its head
@@ -77,10 +79,11 @@ func modelAnyHistoryOfCalls(t *testing.T, d *desk) {
 
 // begin lets the persons become known, in their order.
 func (m *model) begin() {
-	m.convs, m.stale, m.dead, m.calls, m.ended = nil, nil, 0, nil, nil
+	m.convs, m.stale, m.dead, m.calls, m.ended, m.appended = nil, nil, 0, nil, nil, 0
 	for _, key := range []parley.Contact{"phone:a", "bsuid:b", "phone:c"} {
+		m.appended++
 		row := m.d.say(person(key), "x")
-		m.convs = append(m.convs, &modelConv{name: row.Conversation, pending: []parley.Row{row.Row}})
+		m.convs = append(m.convs, &modelConv{name: row.Conversation, pending: []parley.Row{row.Row}, silenced: map[parley.ID]bool{}})
 	}
 }
 
@@ -108,11 +111,25 @@ func (m *model) find(name parley.Conversation) *modelConv {
 	return m.convs[slices.IndexFunc(m.convs, func(c *modelConv) bool { return c.name == name })]
 }
 
+// audit holds the counts against what the model has appended, and what is pending:
+// timers and answers are among that.
+func (m *model) audit(rt *rapid.T, pending int) {
+	g := m.d.ledger()
+	if problems := problemsOf(&g); len(problems) > 0 {
+		rt.Fatalf("ledger: %v", problems)
+	}
+	sum := g.Sum(nil)
+	if sum.Acknowledged != m.appended || sum.Pending > int64(pending) || sum.Effected+sum.Pending != m.appended {
+		rt.Fatalf("ledger %+v, want %d acknowledged and at most %d pending", sum, m.appended, pending)
+	}
+}
+
 func (m *model) append(rt *rapid.T) {
 	var events []parley.Event
 	for range rapid.IntRange(1, 3).Draw(rt, "events") {
 		events = append(events, m.d.event(m.any(rt).name, "x"))
 	}
+	m.appended += int64(len(events))
 	for i, row := range m.d.append(events...) {
 		c := m.find(person(events[i].Contacts[0])).final()
 		if row.Conversation != c.name {
@@ -130,6 +147,7 @@ func (m *model) meet(rt *rapid.T) {
 	}
 	a, b := m.any(rt), m.any(rt)
 	row := meet(m.d, a.name.Contact, b.name.Contact)
+	m.appended++
 	survivor, younger := a.final(), b.final()
 	if slices.Index(m.convs, survivor) > slices.Index(m.convs, younger) {
 		survivor, younger = younger, survivor
@@ -166,6 +184,10 @@ func (m *model) commit(rt *rapid.T) {
 		rt.Fatal(err)
 	}
 	turn := m.d.turn(loaded)
+	silences := rapid.IntRange(0, 4).Draw(rt, "silence") == 0 && turn.Next.Ordinal > 0
+	if silences {
+		turn.Silence = turn.Next.Ordinal
+	}
 	for range rapid.IntRange(0, 2).Draw(rt, "replies") {
 		m.d.replies(&turn, "x")
 	}
@@ -182,12 +204,27 @@ func (m *model) commit(rt *rapid.T) {
 	}
 	m.call(rt, c, &turn)
 	m.d.commit(turn)
+	if silences {
+		m.silence(c)
+	}
 	c.pending, c.version = c.pending[n:], turn.Next.Version
 	c.timers = append(c.timers, turn.SetTimers...)
 	for _, o := range turn.Outbox {
 		c.unsent = append(c.unsent, o.ID)
 	}
 	m.stale = append(m.stale, turn)
+}
+
+// silence is what a commit of c silences, beside nothing of its own.
+func (m *model) silence(c *modelConv) {
+	for _, of := range m.convs {
+		if !of.within(c) {
+			continue
+		}
+		for _, id := range of.unsent {
+			of.silenced[id] = true
+		}
+	}
 }
 
 // commitStale tries what has been taken already.
@@ -230,7 +267,7 @@ func (m *model) claim(rt *rapid.T) {
 	}
 	for _, got := range claimed {
 		c := m.find(got.Conversation)
-		if m.held(c) || c.claimed || got.ID != c.unsent[0] || c.due.After(m.d.clock.Now()) || got.Attempts != c.attempts || got.Doubtful != c.doubtful {
+		if m.held(c) || c.claimed || got.ID != c.unsent[0] || c.due.After(m.d.clock.Now()) || got.Attempts != c.attempts || got.Doubtful != c.doubtful || got.Silenced != c.silenced[got.ID] {
 			rt.Fatalf("claimed %+v, model %+v", got, c)
 		}
 		c.claimed, c.at = true, m.d.clock.Now()
@@ -377,6 +414,7 @@ func (m *model) check(rt *rapid.T) {
 		want.Unsent += len(c.unsent)
 		want.Timers += len(c.timers)
 	}
+	m.audit(rt, want.Pending)
 	got := m.d.backlog()
 	if got.Oldest, got.OldestCall = 0, 0; got != want {
 		rt.Fatalf("backlog %+v, want %+v", got, want)

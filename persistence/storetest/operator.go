@@ -191,6 +191,7 @@ func runReopen(t *testing.T, open Open) {
 		"AnyBytes":                              reopenAnyBytes,
 		"DeliveriesAndReceipts":                 reopenDeliveries,
 		"Records":                               reopenRecords,
+		"Silence":                               reopenSilence,
 	})
 }
 

@@ -108,6 +108,23 @@ type (
 	}
 )
 
+// Books is audit.Store's: what has been counted, beside what is there.
+type Books interface {
+	// Ledger reads all counts, and what is there, at one moment. Lines are in the order
+	// of their keys; those in which all is 0 may be left out.
+	Ledger(ctx context.Context) (parley.Ledger, error)
+	// OpenBooks makes the ledger add up that was read as as, and says that everybody
+	// counts from then on; ErrConflict if the books were opened or closed since.
+	OpenBooks(ctx context.Context, as parley.Ledger) error
+	// CloseBooks says that somebody writes who doesn't count.
+	CloseBooks(ctx context.Context) error
+	// Accepted shows the events that were accepted in a bucket, as long as each says so.
+	Accepted(ctx context.Context, bucket int64, each func([]parley.Accepted) bool) error
+	// TidyBooks forgets the events that were accepted in settled buckets, and in those
+	// before one, and makes of these BucketBefore.
+	TidyBooks(ctx context.Context, settled []int64, before int64) error
+}
+
 // Store is all that a store does.
 type Store interface {
 	Inbox
@@ -122,6 +139,7 @@ type Store interface {
 	Snapshots
 	Letters
 	Registry
+	Books
 	Upkeep
 }
 
@@ -145,8 +163,8 @@ func Run(t *testing.T, open Open, parts ...string) {
 	for name, part := range map[string]func(t *testing.T, open Open){
 		"Append": runAppend, "Quarantine": runQuarantine, "Contacts": runContacts, "Merge": runMerge,
 		"Load": runLoad, "Commit": runCommit, "Older": runOlder, "Overdue": runOverdue, "Timers": runTimers,
-		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Settle": runSettle, "Fold": runFold, "Hear": runHear, "Calls": runCalls,
-		"Operator": runOperator, "Letters": runLetters, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
+		"Lease": runLease, "Yield": runYield, "Suspects": runSuspects, "Claim": runClaim, "Silence": runSilence, "Settle": runSettle, "Fold": runFold, "Hear": runHear, "Calls": runCalls,
+		"Audit": runAudit, "Operator": runOperator, "Letters": runLetters, "Reopen": runReopen, "Concurrent": runConcurrent, "Model": runModel,
 	} {
 		if len(parts) > 0 && !slices.Contains(parts, name) {
 			continue

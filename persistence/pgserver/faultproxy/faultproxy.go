@@ -2,7 +2,7 @@
 // breaks what is between them: it refuses connections, swallows what is sent,
 // cuts, is slow, or loses the answer to a commit. It is for tests.
 //
-// It listens on a port of the loopback and forwards to a socket or an address.
+// It listens on a port, of the loopback if not told otherwise, and forwards to a socket or an address.
 // It reads the messages of the protocol, so there is no encryption through it: a
 // client that asks for that hears that the server has none.
 //
@@ -51,11 +51,16 @@ type Proxy struct {
 	slow   time.Duration // before each round trip
 }
 
-// New starts a proxy in front of a server: a path is that of a socket, anything
-// else host:port. ctx is for listening only; Close ends it.
+// New starts a proxy on the loopback in front of a server: a path is that of a
+// socket, anything else host:port. ctx is for listening only; Close ends it.
 func New(ctx context.Context, target string) (*Proxy, error) {
+	return Listen(ctx, "127.0.0.1:0", target)
+}
+
+// Listen is New for a proxy that listens at an address, host:port.
+func Listen(ctx context.Context, at, target string) (*Proxy, error) {
 	var listen net.ListenConfig
-	listener, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
+	listener, err := listen.Listen(ctx, "tcp4", at)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

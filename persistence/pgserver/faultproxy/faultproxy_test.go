@@ -323,3 +323,22 @@ func TestSlow(t *testing.T) {
 		t.Errorf("%d rows, want 2: what was cut while it waited had not been sent", n)
 	}
 }
+
+// It listens where it is told, and says when it can't.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	proxy, err := faultproxy.Listen(t.Context(), "127.0.0.2:0", "/nowhere")
+	if err != nil {
+		t.Skipf("SKIPPED, NOT TESTED: a second address of the loopback: %v", err)
+	}
+	if !strings.HasPrefix(proxy.Addr(), "127.0.0.2:") {
+		t.Errorf("it listens at %s", proxy.Addr())
+	}
+	if second, err := faultproxy.Listen(t.Context(), proxy.Addr(), "/nowhere"); err == nil {
+		t.Error("two at one address")
+		_ = second.Close()
+	}
+	if err := proxy.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -63,6 +63,7 @@ type Cluster struct {
 	err      error
 	url      string
 	template string
+	strategy string // of copying the template
 	server   *pgserver.Server
 }
 
@@ -79,7 +80,7 @@ func (c *Cluster) Database(t testing.TB) string {
 		t.Fatalf("databases for tests: %v", c.err)
 	}
 	name := newName()
-	if err := c.command(t.Context(), "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(c.template)); err != nil {
+	if err := c.command(t.Context(), "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(c.template)+c.strategy); err != nil {
 		t.Fatalf("database for the test: %v", err)
 	}
 	t.Cleanup(func() {
@@ -101,6 +102,7 @@ func (c *Cluster) start(ctx context.Context) error {
 			return err
 		}
 		c.url = c.server.URL("postgres")
+		c.strategy = c.quickest(ctx)
 	}
 	// From template0, for a server that stays may have anything in template1 and
 	// order texts as its country does.
@@ -116,6 +118,19 @@ func (c *Cluster) start(ctx context.Context) error {
 		return fmt.Errorf("migrate the template database: %w", err)
 	}
 	return nil
+}
+
+// quickest is how a server that syncs nothing copies a template in a third of the time:
+// not page by page through the log, which is what PostgreSQL 15 and newer begin with, but
+// as files, as older ones do anyway.
+func (c *Cluster) quickest(ctx context.Context) string {
+	const strategy = " STRATEGY FILE_COPY"
+	probe := newName()
+	if c.command(ctx, "CREATE DATABASE "+quote(probe)+" TEMPLATE template0"+strategy) != nil {
+		return ""
+	}
+	_ = c.drop(ctx, probe) // it is in nobody's way
+	return strategy
 }
 
 // command runs a statement over a connection of its own.
