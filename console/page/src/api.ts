@@ -30,7 +30,7 @@ export interface Turn {
   version: number;
   at: string;
   bot?: string;
-  turn?: { seq: number; late?: boolean; in?: Stored; not?: string; out?: Stored[] }[];
+  turn?: { seq: number; late?: boolean; in?: Stored; not?: string; out?: Stored[]; buried?: { in: Stored | string; not: string }[] }[];
   retried?: string;
   merged?: string;
   merged_into?: string;
