@@ -208,9 +208,17 @@ func (l *line) planOutages(ctx context.Context) {
 					l.outage[i] = l.now.Add(lasts)
 				}
 			}
+			if both {
+				l.world.StoreDown(l.now)
+			}
+		})
+		l.later(nil, at+lasts, func() {
+			if !slices.ContainsFunc(l.nodes, (*node).cutOff) {
+				l.world.StoreUp(l.now)
+			}
 		})
 		// What the Graph API answers meanwhile can't be noted, and another may take over. Where
-		// all were cut off, it is told as soon as the store is back.
+		// all were cut off, it is told as soon as the store is back, unless its node is killed.
 		for d := time.Duration(0); !both && d < lasts+leaseTTL; d += noteGrace / 2 {
 			l.later(nil, at+d, func() { l.world.Killed(l.now) })
 		}
