@@ -92,7 +92,7 @@ func (a *conversation) Receive(ctx actor.Context) {
 	case *hint:
 		a.hints++
 		a.machine.Hint(m.rows)
-		a.load.add(-len(m.rows))
+		a.weigh(len(m.rows))
 	case *wake:
 		a.hints++
 		if m.seek {
@@ -137,7 +137,7 @@ func (a *conversation) Receive(ctx actor.Context) {
 		return
 	}
 	a.advance(ctx)
-	a.weigh()
+	a.weigh(0)
 }
 
 // leave says good-bye, unless a commit is under way: what becomes of it should be
@@ -155,12 +155,14 @@ func (a *conversation) leave(ctx actor.Context) {
 	}
 }
 
-// weigh tells how many rows are held here now.
-func (a *conversation) weigh() {
-	if n := int32(a.machine.Held()); n != a.held {
-		a.load.add(int(n - a.held))
-		a.held = n
+// weigh tells how many rows are held here now, and that some have arrived which were on
+// their way, at once: were those taken off first, others would be let in for them.
+func (a *conversation) weigh(arrived int) {
+	held := int32(a.machine.Held())
+	if more := int(held-a.held) - arrived; more != 0 {
+		a.load.add(more)
 	}
+	a.held = held
 }
 
 func (a *conversation) advance(ctx actor.Context) {
@@ -179,7 +181,7 @@ func (a *conversation) advance(ctx actor.Context) {
 			a.advance(ctx)
 			return
 		}
-		a.weigh() // a turn may last, and wait before it begins
+		a.weigh(0) // a turn may last, and wait before it begins
 		a.think(ctx)
 	case Pause:
 		a.pauseIf(ctx, true)

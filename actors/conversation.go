@@ -25,6 +25,7 @@ type Conversation struct {
 	inFlight int32
 	failures int32
 	looks    int16 // how often somebody else's note is looked for, see Tried
+	awaited  int16 // rows that were let go of for a load, which brings them again
 	stage    stage
 	fresh    bool   // the snapshot is the stored one, as far as is known here
 	more     bool   // the inbox holds rows beyond the queue
@@ -134,8 +135,9 @@ func (c *Conversation) Idle() bool {
 	return c.stage == idle && len(c.queue) == 0 && !c.more && !c.sought
 }
 
-// Held is the number of rows in memory.
-func (c *Conversation) Held() int { return len(c.queue) }
+// Held is the number of rows in memory, with those that a load is about to bring there
+// again: a store that is slow makes no room for others.
+func (c *Conversation) Held() int { return len(c.queue) + int(c.awaited) }
 
 // Next says what to do now.
 func (c *Conversation) Next() Action {
@@ -143,6 +145,7 @@ func (c *Conversation) Next() Action {
 	case c.stage != idle:
 		return Rest
 	case !c.fresh || len(c.queue) == 0 && (c.more || c.sought):
+		c.awaited = int16(min(c.Held(), maxQueued))
 		c.queue, c.more, c.sought, c.older = nil, false, false, nil
 		c.stage = loading
 		return Load
@@ -183,7 +186,7 @@ func (c *Conversation) Loaded(l parley.Loaded, err error) (paused bool) {
 		return c.failed()
 	}
 	hinted := c.queue
-	c.snapshot, c.queue, c.more, c.fresh = l.Snapshot, l.Pending, l.More, true
+	c.snapshot, c.queue, c.more, c.fresh, c.awaited = l.Snapshot, l.Pending, l.More, true, 0
 	c.forward = l.Snapshot.MergedInto != ""
 	c.doubt.loaded(&l)
 	last := parley.Seq(0)

@@ -53,6 +53,7 @@ func TestConversation(t *testing.T) {
 		"AConflictLoadsAgain":               machineAConflictLoadsAgain,
 		"AnUnknownOutcomePausesThenLoads":   machineAnUnknownOutcomePausesThenLoads,
 		"FailingLoadsBackOff":               machineFailingLoadsBackOff,
+		"ALoadMakesNoRoom":                  machineALoadMakesNoRoom,
 		"MoreIsLoadedWhenTheQueueIsDone":    machineMoreIsLoadedWhenTheQueueIsDone,
 		"AWakeOfAnIdleMachineLoads":         machineAWakeOfAnIdleMachineLoads,
 		"AMergedOneForwardsOnce":            machineAMergedOneForwardsOnce,
@@ -148,6 +149,28 @@ func machineAnUnknownOutcomePausesThenLoads(t *testing.T) {
 	want(t, &c, actors.Rest)
 	c.Resume()
 	want(t, &c, actors.Load)
+}
+
+func machineALoadMakesNoRoom(t *testing.T) {
+	t.Helper()
+	c := actors.NewConversation(someone())
+	holds := func(n int) {
+		t.Helper()
+		if got := c.Held(); got != n {
+			t.Fatalf("counts %d rows, want %d", got, n)
+		}
+	}
+	c.Hint([]parley.Pending{row(1), row(2)})
+	holds(2)
+	want(t, &c, actors.Load)
+	c.Hint([]parley.Pending{row(3)})
+	holds(3)
+	c.Loaded(parley.Loaded{}, errAway)
+	c.Resume()
+	want(t, &c, actors.Load)
+	holds(3)
+	c.Loaded(parley.Loaded{Snapshot: version(4), Pending: []parley.Pending{row(2), row(3)}}, nil)
+	holds(2)
 }
 
 func machineFailingLoadsBackOff(t *testing.T) {

@@ -201,31 +201,40 @@ func (l *line) planOutages(ctx context.Context) {
 		lasts := time.Second + l.soon(outageMax)
 		first, both := l.rng.IntN(len(l.nodes)), l.chance(0.5)
 		at := l.soon(l.world.Config().Duration)
-		l.later(nil, at, func() {
-			l.tally.Outages++
-			for i := range l.nodes {
-				if i == first || both {
-					l.outage[i] = l.now.Add(lasts)
-				}
-			}
-			if both {
-				l.world.StoreDown(l.now)
-			}
-		})
-		l.later(nil, at+lasts, func() {
-			if !slices.ContainsFunc(l.nodes, (*node).cutOff) {
-				l.world.StoreUp(l.now)
-			}
-		})
-		// What the Graph API answers meanwhile can't be noted, and another may take over. Where
-		// all were cut off, it is told as soon as the store is back, unless its node is killed.
-		for d := time.Duration(0); !both && d < lasts+leaseTTL; d += noteGrace / 2 {
-			l.later(nil, at+d, func() { l.world.Killed(l.now) })
+		if both {
+			l.later(nil, at, func() { l.world.StoreDown(l.now) })
+		} else {
+			l.excuseOutage(at, lasts+leaseTTL)
 		}
+		l.later(nil, at, func() { l.storeAway(first, both, lasts) })
 		if l.cfg.Crashes > 0 && l.chance(0.5) {
 			l.later(nil, at+l.soon(lasts), func() { l.crash(ctx, first) })
 		}
 	}
+}
+
+// excuseOutage says that what the Graph API answers meanwhile can't be noted, and another
+// may take over. Where all are cut off, it is told as soon as the store is back, unless the
+// node that knows is killed before.
+func (l *line) excuseOutage(at, lasts time.Duration) {
+	for d := time.Duration(0); d < lasts; d += noteGrace / 2 {
+		l.later(nil, at+d, func() { l.world.Killed(l.now) })
+	}
+}
+
+// storeAway lets the store be out of reach, for one node or for all.
+func (l *line) storeAway(first int, all bool, lasts time.Duration) {
+	l.tally.Outages++
+	for i := range l.nodes {
+		if i == first || all {
+			l.outage[i] = l.now.Add(lasts)
+		}
+	}
+	l.later(nil, lasts, func() {
+		if !slices.ContainsFunc(l.nodes, (*node).cutOff) {
+			l.world.StoreUp(l.now)
+		}
+	})
 }
 
 // planClocks lets the nodes' clocks be wrong, and steps them.
