@@ -64,7 +64,9 @@ func (l *line) silent(ctx context.Context, n *node, sleeps time.Duration) {
 // sleep stops a node for a while; then it goes on, knowing nothing of it.
 func (n *node) sleep(ctx context.Context, d time.Duration) {
 	l := n.line
-	n.asleep = l.now.Add(d)
+	if until := l.now.Add(d); until.After(n.asleep) { // else what waits for the end of another nap would come later than the rest
+		n.asleep = until
+	}
 	l.silent(ctx, n, d)
 }
 
