@@ -163,12 +163,17 @@ func (c *Conversation) Condemned() []parley.Row {
 }
 
 // Acquitted are the rows of the Turn that was taken, if they had been tried: they
-// were run, and the process is still there.
+// were run, and the process is still there. That may have been with an earlier head,
+// which rows that came late have pushed them out of.
 func (c *Conversation) Acquitted() []parley.Row {
-	if !c.Asked() {
+	if c.doubt == nil {
 		return nil
 	}
-	return rowsOf(c.queue[:c.inFlight])
+	rows := rowsOf(c.queue[:c.inFlight])
+	if c.doubt.asked {
+		return rows
+	}
+	return slices.DeleteFunc(rows, func(r parley.Row) bool { return !slices.Contains(c.doubt.noted, r) })
 }
 
 // acquitted forgets the doubts about rows that have taken effect, and with the last

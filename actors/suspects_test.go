@@ -242,3 +242,35 @@ func TestWhatIsTriedIsWhatWasAskedFor(t *testing.T) {
 	c.Tried(nil, nil)
 	want(t, &c, actors.Think)
 }
+
+// What was noted with a head that it was pushed out of is acquitted by the turn that runs
+// it, which nobody asked for.
+func TestWhatIsNotedIsAcquittedByTheTurnThatRunsIt(t *testing.T) {
+	t.Parallel()
+	c := actors.NewConversation(someone())
+	c.Doubt(time.UnixMilli(1000))
+	want(t, &c, actors.Load)
+	var rows []parley.Pending
+	for i := range parley.MaxPendingPerTurn {
+		rows = append(rows, row(parley.Seq(i+2)))
+		rows[i].Received = time.UnixMilli(500 + 1000*int64(i)) // only the first is doubted
+	}
+	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: rows}, nil)
+	want(t, &c, actors.Try)
+	c.Hint([]parley.Pending{row(1)})
+	c.Tried(nil, nil)
+	want(t, &c, actors.Try)
+	c.Tried(nil, nil)
+	for _, acquitted := range []int{parley.MaxPendingPerTurn, 1} {
+		want(t, &c, actors.Think)
+		s, _, _ := c.Turn()
+		if got := c.Acquitted(); len(got) != acquitted {
+			t.Fatalf("%d rows are acquitted, want %d", len(got), acquitted)
+		}
+		s.Version.Number++
+		c.Committed(s, nil)
+	}
+	if left := c.Noted(); len(left) > 0 {
+		t.Fatalf("%d notes are left", len(left))
+	}
+}

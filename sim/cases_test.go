@@ -37,6 +37,10 @@ var cases = map[string]struct {
 		"a row that came late pushed one out of the head of a long queue while the store was asked to note the head: the note of that one was left behind",
 		sim.Config{Seed: 8, Views: true},
 	},
+	"noted-and-run-later": {
+		"rows that came late pushed some out of the head of a long queue that had been noted with it: these ran in a later turn, which nobody had asked for, and their notes were left behind",
+		sim.Config{Seed: 203808, Views: true},
+	},
 }
 
 func TestCases(t *testing.T) {
