@@ -219,16 +219,7 @@ func TestStartedAgainItAcquitsWhatItWasNotRunning(t *testing.T) {
 // late one has not been tried.
 func TestWhatIsTriedIsWhatWasAskedFor(t *testing.T) {
 	t.Parallel()
-	c := actors.NewConversation(someone())
-	c.Doubt(time.UnixMilli(1000))
-	want(t, &c, actors.Load)
-	var rows []parley.Pending
-	for i := range parley.MaxPendingPerTurn {
-		rows = append(rows, row(parley.Seq(i+2)))
-		rows[i].Received = time.UnixMilli(500)
-	}
-	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: rows}, nil)
-	want(t, &c, actors.Try)
+	c := tries(t, 0)
 	asked := c.Trying()
 	c.Hint([]parley.Pending{row(1)})
 	c.Tried(nil, nil)
@@ -243,20 +234,28 @@ func TestWhatIsTriedIsWhatWasAskedFor(t *testing.T) {
 	want(t, &c, actors.Think)
 }
 
-// What was noted with a head that it was pushed out of is acquitted by the turn that runs
-// it, which nobody asked for.
-func TestWhatIsNotedIsAcquittedByTheTurnThatRunsIt(t *testing.T) {
-	t.Parallel()
+// tries is a machine that wants to try a whole head of rows, of which those are doubted
+// that were received in the first second.
+func tries(t *testing.T, apart time.Duration) actors.Conversation {
+	t.Helper()
 	c := actors.NewConversation(someone())
 	c.Doubt(time.UnixMilli(1000))
 	want(t, &c, actors.Load)
 	var rows []parley.Pending
 	for i := range parley.MaxPendingPerTurn {
 		rows = append(rows, row(parley.Seq(i+2)))
-		rows[i].Received = time.UnixMilli(500 + 1000*int64(i)) // only the first is doubted
+		rows[i].Received = time.UnixMilli(500).Add(time.Duration(i) * apart)
 	}
 	c.Loaded(parley.Loaded{Snapshot: version(1), Pending: rows}, nil)
 	want(t, &c, actors.Try)
+	return c
+}
+
+// What was noted with a head that it was pushed out of is acquitted by the turn that runs
+// it, which nobody asked for.
+func TestWhatIsNotedIsAcquittedByTheTurnThatRunsIt(t *testing.T) {
+	t.Parallel()
+	c := tries(t, time.Second) // only the first is doubted
 	c.Hint([]parley.Pending{row(1)})
 	c.Tried(nil, nil)
 	want(t, &c, actors.Try)
