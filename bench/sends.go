@@ -187,5 +187,6 @@ func (s sends) beside(ctx context.Context) (figures []rounds.Figure, err error) 
 		{Name: "p99", Unit: "µs", Value: micros(unit.Load.P99)},
 		{Name: "p50", Unit: "µs", Value: micros(unit.Load.P50)},
 		{Name: "sent", Unit: "messages", Value: float64(sent.accepted)},
+		{Name: "refused (130429)", Unit: "messages", Value: float64(sent.refused)},
 	}, nil
 }

@@ -71,7 +71,7 @@ func (s *Store) Recall(ctx context.Context, l parley.Lease, open []parley.ID, _ 
 func (s *Store) Claim(ctx context.Context, l parley.Lease, places parley.Places, doubtfulWait, horizon time.Duration) ([]parley.Claimed, time.Duration, error) {
 	var claimed []parley.Claimed
 	var wait time.Duration
-	err := s.write(ctx, makesSpace, func(t *txn) (err error) {
+	err := s.write(ctx, canWait, func(t *txn) (err error) {
 		ch := t.channel(l.Channel)
 		if !ch.holds(l) || t.now >= ch.lease.expiry {
 			return parley.ErrFenced

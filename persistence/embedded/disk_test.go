@@ -169,10 +169,15 @@ func brokenAnswers(t *testing.T) {
 		_, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(0)}})
 		return err
 	}
-	if err := appended(); err != nil {
+	l, err := s.Lease(t.Context(), testChannel(), "before", time.Hour, parley.Lease{})
+	if err != nil {
 		t.Fatal(err)
 	}
+	leave(t, s)
 	broken.Store(true)
+	if _, _, err := s.Claim(t.Context(), l, parley.Places{All: 1}, time.Minute, time.Minute); err == nil {
+		t.Error("a claim was made that could not be written")
+	}
 	for range 3 {
 		if err := appended(); err == nil {
 			t.Error("an append was acknowledged whose log could not be written")

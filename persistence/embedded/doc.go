@@ -13,8 +13,11 @@
 // safe, because whoever builds on it writes after it into the same log: a record
 // is never durable before the records that it depends on. And nobody is told
 // before: Append, Commit, Claim, Settle, Fold, FireTimers, Lease, Release,
-// ClaimCalls, SettleCalls, Register, Try and Acquit return after the fsync of their
-// own record, which is also that of every earlier one. Load may show rows whose fsync is under way; all
+// ClaimCalls, SettleCalls, Register, Try and Acquit return after an fsync of the log
+// behind their own record, which is also that of every earlier one. Claim and Settle
+// don't ask for one while others do: an fsync that they asked for would keep the
+// entrance waiting, and the next that somebody else asks for is theirs, too. If none
+// comes in three times Config.SyncEvery, they do. Load may show rows whose fsync is under way; all
 // that its caller can make of them is a commit, which lies behind them in the log.
 //
 // # What is in memory

@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"cmp"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -28,10 +29,11 @@ func openForExam(t *testing.T, o storetest.Options) storetest.Store { //nolint:i
 	return survivor{Store: s, fs: fs}
 }
 
-// open opens a small store and closes it at the end of the test.
+// open opens a small store and closes it at the end of the test. Unless the test says
+// how often, it syncs whenever it is asked to.
 func open(t *testing.T, cfg embedded.Config) *embedded.Store {
 	t.Helper()
-	cfg.MemTableBytes, cfg.CacheBytes, cfg.SyncEvery = 1<<20, 1<<20, -1
+	cfg.MemTableBytes, cfg.CacheBytes, cfg.SyncEvery = 1<<20, 1<<20, cmp.Or(cfg.SyncEvery, -1)
 	s, err := embedded.Open(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -10,12 +10,14 @@ import (
 	"github.com/parleychat/parley"
 )
 
-// writeKind says what a group of writes is for, when the disk is nearly full.
+// writeKind says what becomes of a group of writes when the disk is nearly full, or has
+// much to do.
 type writeKind uint8
 
 const (
 	bringsEvents writeKind = iota // refused below the reserve
 	makesSpace                    // goes on until half of the reserve is left
+	canWait                       // the same, and patient: its fsync may be another's, some milliseconds later
 )
 
 const (
@@ -45,7 +47,7 @@ func (r *room) written(n int) { r.since += n }
 // as soon as there is room.
 func (r *room) check(kind writeKind, now int64) error {
 	need := r.reserve
-	if kind == makesSpace {
+	if kind != bringsEvents {
 		need /= hardReserveShare
 	}
 	fresh := r.asked != 0 && now >= r.asked && now < r.asked+roomEveryMS && r.since < roomEveryBytes

@@ -22,7 +22,7 @@ type ending struct {
 // Settle notes how attempts ended: see egress.Outbox. A delivery that receipts
 // have told of before gets to know its message here.
 func (s *Store) Settle(ctx context.Context, l parley.Lease, outcomes []parley.Outcome) error {
-	err := s.write(ctx, makesSpace, func(t *txn) error {
+	err := s.write(ctx, canWait, func(t *txn) error {
 		ch := t.channel(l.Channel)
 		if !ch.holds(l) {
 			return parley.ErrFenced

@@ -73,7 +73,9 @@ type Config struct {
 	OutboxCacheBytes int
 	MemTableBytes    uint64
 	// SyncEvery is the least time between two fsyncs: what comes in between shares
-	// the next. After a pause the first is not delayed. Negative: no least time.
+	// the next. After a pause the first is not delayed. While much is written, Claim and
+	// Settle wait up to three times as long for the fsync of somebody else. Negative: no
+	// least time, and nobody waits.
 	SyncEvery time.Duration
 	// Fatal is called once, with the reason, when the store can't go on: the
 	// write-ahead log or the manifest could not be written. nil logs the reason
@@ -135,6 +137,7 @@ type Store struct {
 	mu      sync.Mutex // orders all writes; guards everything below
 	broken  error      // doomed or closed; answers every call
 	tx      txn        // the scratch of the write under way
+	sharing sharing
 	room    room
 	clock   clock
 	opened  time.Time

@@ -29,54 +29,48 @@ type txn struct {
 	err     error // the first of writing into b
 }
 
-// write builds a group under the mutex and waits for its fsync outside of it.
+// write builds a group under the mutex and waits for its fsync outside of it: its own,
+// or, if the kind can wait, that of another write which comes soon.
 func (s *Store) write(ctx context.Context, kind writeKind, build func(*txn) error) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	defer s.leave()
-	b, err := s.apply(kind, build)
-	if err != nil || b == nil {
+	w, err := s.apply(kind, build)
+	if err != nil || w.batch == nil {
 		return err
 	}
-	if err := b.SyncWait(); err != nil {
-		return s.fail(fmt.Errorf("sync the log: %w", err))
-	}
-	if err := b.Close(); err != nil {
-		return s.fail(fmt.Errorf("close batch: %w", err))
-	}
-	return nil
+	return s.durable(w)
 }
 
-// apply builds a group, and hands it to Pebble in the order of the mutex. No
-// batch: there is nothing to wait for.
-func (s *Store) apply(kind writeKind, build func(*txn) error) (*pebble.Batch, error) {
+// apply builds a group, and hands it to Pebble in the order of the mutex.
+func (s *Store) apply(kind writeKind, build func(*txn) error) (w written, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
-		return nil, s.broken
+		return w, s.broken
 	}
 	now := s.now()
 	if err := s.room.check(kind, now); err != nil {
-		return nil, err
+		return w, err
 	}
 	t := &s.tx
 	t.Store, t.b, t.now, t.err, t.newKeys = s, s.db.NewBatch(), now, nil, t.newKeys[:0]
 	if err := build(t); err != nil {
 		t.forgetKeys()
-		return nil, abandon(t.b, err)
+		return w, abandon(t.b, err)
 	}
 	if t.b.Empty() {
-		return nil, abandon(t.b, nil)
+		return w, abandon(t.b, nil)
 	}
 	t.noteClock()
 	t.noteReserved()
 	t.writeBooks()
 	if t.err != nil {
-		return nil, s.failLocked(fmt.Errorf("build batch: %w", t.err))
+		return w, s.failLocked(fmt.Errorf("build batch: %w", t.err))
 	}
 	s.room.written(t.b.Len())
-	return t.b, s.hand(t.b)
+	return s.hand(t.b, s.mayShare(kind))
 }
 
 func abandon(b *pebble.Batch, err error) error {
@@ -87,16 +81,21 @@ func abandon(b *pebble.Batch, err error) error {
 }
 
 // hand gives the batch to Pebble, which panics if its log has failed before.
-func (s *Store) hand(b *pebble.Batch) (err error) {
+func (s *Store) hand(b *pebble.Batch, patient bool) (w written, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = s.failLocked(fmt.Errorf("write the log: %v", r))
 		}
 	}()
-	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
-		return s.failLocked(fmt.Errorf("write the log: %w", err))
+	if patient {
+		err = b.Commit(pebble.NoSync)
+	} else {
+		err = s.db.ApplyNoSyncWait(b, pebble.Sync)
 	}
-	return nil
+	if err != nil {
+		return w, s.failLocked(fmt.Errorf("write the log: %w", err))
+	}
+	return s.sharing.join(b, patient), nil
 }
 
 func (t *txn) set(key, value []byte) { t.note(t.b.Set(key, value, nil)) }
