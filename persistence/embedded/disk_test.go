@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -128,10 +130,12 @@ func TestBrokenLog(t *testing.T) {
 	switch os.Getenv("PARLEY_TEST_BROKEN") {
 	case "answers":
 		brokenAnswers(t)
+	case "closes":
+		brokenCloses(t)
 	case "ends":
 		brokenEnds(t)
 	default:
-		for mode, want := range map[string]int{"answers": 0, "ends": embedded.ExitBroken} {
+		for mode, want := range map[string]int{"answers": 0, "closes": 0, "ends": embedded.ExitBroken} {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenLog$")
 			cmd.Env = append(os.Environ(), "PARLEY_TEST_BROKEN="+mode)
 			out, err := cmd.CombinedOutput()
@@ -160,24 +164,31 @@ func brokenFS(broken *atomic.Bool) *errorfs.FS {
 func brokenAnswers(t *testing.T) {
 	t.Helper()
 	var broken atomic.Bool
+	var asked atomic.Int32 // for the time, once by each write
 	var fatal atomic.Int32
-	s, err := embedded.Open(embedded.Config{Dir: "store", FS: brokenFS(&broken), Fatal: func(error) { fatal.Add(1) }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openBroken(t, &broken, &asked, &fatal)
 	appended := func() error {
 		_, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(0)}})
 		return err
 	}
-	l, err := s.Lease(t.Context(), testChannel(), "before", time.Hour, parley.Lease{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	leave(t, s)
+	l := leased(t, s)
+	leave(t, s, 0)
+	leave(t, s, 1)
 	broken.Store(true)
-	if _, _, err := s.Claim(t.Context(), l, parley.Places{All: 1}, time.Minute, time.Minute); err == nil {
-		t.Error("a claim was made that could not be written")
-	}
+	before := asked.Load()
+	ends(t, "claims", func() {
+		var claims sync.WaitGroup
+		for range 2 {
+			claims.Go(func() { refused(t, s, l) })
+		}
+		for asked.Load() < before+2 {
+			runtime.Gosched()
+		}
+		if err := appended(); err == nil { // it does the fsync that the claims wait for
+			t.Error("an append was acknowledged whose log could not be written")
+		}
+		claims.Wait()
+	})
 	for range 3 {
 		if err := appended(); err == nil {
 			t.Error("an append was acknowledged whose log could not be written")
@@ -192,6 +203,79 @@ func brokenAnswers(t *testing.T) {
 	}
 	if !t.Failed() {
 		os.Exit(0) // before anyone looks for the goroutines that can't end
+	}
+}
+
+// brokenCloses: a claim that waits for its fsync while the store is being closed gets
+// to know that there was none, and so does who closes it.
+func brokenCloses(t *testing.T) {
+	t.Helper()
+	var broken atomic.Bool
+	var asked atomic.Int32 // for the time, once by each write
+	var fatal atomic.Int32
+	s := openBroken(t, &broken, &asked, &fatal)
+	l := leased(t, s)
+	leave(t, s, 0)
+	broken.Store(true)
+	before := asked.Load()
+	ends(t, "a claim and a closing", func() {
+		var claim sync.WaitGroup
+		claim.Go(func() { refused(t, s, l) })
+		for asked.Load() == before {
+			runtime.Gosched()
+		}
+		if err := s.Close(); err == nil {
+			t.Error("closing a broken store is no success")
+		}
+		claim.Wait()
+	})
+	if fatal.Load() != 1 {
+		t.Errorf("Fatal was called %d times", fatal.Load())
+	}
+	if !t.Failed() {
+		os.Exit(0) // before anyone looks for the goroutines that can't end
+	}
+}
+
+// openBroken opens a store whose log can be broken, and where claims wait for others.
+func openBroken(t *testing.T, broken *atomic.Bool, asked, fatal *atomic.Int32) *embedded.Store {
+	t.Helper()
+	s, err := embedded.Open(embedded.Config{
+		Dir: "store", FS: brokenFS(broken), SyncEvery: 20 * time.Millisecond, Fatal: func(error) { fatal.Add(1) },
+		Now: func() time.Time { asked.Add(1); return time.Now() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// refused claims a message, which can't be written.
+func refused(t *testing.T, s *embedded.Store, l parley.Lease) {
+	t.Helper()
+	if claimed, _, err := s.Claim(t.Context(), l, parley.Places{All: 1}, time.Minute, time.Minute); err == nil {
+		t.Errorf("%d messages were claimed, which could not be written", len(claimed))
+	}
+}
+
+func leased(t *testing.T, s *embedded.Store) parley.Lease {
+	t.Helper()
+	l, err := s.Lease(t.Context(), testChannel(), "before", time.Hour, parley.Lease{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// ends fails if something doesn't come to an end.
+func ends(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s: no end", what)
 	}
 }
 

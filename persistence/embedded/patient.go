@@ -9,8 +9,8 @@ import (
 
 const (
 	// patience is how long a patient write waits for somebody else's fsync, in
-	// multiples of Config.SyncEvery: longer than the entrance and the turns gather for
-	// (5 ms), so that under load there is one within it.
+	// multiples of Config.SyncEvery: by default longer than the entrance and the turns
+	// gather for (5 ms), so that under load there is one within it.
 	patience = 3
 	// frequentWrites is how many eager writes, in as many patiences, make it likely that
 	// another comes within one. A lone message makes two: what comes alone waits for
@@ -22,10 +22,15 @@ const (
 type written struct {
 	batch   *pebble.Batch // nil: there is nothing to wait for
 	patient bool
-	// shared is closed when all that lies in the log before some eager write is durable.
-	// A patient group waits for it; an eager one closes it, if it isn't nil, when its own
-	// fsync has returned.
-	shared chan struct{}
+	// shared makes durable all that lies in the log before some eager write. A patient
+	// group waits for it; an eager one, if it isn't nil, does it.
+	shared *fsync
+}
+
+// fsync is one that several wait for.
+type fsync struct {
+	done chan struct{}
+	err  error // how it ended, once it is done
 }
 
 // sharing is what eager and patient writes know of each other. The store's mutex
@@ -35,7 +40,7 @@ type written struct {
 // write asks for none: the next eager one takes it along, and what comes after that
 // one waits for the next but one.
 type sharing struct {
-	next  chan struct{} // of the patient writes since the last eager one; nil: there are none
+	next  *fsync // of the patient writes since the last eager one; nil: there are none
 	eager [frequentWrites]time.Time
 	n     int
 }
@@ -51,10 +56,10 @@ func (s *sharing) noteEager(now time.Time) {
 	s.n++
 }
 
-// join adds to a group, which is in the log, what it has to wait for or to close.
+// join adds to a group, which is in the log, the fsync that it waits for or is to do.
 func (s *sharing) join(b *pebble.Batch, patient bool) written {
 	if patient && s.next == nil {
-		s.next = make(chan struct{})
+		s.next = &fsync{done: make(chan struct{})}
 	}
 	w := written{batch: b, patient: patient, shared: s.next}
 	if !patient {
@@ -77,16 +82,11 @@ func (s *Store) mayShare(kind writeKind) bool {
 
 // durable waits until a group is on the disk, and lets go of it.
 func (s *Store) durable(w written) error {
-	var err error
+	wait := s.sync
 	if w.patient {
-		err = s.durableWithOthers(w.shared)
-	} else if err = w.batch.SyncWait(); err != nil {
-		err = s.fail(fmt.Errorf("sync the log: %w", err))
+		wait = s.syncWithOthers
 	}
-	if !w.patient && w.shared != nil {
-		close(w.shared) // after fail: they look for that
-	}
-	if err != nil {
+	if err := wait(w); err != nil {
 		return err
 	}
 	if err := w.batch.Close(); err != nil {
@@ -95,29 +95,49 @@ func (s *Store) durable(w written) error {
 	return nil
 }
 
-// durableWithOthers waits for the fsync of the next eager write. If none comes in time,
+// sync waits for the fsync that a group has asked for, and tells whoever else waits,
+// even if Config.Fatal doesn't return.
+func (s *Store) sync(w written) (err error) {
+	if w.shared != nil {
+		defer func() {
+			w.shared.err = err
+			close(w.shared.done)
+		}()
+	}
+	if err = w.batch.SyncWait(); err != nil {
+		err = s.fail(fmt.Errorf("sync the log: %w", err))
+	}
+	return err
+}
+
+// syncWithOthers waits for the fsync of the next eager write. If none comes in time,
 // the first who has lost patience asks for one.
-func (s *Store) durableWithOthers(shared chan struct{}) error {
+func (s *Store) syncWithOthers(w written) error {
 	lost := time.NewTimer(s.patience()) //nolint:forbidigo // of the disk, not of the store's clock
 	defer lost.Stop()
 	select {
-	case <-shared:
+	case <-w.shared.done:
+		return w.shared.err
 	case <-lost.C:
-		if w, err := s.askFor(shared); err != nil || w.batch != nil && s.durable(w) != nil {
-			break // the store is broken
-		}
-		<-shared
 	}
-	if p := s.doomed.Load(); p != nil {
-		return *p
+	own, err := s.askFor(w.shared)
+	if err != nil {
+		return err
 	}
-	return nil
+	if own.batch != nil {
+		return s.durable(own)
+	}
+	<-w.shared.done
+	return w.shared.err
 }
 
 // askFor asks for the fsync that patient writes wait for, unless somebody has.
-func (s *Store) askFor(shared chan struct{}) (w written, err error) {
+func (s *Store) askFor(shared *fsync) (w written, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p := s.doomed.Load(); p != nil {
+		return w, *p // Pebble may be stuck for good. That the store is being closed is no reason
+	}
 	if s.sharing.next != shared {
 		return w, nil
 	}

@@ -48,7 +48,7 @@ func TestAPatientClaimIsDurable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		leave(t, s)
+		leave(t, s, 0)
 		began := time.Now()
 		claimed, _, err := s.Claim(t.Context(), l, parley.Places{All: 1}, time.Minute, time.Minute)
 		if err != nil || len(claimed) != 1 {
@@ -64,15 +64,15 @@ func TestAPatientClaimIsDurable(t *testing.T) {
 	}
 }
 
-// leave leaves a message to be sent, by four writes.
-func leave(t *testing.T, s *embedded.Store) {
+// leave leaves a message of a conversation to be sent, by four writes.
+func leave(t *testing.T, s *embedded.Store, i int) {
 	t.Helper()
 	for range 3 {
-		if _, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(0)}}); err != nil {
+		if _, err := s.Append(t.Context(), parley.Arrivals{Events: []parley.Event{testEvent(i)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	loaded, err := s.Load(t.Context(), testConversation(0), 1)
+	loaded, err := s.Load(t.Context(), testConversation(i), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,6 +224,9 @@ func (s *Store) Close() error {
 	}
 	s.calls.Wait()
 	s.metrics.unregister()
+	if p := s.doomed.Load(); p != nil && was == nil {
+		was = *p
+	}
 	if was != nil {
 		return errors.Join(was, s.lock.Close())
 	}
@@ -241,10 +244,11 @@ func (s *Store) fail(err error) error {
 }
 
 func (s *Store) failLocked(err error) error {
-	if s.broken == nil {
-		s.broken = s.doom(err)
+	err = s.doom(err)
+	if s.broken == nil { // else it is being closed
+		s.broken = err
 	}
-	return s.broken
+	return err
 }
 
 // doom says that the store can't go on, once.
