@@ -146,3 +146,10 @@ func (p Proofs) Look() (changed []string) {
 func (p Proofs) Watch(ctx context.Context, every time.Duration, caller *callout.Caller) {
 	p.p.watch(ctx, every, slog.New(slog.DiscardHandler), caller)
 }
+
+// What a small heap is collected by.
+var (
+	CollectSeldom    = collectSeldom
+	GarbagePercentOf = garbagePercentOf
+	LiveBytes        = liveBytes
+)

@@ -52,6 +52,7 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 	if err != nil {
 		return err
 	}
+	collectSeldom()
 	err = node.Run(ctx)
 	if errors.Is(err, actors.ErrAbandoned) && ctx.Err() == nil {
 		return restart(err)
