@@ -82,9 +82,9 @@ type Config struct {
 	Loaders int
 
 	// Gather is the least time between the beginnings of two commits, so that
-	// turns share one also on a store that is faster than they come, and between two
-	// parcels to a node. What comes alone waits for nobody. Default 5 ms; negative:
-	// none.
+	// turns share one also on a store that is faster than they come; twice that
+	// (parcelGathers) is between two parcels to a node. What comes alone waits for
+	// nobody. Default 5 ms; negative: none.
 	Gather time.Duration
 	// Sharing is how many nodes share the store and the load; Gather is so many times
 	// as long. So the store has as many commits to make for many nodes as for one,
@@ -195,6 +195,10 @@ const (
 
 	defaultLoaders = 8
 	defaultGather  = 5 * time.Millisecond
+
+	// parcelGathers is how many times Gather lies between two parcels to a node: a
+	// parcel costs its two nodes about half as much as a turn, whatever is in it.
+	parcelGathers = 2
 )
 
 // New checks the configuration and reads the notes of an earlier process.
@@ -245,7 +249,7 @@ func (h *Host) connect() {
 	}
 	h.territory = NewTerritory(h.cfg.Address, local{h})
 	h.peers = &peers{
-		self: h.cfg.Address, run: runID(h.cfg.Random), link: h.cfg.Link, clock: h.clock, pace: h.pace,
+		self: h.cfg.Address, run: runID(h.cfg.Random), link: h.cfg.Link, clock: h.clock, pace: h.parcelPace,
 		by: map[string]*peer{}, began: make(chan struct{}),
 	}
 }

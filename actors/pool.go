@@ -111,6 +111,9 @@ func (h *Host) commit(ctx context.Context) {
 // pace is the least time between two commits.
 func (h *Host) pace() time.Duration { return h.cfg.Gather * time.Duration(h.cfg.Sharing()) }
 
+// parcelPace is the least time between two parcels to one node.
+func (h *Host) parcelPace() time.Duration { return parcelGathers * h.pace() }
+
 func (h *Host) gather(group []work) []work {
 	for len(group) < commitGroup {
 		select {
