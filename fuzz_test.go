@@ -48,6 +48,11 @@ func FuzzInputPaths(f *testing.F) {
 		`{"kind":"message","input":{"text":"zanzibar"},"kind":"postback"}`, `{"kind":"message","input":{"text":"zanzibar"}} `,
 		`{"kind":"timer_fired","input":{"name":"a"}}`, `{"kind":"timer_fired_2","input":{}}`, `{"kind":"message","input":["text":"zanzibar"]}`,
 		`{"kind":"message","input":null}`, `{"kind":"a\",\"input\":","input":{}}`, `{"kind":"message","input":{"text":"zanzibar","location":7}}`,
+		`{"kind":"message","input":{}}`, `{"kind":"message","input":{"id":"m","text":"a\u00e9\"\\"}}`, `{"kind":"message","input":{"id":"m","text":"a\nb"}}`,
+		`{"kind":"message","input":{"text":"a","id":"m"}}`,
+		`{"kind":"message","input":{"id":"m","text":"zwölf 🕛","payload":"P"}}`, `{"kind":"message","input":{"id":"m","id":"n"}}`,
+		`{"kind":"message","input":{"id":"m","text":"a` + "\n" + `"}}`, `{"kind":"message","input":{"id":"m","text":"a` + "\xff" + `"}}`,
+		`{"kind":"message","input":{"id":"m","text":"a","forwarded":true}}`, `{"kind":"message","input":{"id":"m"}`, `{"kind":"message","input":{"id":"m",}}`,
 	} {
 		f.Add([]byte(data))
 	}

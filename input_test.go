@@ -325,3 +325,20 @@ func BenchmarkDecodeInput(b *testing.B) {
 		}
 	}
 }
+
+// TestUsualMessageIsReadCheaply: encoding/json would take three times as many
+// allocations. What it would read otherwise is left to it: see FuzzInputPaths.
+func TestUsualMessageIsReadCheaply(t *testing.T) { //nolint:paralleltest // it counts what is allocated
+	data, err := parley.EncodeInput(parley.Message{ID: "mid.1", Text: "zwölf Uhr 🕛", Payload: "NOON"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = 4 // three strings, and the message
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := parley.DecodeInput(data); err != nil {
+			t.Error(err)
+		}
+	}); n > most {
+		t.Errorf("%g allocations to read %s, want at most %d", n, data, most)
+	}
+}
