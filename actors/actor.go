@@ -268,6 +268,7 @@ func newShard(h *Host, number uint16) *shard {
 	s.props = actor.PropsFromProducer(
 		func() actor.Actor { return s.newborn },
 		actor.WithMailbox(actor.UnboundedLockfree()),
+		actor.WithDispatcher(h.runners),
 	)
 	return s
 }

@@ -154,6 +154,7 @@ type Host struct {
 	log     *slog.Logger
 	metrics *metrics
 	system  *actor.ActorSystem
+	runners *runners
 	notes   *notes
 	turns   *turns
 
@@ -218,6 +219,7 @@ func New(cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger, notes: n, noted: newNotedRows(n), turns: newTurns(n, cfg),
 		requests: make(chan request, requestQueue), works: make(chan work, workQueue), done: make(chan struct{}),
 	}
+	h.runners = newRunners(h.done)
 	h.crowd.most = int64(cfg.MaxHinted)
 	h.connect()
 	h.metrics = newMetrics(cfg.Registerer, h) // which may be read from here on
@@ -298,6 +300,7 @@ func (h *Host) shard(s uint16) *actor.PID {
 	}
 	pid := h.system.Root.Spawn(actor.PropsFromProducer(
 		func() actor.Actor { return newShard(h, s) },
+		actor.WithDispatcher(h.runners),
 		actor.WithSupervisor(actor.NewOneForOneStrategy(0, 0, h.panicked)),
 	))
 	h.shards[s].Store(pid)
