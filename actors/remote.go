@@ -130,7 +130,7 @@ func (r *Remote) Run(ctx context.Context, receive func(*wire.Parcel)) error {
 		if p, ok := c.Message().(*wire.Parcel); ok {
 			receive(p)
 		}
-	})
+	}, actor.WithDispatcher(newRunners(ctx.Done())))
 	if _, err := r.system.Root.SpawnNamed(props, desk); err != nil {
 		return fmt.Errorf("receive messages of other nodes: %w", err)
 	}
