@@ -136,6 +136,7 @@ func (c *Cluster) gossip(ctx context.Context) (*memberlist.Config, error) {
 	m.ProbeInterval, m.ProbeTimeout, m.SuspicionMult = probeInterval, probeTimeout, suspicionMult
 	m.GossipInterval, m.RetransmitMult = gossipEvery, retransmits
 	m.TCPTimeout, m.PushPullInterval, m.GossipToTheDeadTime = streamTimeout, exchangeEvery, gossipToTheDead
+	m.EnableCompression = false // it allocates a table of 64 KiB for each packet, and packets are small
 	m.Keyring = c.keyring
 	m.Delegate, m.Events, m.Conflict = c.roll, c.roll, c.roll
 	m.Logger, m.LogOutput = nil, &logWriter{ctx: ctx, log: c.log}
