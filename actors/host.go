@@ -82,7 +82,7 @@ type Config struct {
 	Loaders int
 
 	// Gather is the least time between the beginnings of two commits, so that
-	// turns share one also on a store that is faster than they come; twice that
+	// turns share one also on a store that is faster than they come; four times that
 	// (parcelGathers) is between two parcels to a node. What comes alone waits for
 	// nobody. Default 5 ms; negative: none.
 	Gather time.Duration
@@ -198,8 +198,8 @@ const (
 	defaultGather  = 5 * time.Millisecond
 
 	// parcelGathers is how many times Gather lies between two parcels to a node: a
-	// parcel costs its two nodes about half as much as a turn, whatever is in it.
-	parcelGathers = 2
+	// parcel costs its two nodes about as much as a turn, whatever is in it.
+	parcelGathers = 4
 )
 
 // New checks the configuration and reads the notes of an earlier process.
