@@ -109,7 +109,7 @@ model: ## go through every state of the models of commits, sending, merging and 
 walk: ## crash before and after each access to the store and the network, on each store, and print a table: some 3 minutes
 	go test -count=1 -timeout $(TESTTIMEOUT) -v -run '^TestWalk$$' ./sim -stride=1 | grep -v '^=== '
 
-planted: ## plant each bug of testdata/planted and see that its test catches it: more than an hour (PLANTS=postgres)
+planted: ## plant each bug of testdata/planted and see that its test catches it: most of an hour (PLANTS=postgres)
 	go test -count=1 -timeout 4h -v -run '^TestPlanted$$' . -planted -plants='$(PLANTS)'
 
 fuzz: ## run each fuzz target for a while, all of them, and fail if one did (FUZZTIME=60s, FUZZ='Stored|Decode' for some)
