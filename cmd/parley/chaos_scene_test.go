@@ -169,8 +169,8 @@ func (s *scene) do(c *pgx.Conn, sql string) {
 // simulate makes Meta.
 func (s *scene) simulate() {
 	s.Helper()
-	// Every user writes once a second, in the long form every four: so there is an
-	// order to be kept.
+	// Every user writes once a second, so that there is an order to be kept; in the long
+	// form every seven.
 	cfg := metatest.Sized(s.form.rate, s.form.users)
 	cfg.Seed, cfg.Duration, cfg.Duplicates = cmp.Or(s.fault.seed, uint64(time.Now().UnixNano())), loadMax, 0.1
 	cfg.TimerMax = 2 * time.Second
