@@ -21,7 +21,6 @@ import (
 
 const (
 	chaosWait  = "2s"             // doubtful_wait of its nodes
-	lostWait   = "14s"            // the same where a call of the store's may hang until it is given up: see docs/architecture.md
 	chaosGrace = 30 * time.Second // for what is owed at the end
 	loadMax    = time.Hour        // it is ended by hand
 	spoolOpens = time.Second      // from the loss of the database until events go to the spool
@@ -211,7 +210,7 @@ func (s *scene) configuration(h house, database string) configuration {
 			"brand": "demo", "kind": string(ch.Platform), "id": ch.ID, "token": secret("token-"+ch.ID, ch.Token), "bot": "tally",
 		})
 	}
-	c := configured(s.sim.GraphURL()).with("doubtful_wait", cmp.Or(s.fault.doubt, chaosWait)).with("apps", []any{map[string]any{
+	c := configured(s.sim.GraphURL()).with("doubtful_wait", chaosWait).with("apps", []any{map[string]any{
 		"name": cfg.App, "meta_app_id": cfg.AppID, "channels": channels,
 		"secrets": []string{secret("app", cfg.Secret)}, "verify_tokens": []string{secret("hello", cfg.VerifyToken)},
 	}})

@@ -41,8 +41,6 @@ type fault struct {
 	refuses bool
 	// grace is how long what is owed is waited for, if some of it may never come.
 	grace time.Duration
-	// doubt is the doubtful_wait of its nodes; chaosWait if empty.
-	doubt string
 	// standby gives the server an asynchronous standby, which the node knows, too.
 	standby bool
 	// settings are those of the server.

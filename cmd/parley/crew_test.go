@@ -41,7 +41,7 @@ func upsets() []upset {
 		{name: "SeedLast", inflict: seedLast, empty: true},
 		{name: "Upgraded", inflict: upgraded},
 		{name: "Joined", inflict: joined},
-		{name: "DatabaseLost", inflict: databaseLost, proxied: true, on: &fault{name: "DatabaseLost", refuses: true, doubt: lostWait}},
+		{name: "DatabaseLost", inflict: databaseLost, proxied: true},
 		{name: "Partitioned", inflict: partitioned, apart: true},
 		{name: "HeardByNobody", inflict: heardByNobody, apart: true},
 	}, diskUpsets()...)
@@ -413,30 +413,12 @@ func databaseLost(c *crew) {
 	for range pick(1, 3) {
 		c.during(func() {
 			c.proxy.Hang()
-			if long() {
-				c.unnoted(20 * time.Second)
-			} else {
-				c.rest(unnotedMost)
-			}
+			c.rest(pick(6*time.Second, 20*time.Second))
 			c.proxy.Pass()
 		})
 		await(c.T, "the spool is empty", func() bool { return c.nodes[0].metric(c.T, "parley_ingress_spool_records") == 0 })
 		c.rest(2 * time.Second)
 	}
-}
-
-// unnotedMost is how long a node may be without its database, and no message that it
-// sent is sent again: less than a new sender listens (docs/architecture.md).
-const unnotedMost = 6 * time.Second
-
-// unnoted lets the load go on for a while in which a node can't note what became of what
-// it sent, for longer than a new sender listens: any of that may be sent again.
-func (c *crew) unnoted(d time.Duration) {
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		c.sim.Severed(time.Now())
-		c.rest(severedEvery)
-	}
-	c.sim.Severed(time.Now())
 }
 
 // partitioned cuts one node off from the others, for shorter and for longer than
