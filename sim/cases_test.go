@@ -33,6 +33,14 @@ var cases = map[string]struct {
 		"a node that had slept sent what it had claimed while another, which took it for gone, had got the lease; it couldn't note that, and the other sent it again",
 		sim.Config{Seed: 1753703589156298, Views: true},
 	},
+	"sent-and-cut-off": {
+		"a node that was cut off from the store while the other reached it could tell nobody what it had sent, and the other sent it again",
+		sim.Config{Seed: 1071, Messages: 13, Users: 1, Crashes: -1, Sleeps: -1, Trouble: -1, Without: sim.AllKinds &^ sim.Outages &^ sim.DiskTrouble},
+	},
+	"sent-and-cut-off-among-views": {
+		"the same, of three nodes that hear of each other",
+		sim.Config{Seed: 127, Messages: 56, Users: 3, Crashes: -1, Sleeps: -1, Views: true, Without: sim.Again | sim.Forgeries | sim.PowerLoss | sim.Clocks | sim.BrokenSends | sim.Upgrades | sim.Rumours},
+	},
 	"noted-and-left-behind": {
 		"a row that came late pushed one out of the head of a long queue while the store was asked to note the head: the note of that one was left behind",
 		sim.Config{Seed: 8, Views: true},

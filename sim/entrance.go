@@ -201,33 +201,23 @@ func (l *line) planOutages(ctx context.Context) {
 		lasts := time.Second + l.soon(outageMax)
 		first, both := l.rng.IntN(len(l.nodes)), l.chance(0.5)
 		at := l.soon(l.world.Config().Duration)
-		if both {
-			l.later(nil, at, func() { l.world.StoreDown(l.now) })
-		} else {
-			l.excuseOutage(at, lasts+leaseTTL)
-		}
-		l.later(nil, at, func() { l.storeAway(first, both, lasts) })
+		l.later(nil, at, func() { l.storeAway(ctx, first, both, lasts) })
 		if l.cfg.Crashes > 0 && l.chance(0.5) {
 			l.later(nil, at+l.soon(lasts), func() { l.crash(ctx, first) })
 		}
 	}
 }
 
-// excuseOutage says that what the Graph API answers meanwhile can't be noted, and another
-// may take over. Where all are cut off, it is told as soon as the store is back, unless the
-// node that knows is killed before.
-func (l *line) excuseOutage(at, lasts time.Duration) {
-	for d := time.Duration(0); d < lasts; d += noteGrace / 2 {
-		l.later(nil, at+d, func() { l.world.Killed(l.now) })
-	}
-}
-
-// storeAway lets the store be out of reach, for one node or for all.
-func (l *line) storeAway(first int, all bool, lasts time.Duration) {
+// storeAway lets the store be out of reach, for one node or for all. That alone excuses
+// nothing: what the Graph API answers meanwhile is noted as soon as the store is back, or
+// the others are told, unless the node that knows is killed before.
+func (l *line) storeAway(ctx context.Context, first int, all bool, lasts time.Duration) {
 	l.tally.Outages++
+	l.world.StoreDown(l.now)
 	for i := range l.nodes {
 		if i == first || all {
 			l.outage[i] = l.now.Add(lasts)
+			l.feel(ctx, i)
 		}
 	}
 	l.later(nil, lasts, func() {

@@ -25,7 +25,9 @@ type land struct {
 	self   cluster.Member
 	heard  map[string]rumour           // by the member's name
 	met    bool                        // it has heard of others, or waited for them for long enough
-	now    actors.Placement            // nil: none yet
+	view   *cluster.View               // nil: none yet
+	viewed *cluster.View               // the one before
+	now    actors.Placement            // of view
 	before actors.Placement            // the one before
 	own    actors.ShardSet             // by now
 	awake  time.Duration               // when it was last seen to run, by its clock

@@ -23,6 +23,8 @@ const (
 	aloneFor    = 3 * time.Second         // that a new node waits for others to hear of
 	placeEvery  = 200 * time.Millisecond  // between two looks at what is due in a territory
 	rumoursMost = 3                       // in a run: of a node that isn't gone
+	unfitAfter  = 1500 * time.Millisecond // without the store, a node says that it can't work
+	fitAfter    = time.Second             // of the store's return, that it can again
 )
 
 // rumour is what is said of a member. Of two about one member the later counts.
@@ -68,6 +70,24 @@ func (n *node) sleep(ctx context.Context, d time.Duration) {
 		n.asleep = until
 	}
 	l.silent(ctx, n, d)
+}
+
+// feel lets a node whose machine is cut off from the store notice that, and tell the
+// others; and when it is over, that it can work again.
+func (l *line) feel(ctx context.Context, machine int) {
+	say := func(after time.Duration, unfit bool) {
+		l.later(nil, after, func() {
+			if n := l.nodes[machine]; n.land != nil && !n.dead && n.cutOff() == unfit && n.land.self.Unfit != unfit {
+				l.tally.Unfit++
+				n.land.self.Unfit = unfit
+				r := l.rumour(n.land.self, false)
+				n.hear(ctx, r)
+				l.tell(ctx, r, 0)
+			}
+		})
+	}
+	say(unfitAfter, true)
+	say(l.outage[machine].Sub(l.now)+fitAfter, false)
 }
 
 // planViews draws what befalls nodes that have views.
@@ -160,12 +180,12 @@ func (n *node) place(ctx context.Context) {
 		return
 	}
 	view := cluster.NewView(members)
-	p := cluster.PlacementOf(view, w.self.Addr)
-	if w.now != nil && maps.Equal(p.Nodes(), w.now.Nodes()) {
+	if w.view != nil && slices.EqualFunc(view.Members(), w.view.Members(), sameMember) {
 		return
 	}
+	p := cluster.PlacementOf(view, w.self.Addr)
 	n.line.tally.Placements++
-	w.before = w.now
+	w.before, w.viewed, w.view = w.now, w.view, view
 	n.rule(ctx, func(t *actors.Territory, now time.Duration) { t.Place(p, now) })
 	w.now, w.own = p, actors.ShardSet{}
 	for number := range uint16(parley.Shards) {
@@ -210,19 +230,19 @@ func (n *node) handBack(ctx context.Context, ch parley.Channel) {
 	})
 }
 
-// freeLost gives back the leases of those who were there before, and are gone.
+func sameMember(a, b cluster.Member) bool { return a.Name == b.Name && a.Unfit == b.Unfit }
+
+// freeLost gives back the leases of those who were there before and are gone, or can't
+// work any more while others can.
 func (n *node) freeLost(ctx context.Context) {
-	if n.land.before == nil {
+	w := n.land
+	if w.viewed == nil {
 		return
 	}
-	here := map[string]bool{}
-	for _, name := range n.land.now.Nodes() {
-		here[name] = true
-	}
-	before := n.land.before.Nodes()
-	for _, address := range slices.Sorted(maps.Keys(before)) {
-		if name := before[address]; !here[name] {
-			n.line.later(n, n.line.soon(hop), func() { n.free(ctx, name) })
+	able, _ := w.view.Owner(cluster.Egress, 0)
+	for _, m := range w.viewed.Members() {
+		if now, here := w.view.Member(m.Name); !m.Unfit && (!here || now.Unfit && !able.Unfit) {
+			n.line.later(n, n.line.soon(hop), func() { n.free(ctx, m.Name) })
 		}
 	}
 }
