@@ -64,6 +64,7 @@ func FuzzReceive(f *testing.F) {
 		{From: "z", Wakes: []*wire.Wake{{Channel: ch, Contact: []byte("user:1")}, {Contact: []byte("user:1")}}},
 		{From: "z", Releases: []*wire.Release{{Claim: 1, Shards: bytes.Repeat([]byte{0xff}, 600)}}, Released: []*wire.Released{{Claim: 1, Shards: bytes.Repeat([]byte{0xff}, 512)}}},
 		{From: "a", Run: 1, Number: 1, TakenRun: 1, Taken: 1 << 63, Reports: []*wire.Report{{Id: 1}, {Id: 1}}, Drain: true, Calls: true},
+		{From: "z", Sent: []*wire.Sent{{Channel: ch, Id: make([]byte, 16), ProviderId: []byte("mid")}, {Channel: ch, Id: []byte("short"), ProviderId: []byte("mid")}, {}, {Channel: ch, Id: make([]byte, 16), ProviderId: []byte{0xff, 0}}}},
 	} {
 		b, err := proto.Marshal(p)
 		if err != nil {

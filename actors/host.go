@@ -57,6 +57,9 @@ type Config struct {
 	Link Link
 	// Address is this node's, by which placements and links know it.
 	Address string
+	// Announced, if set, is given receipts of what another node has sent and can't note
+	// (see Host.Announce), for this one to append. It must not block.
+	Announced func([]parley.Receipt)
 	// Drain is called when another node tells this one to drain. It must not block.
 	Drain func()
 	// Stands, if set, fills in what others are told of this node beside what the

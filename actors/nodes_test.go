@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,7 @@ type town struct {
 	woken   sync.Map // name of a host that was told to send -> channel
 	n       atomic.Int64
 	sweep   time.Duration                 // of the sweepers, if not slow
+	noted   sync.Map                      // provider's id of what was announced -> name of the host that was told
 	makes   string                        // name of the host that makes calls; none otherwise
 	called  atomic.Int32                  // how often it was told of some
 	gather  time.Duration                 // of the hosts, if not the default
@@ -122,6 +124,12 @@ type town struct {
 }
 
 const slow = 20 * time.Second
+
+// announcement is what a host was told of.
+type announcement struct {
+	host string
+	sent parley.Receipt
+}
 
 func newTown(tb testing.TB, names ...string) *town {
 	tb.Helper()
@@ -183,6 +191,11 @@ func (w *town) settleWith(name string, store actors.Store, suspects actors.Suspe
 		Store: store, Agenda: agenda, Suspects: suspects, Bot: func(parley.Channel) *parley.Bot { return counting() },
 		Link: w.fabric.link(name), Address: name, SweepEvery: cmp.Or(w.sweep, slow), Gather: w.gather, SuspectFor: w.suspect, Notes: w.notes,
 		Committed: func(ch parley.Channel) { w.woken.Store(name, ch) },
+		Announced: func(sent []parley.Receipt) {
+			for _, r := range sent {
+				w.noted.Store(r.ProviderID, announcement{name, r})
+			}
+		},
 	}
 	if name == w.makes {
 		cfg.Called = func() { w.called.Add(1) }
@@ -578,6 +591,49 @@ func TestAHintForACaller(t *testing.T) {
 	w.until("word of its own call", func() bool { return w.called.Load() == 1 })
 	w.say("a", parity(1-int(sends), 0), "call")
 	w.until("word of another's call", func() bool { return w.called.Load() == 2 })
+}
+
+// What a node has sent and can't note is told to who is to send for the channel; to nobody
+// if that is itself.
+func TestAnnounce(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	other := plan{owners: []string{"b"}, nodes: []string{"a", "b"}}
+	w.place(other)
+	w.held(map[string]int{"a": 0, "b": parley.Shards})
+	sent := func(id string) parley.Receipt {
+		return parley.Receipt{Channel: talk(1).Channel, Status: parley.StatusSent, ProviderID: id, Row: parley.NewID(time.Now(), [16]byte{1})}
+	}
+	first := sent("m1")
+	w.hosts["b"].Announce([]parley.Receipt{sent("kept")})
+	w.hosts["a"].Announce([]parley.Receipt{first, sent(""), sent("\xff"), sent("nul\x00"), sent(strings.Repeat("x", 1<<20)), sent("m2")})
+	w.until("b is told", func() bool { _, ok := w.noted.Load("m2"); return ok })
+	if got, _ := w.noted.Load("m1"); got != (announcement{"b", first}) {
+		t.Errorf("told %+v, want b of %+v", got, first)
+	}
+	w.noted.Range(func(id, got any) bool {
+		if id != "m1" && id != "m2" {
+			t.Errorf("%+v", got)
+		}
+		return true
+	})
+}
+
+// More than a bounded number of announcements doesn't wait for a node that takes none.
+func TestAnnouncementsAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "a", "b")
+	w.place(plan{owners: []string{"b"}, nodes: []string{"a", "b"}})
+	w.held(map[string]int{"a": 0, "b": parley.Shards})
+	all := make([]parley.Receipt, 5000)
+	for i := range all {
+		all[i] = parley.Receipt{Channel: talk(1).Channel, ProviderID: strconv.Itoa(i), Row: parley.NewID(time.Now(), [16]byte{1})}
+	}
+	w.hosts["a"].Announce(all)
+	w.until("b is told", func() bool { _, ok := w.noted.Load("4095"); return ok })
+	if _, ok := w.noted.Load("4096"); ok {
+		t.Error("all are told at once")
+	}
 }
 
 // A hint for whoever sends is told again if it was lost: nobody else would look for

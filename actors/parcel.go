@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors/wire"
@@ -49,6 +51,9 @@ func RowsToWire(rows []Routed) (out []*wire.Row, wakes []*wire.Wake, err error) 
 	}
 	return out, wakes, nil
 }
+
+// providerIDMost is how long an id of the provider's is at most; Meta's have some 200 bytes.
+const providerIDMost = 1 << 10
 
 var errParcel = errors.New("a parcel that can't be read")
 
@@ -99,6 +104,20 @@ func channelToWire(ch parley.Channel) *wire.Channel {
 
 func channelFromWire(w *wire.Channel) parley.Channel {
 	return parley.Channel{Brand: parley.Brand(w.GetBrand()), Kind: parley.ChannelKind(w.GetKind()), ID: string(w.GetId())}
+}
+
+func sentToWire(r *parley.Receipt) *wire.Sent {
+	return &wire.Sent{Channel: channelToWire(r.Channel), Id: r.Row[:], ProviderId: []byte(r.ProviderID)}
+}
+
+func sentFromWire(w *wire.Sent) (r parley.Receipt, err error) {
+	r = parley.Receipt{Channel: channelFromWire(w.GetChannel()), Status: parley.StatusSent, ProviderID: string(w.GetProviderId())}
+	// No store takes what isn't text, nor what else would share a transaction with it.
+	text := utf8.ValidString(r.ProviderID) && !strings.ContainsRune(r.ProviderID, 0)
+	if n := len(r.ProviderID); !text || n == 0 || n > providerIDMost || copy(r.Row[:], w.GetId()) != len(w.GetId()) || len(w.GetId()) != len(r.Row) || r.Channel.Validate() != nil {
+		return parley.Receipt{}, errParcel
+	}
+	return r, nil
 }
 
 // toMillis and fromMillis keep the zero time.

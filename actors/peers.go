@@ -30,6 +30,7 @@ const (
 	takenAfter  = peerRows / 8           // rows that are received before that is told
 	takenWithin = 100 * time.Millisecond // and the longest time until it is
 	lostAfter   = 2 * time.Second        // without an answer: what was sent then counts as lost
+	peerSent    = 4096                   // announced messages that wait to be told one node; beyond, they aren't, until they are announced again
 )
 
 // peers are the other nodes, as far as there is something for them. A peer is
@@ -67,12 +68,13 @@ type peer struct {
 	released  map[uint64]*ShardSet // by claim
 	inquiries []*wire.Inquiry
 	reports   []*wire.Report
+	sent      []*wire.Sent
 	drain     bool
 	calls     bool // turns have decided some that it may make
 
 	number uint64   // of the last parcel sent
 	open   []posted // parcels that weren't taken yet, oldest first
-	sent   int      // rows in them
+	posted int      // rows in them
 	bytes  int      // of events, waiting or sent
 
 	heardRun, heard uint64 // the last parcel received
@@ -215,13 +217,13 @@ func (p *peer) giveUp(now time.Duration) {
 			p.channels[ch] = struct{}{}
 		}
 	}
-	p.open, p.sent = nil, 0
+	p.open, p.posted = nil, 0
 }
 
 // full reports whether so much is on its way that more has to wait in the inbox.
 func (p *peer) full(now time.Duration) bool {
 	p.giveUp(now)
-	return len(p.rows)+len(p.wakes)+p.sent >= peerRows || p.bytes >= peerBytes
+	return len(p.rows)+len(p.wakes)+p.posted >= peerRows || p.bytes >= peerBytes
 }
 
 // hint adds rows, and returns how many have to wait in the inbox.
@@ -287,6 +289,16 @@ func (p *peer) notifyCalls() {
 	signal(p.news)
 }
 
+// announce adds what was sent and can't be noted here, and returns how much of it.
+func (p *peer) announce(sent []*wire.Sent) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := min(len(sent), peerSent-len(p.sent))
+	p.sent = append(p.sent, sent[:n]...)
+	signal(p.haste)
+	return n
+}
+
 // pack makes the next parcel; nil if there is nothing to send.
 func (ps *peers) pack(p *peer) *wire.Parcel {
 	p.mu.Lock()
@@ -304,7 +316,7 @@ func (ps *peers) pack(p *peer) *wire.Parcel {
 			bytes += len(rows[i].Data)
 		}
 		p.open = append(p.open, posted{number: p.number, rows: n, bytes: bytes, channels: slices.Collect(maps.Keys(p.channels)), at: ps.clock()})
-		p.sent += n
+		p.posted += n
 	}
 	p.seal(parcel)
 	p.mu.Unlock()
@@ -322,7 +334,7 @@ func (ps *peers) pack(p *peer) *wire.Parcel {
 
 func (p *peer) nothing() bool {
 	return len(p.rows) == 0 && len(p.wakes) == 0 && len(p.channels) == 0 && len(p.releases) == 0 && len(p.released) == 0 &&
-		len(p.inquiries) == 0 && len(p.reports) == 0 && !p.drain && !p.calls && !p.tell
+		len(p.inquiries) == 0 && len(p.reports) == 0 && len(p.sent) == 0 && !p.drain && !p.calls && !p.tell
 }
 
 // take takes as many rows and wakes as a parcel may hold.
@@ -350,6 +362,7 @@ func (p *peer) seal(parcel *wire.Parcel) {
 	parcel.Releases, p.releases = p.releases, nil
 	parcel.Inquiries, p.inquiries = p.inquiries, nil
 	parcel.Reports, p.reports = p.reports, nil
+	parcel.Sent, p.sent = p.sent, nil
 	parcel.Drain, p.drain = p.drain, false
 	parcel.Calls, p.calls = p.calls, false // if it is lost, whoever makes calls looks by itself soon
 }
@@ -373,7 +386,7 @@ func (p *peer) heardOf(parcel *wire.Parcel, run uint64) {
 		return
 	}
 	for len(p.open) > 0 && p.open[0].number <= parcel.GetTaken() {
-		p.sent -= p.open[0].rows
+		p.posted -= p.open[0].rows
 		p.bytes -= p.open[0].bytes
 		p.open = p.open[1:]
 	}

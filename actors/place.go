@@ -320,6 +320,44 @@ func (h *Host) notifyCalls(ch parley.Channel) {
 	}
 }
 
+// Announce tells whoever may have a channel by now of messages that this node has sent
+// for it and can't note, as the store is out of its reach: so they aren't sent again.
+// What is all of one channel goes to who is to send for it; if that is this node still,
+// to nobody, as nobody else does. It doesn't block, and what it tells may get lost.
+func (h *Host) Announce(sent []parley.Receipt) {
+	placement := h.placement.Load()
+	if h.peers == nil || placement == nil || len(sent) == 0 {
+		return
+	}
+	to := (*placement).Sender(sent[0].Channel.Shard())
+	if to == "" || to == h.cfg.Address {
+		return
+	}
+	if p := h.peers.to(to); p != nil {
+		told := make([]*wire.Sent, len(sent))
+		for i := range sent {
+			told[i] = sentToWire(&sent[i])
+		}
+		h.metrics.announced.Add(float64(p.announce(told)))
+	}
+}
+
+// receiveSent passes on what another node has sent.
+func (h *Host) receiveSent(sent []*wire.Sent) {
+	receipts := make([]parley.Receipt, 0, len(sent))
+	for _, s := range sent {
+		r, err := sentFromWire(s)
+		if err != nil {
+			h.metrics.unreadable.Inc()
+			continue
+		}
+		receipts = append(receipts, r)
+	}
+	if len(receipts) > 0 && h.cfg.Announced != nil {
+		h.cfg.Announced(receipts)
+	}
+}
+
 // receive takes a parcel of another node's.
 func (h *Host) receive(parcel *wire.Parcel) {
 	from := h.peers.to(parcel.GetFrom())
@@ -374,6 +412,7 @@ func (h *Host) receiveRest(from *peer, parcel *wire.Parcel) {
 	for _, r := range parcel.GetReports() {
 		h.inquiries.answered(from.address, r)
 	}
+	h.receiveSent(parcel.GetSent())
 	if parcel.GetCalls() && h.cfg.Called != nil {
 		h.cfg.Called()
 	}

@@ -218,13 +218,30 @@ func ageless() *wire.Parcel {
 	}
 }
 
-// Nodes of different versions work together while a cluster is upgraded: what the
-// first version wrote is read, and written, for ever.
+// grown is one with what was added since.
+func grown() *wire.Parcel {
+	p := ageless()
+	p.Reports[0].Spooled, p.Calls = 26, true
+	p.Sent = []*wire.Sent{{Channel: p.GetChannels()[0], Id: bytes.Repeat([]byte{27}, 16), ProviderId: []byte("mid.28")}}
+	return p
+}
+
+// Nodes of different versions work together while a cluster is upgraded: what any
+// version wrote is read, and written, for ever.
 func TestWireStays(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join("testdata", "wire", "parcel-1.hex")
+	for name, want := range map[string]*wire.Parcel{"parcel-1": ageless(), "parcel-2": grown()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wireStays(t, filepath.Join("testdata", "wire", name+".hex"), want)
+		})
+	}
+}
+
+func wireStays(t *testing.T, path string, want *wire.Parcel) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(path, []byte(hex.EncodeToString(packed(t, ageless()))+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(hex.EncodeToString(packed(t, want))+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -240,11 +257,11 @@ func TestWireStays(t *testing.T) {
 	if err := proto.Unmarshal(first, got); err != nil {
 		t.Fatal(err)
 	}
-	if !proto.Equal(got, ageless()) {
-		t.Errorf("the first version's parcel is read as %v", got)
+	if !proto.Equal(got, want) {
+		t.Errorf("it is read as %v", got)
 	}
 	if !bytes.Equal(packed(t, got), first) {
-		t.Error("the first version's parcel is written differently")
+		t.Error("it is written differently")
 	}
 	rows, err := actors.RowsFromWire(got.GetRows())
 	if err != nil || len(rows) != 2 || rows[1].Conversation.Channel != rows[0].Conversation.Channel || rows[1].Conversation.Contact != "user:2\xff" {

@@ -12,6 +12,10 @@ import (
 type Clerk struct {
 	Outbox   Outbox
 	Receipts Receipts
+	// Announce lets another node append receipts, if there is one that may have a
+	// channel of theirs by now and is reached. It doesn't block, and they may get lost.
+	// Optional: there is no other.
+	Announce func([]parley.Receipt)
 	// Clock is the one that the Senders are driven by.
 	Clock func() time.Duration
 }
@@ -61,6 +65,12 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 		_, d.Err = c.Receipts.Append(ctx, parley.Arrivals{Receipts: a.Receipts})
 		d.At = c.Clock()
 		s.Reported(d.Err, d.At)
+	case Announce:
+		if c.Announce != nil {
+			c.Announce(a.Receipts)
+		}
+		d.At = c.Clock()
+		s.Announced(d.At)
 	case Rest:
 	}
 	return d

@@ -41,6 +41,9 @@ type Config struct {
 	// Deliverer hears of inbox rows that folding made. Optional: the sweep finds
 	// them.
 	Deliverer Deliverer
+	// Announce is Clerk's: it lets another node append receipts of what was sent and
+	// can't be noted here. Optional.
+	Announce func([]parley.Receipt)
 	// Channels returns the channels that may have something to send or to fold;
 	// all that are registered will do. It is asked when Run begins and every Poll.
 	// Without it only hints are followed.

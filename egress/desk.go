@@ -210,7 +210,7 @@ func (d *desk) tell(ctx context.Context, a Action, done Done) {
 			m.metrics.doubtful.Inc()
 		}
 	}
-	if n := len(a.Receipts); n > 0 {
+	if n := len(a.Receipts); n > 0 && a.Kind == Report {
 		m.metrics.reported.Add(float64(n))
 		m.log.InfoContext(ctx, "reported what was sent before the lease was lost", "channel", d.channel.String(), "messages", n)
 	}

@@ -41,7 +41,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg:    cfg,
-		clerk:  Clerk{Outbox: cfg.Outbox, Receipts: cfg.Receipts, Clock: cfg.Clock},
+		clerk:  Clerk{Outbox: cfg.Outbox, Receipts: cfg.Receipts, Announce: cfg.Announce, Clock: cfg.Clock},
 		gate:   Gate{Provider: cfg.Provider, Clock: cfg.Clock, Now: cfg.Now},
 		log:    cfg.Logger,
 		places: newPlaces(cfg.NodeInFlight),

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley"
@@ -49,7 +50,40 @@ func (s *Sender) report(id parley.ID, sent bool, providerID string) {
 		return
 	}
 	delete(s.doubts, id)
-	s.reports.keep(parley.Receipt{Channel: s.channel, Status: parley.StatusSent, ProviderID: providerID, Row: id})
+	s.reports.keep(s.sent(id, providerID))
+	s.unannounced = true
+}
+
+func (s *Sender) sent(id parley.ID, providerID string) parley.Receipt {
+	return parley.Receipt{Channel: s.channel, Status: parley.StatusSent, ProviderID: providerID, Row: id}
+}
+
+// unnoted is what is known to have been sent, and the store doesn't know.
+func (s *Sender) unnoted() []parley.Receipt {
+	all := slices.Clone(s.reports.waiting)
+	for i := range s.answered {
+		if o := &s.answered[i]; o.Kind == parley.Sent && o.ProviderID != "" {
+			all = append(all, s.sent(o.ID, o.ProviderID))
+		}
+	}
+	return all
+}
+
+// announceWhen is when the others should hear of that: as long as the store fails, again
+// and again, since what nodes tell each other may get lost.
+func (s *Sender) announceWhen() time.Duration {
+	switch {
+	case s.failures == 0 && s.reports.failures == 0 || len(s.unnoted()) == 0:
+		return never
+	case s.unannounced:
+		return 0
+	}
+	return s.announced + announceEvery
+}
+
+// Announced tells that Announce was carried out.
+func (s *Sender) Announced(now time.Duration) {
+	s.busy, s.announced, s.unannounced = Rest, now, false
 }
 
 // Reported tells how Report ended. Repeating one does no harm.

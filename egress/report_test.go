@@ -1,9 +1,13 @@
 package egress_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/egress"
 )
 
@@ -171,4 +175,124 @@ func TestSenderReportsWithBackOff(t *testing.T) {
 	if tries < 30 || tries > 120 {
 		t.Errorf("%d tries in a minute", tries)
 	}
+}
+
+// announcing is a sender with messages to a and b under way, of a node that can't reach
+// the store any more while others may: each call ends in an error, after took.
+func announcing(t *testing.T, took time.Duration) (*rig, *[]parley.Receipt) {
+	t.Helper()
+	r := newRig(t, egress.Policy{Gather: -1})
+	heard := &[]parley.Receipt{}
+	r.clerk.Announce = func(sent []parley.Receipt) { *heard = append(*heard, sent...) }
+	r.write(1, "a", "b")
+	r.run()
+	r.wantCalls(2)
+	r.store.fault = func(_ string, after bool) error {
+		if after {
+			return nil
+		}
+		r.now += took
+		return errStore
+	}
+	return r, heard
+}
+
+func works(string, bool) error { return nil }
+
+// ids are those by which the provider knows what was announced.
+func ids(sent []parley.Receipt) (all []string) {
+	for i := range sent {
+		all = append(all, sent[i].ProviderID)
+	}
+	return all
+}
+
+// What was sent and can't be noted is told to other nodes, who may send for the channel
+// by now.
+func TestSenderAnnounces(t *testing.T) {
+	t.Parallel()
+	sent := func(id string) egress.Answer { return egress.Answer{Kind: egress.Accepted, ProviderID: id} }
+	t.Run("WhatItCantNote", func(t *testing.T) {
+		t.Parallel()
+		r, heard := announcing(t, 0)
+		r.answer(sent("m1"))
+		r.run()
+		first := parley.Receipt{Channel: page, Status: parley.StatusSent, ProviderID: "m1", Row: outgoing(talk(page, "a"), 1).ID}
+		if diff := cmp.Diff([]parley.Receipt{first}, *heard); diff != "" {
+			t.Fatalf("heard (-want +got):\n%s", diff)
+		}
+		r.answer(sent("m2")) // it is told at once what is new
+		r.run()
+		if got := ids(*heard); !slices.Contains(got, "m2") {
+			t.Fatalf("heard %v", got)
+		}
+	})
+	t.Run("BeforeOthersSendItAgain", func(t *testing.T) {
+		t.Parallel()
+		r, heard := announcing(t, egress.StoreTimeout)
+		from := r.now
+		r.answer(sent("m1"))
+		for len(*heard) == 0 {
+			r.step()
+		}
+		if late := r.now - from; late > egress.StoreTimeout {
+			t.Errorf("after %v", late)
+		}
+	})
+	t.Run("AgainUntilItIsNoted", func(t *testing.T) {
+		t.Parallel()
+		r, heard := announcing(t, 0)
+		r.answer(sent("m1"))
+		r.sleep(20 * time.Second)
+		if n := len(*heard); n < 15 || n > 21 {
+			t.Errorf("announced %d times in 20 s", n)
+		}
+		r.store.fault = works
+		r.sleep(2 * time.Second)
+		*heard = nil
+		r.sleep(20 * time.Second)
+		if len(*heard) > 0 {
+			t.Errorf("announced %v, which is noted", ids(*heard))
+		}
+	})
+	t.Run("WhatItCantReport", func(t *testing.T) {
+		t.Parallel()
+		r := bereft(t)
+		var heard []parley.Receipt
+		r.clerk.Announce = func(sent []parley.Receipt) { heard = append(heard, sent...) }
+		r.store.fault = func(step string, _ bool) error {
+			if step == "append" {
+				return errStore
+			}
+			return nil
+		}
+		r.answer(sent("m1"))
+		r.answer(sent("m2"))
+		r.sleep(3 * time.Second)
+		if got := ids(heard); !slices.Contains(got, "m1") || !slices.Contains(got, "m2") {
+			t.Errorf("heard %v", got)
+		}
+	})
+	t.Run("NothingWhileTheStoreWorks", func(t *testing.T) {
+		t.Parallel()
+		r, heard := announcing(t, 0)
+		r.store.fault = works
+		r.answer(sent("m1"))
+		r.sleep(5 * time.Second)
+		r.answer(sent("m2"))
+		r.sleep(5 * time.Second)
+		if len(*heard) > 0 {
+			t.Errorf("heard %v", ids(*heard))
+		}
+	})
+	t.Run("NothingElse", func(t *testing.T) {
+		t.Parallel()
+		r, heard := announcing(t, 0)
+		r.answer(egress.Answer{Kind: egress.Rejected})
+		r.answer(egress.Answer{Kind: egress.Accepted}) // without an id nobody can be told of it
+		r.sleep(5 * time.Second)
+		if len(*heard) > 0 {
+			t.Errorf("heard %+v", *heard)
+		}
+	})
 }

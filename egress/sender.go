@@ -23,6 +23,7 @@ const (
 	Settle                      // call Outbox.Settle with Outcomes [Settled]
 	Fold                        // call Receipts.Fold for up to Limit receipts [Folded]
 	Report                      // call Receipts.Append with Receipts [Reported]
+	Announce                    // let another node append Receipts, without waiting for it [Announced]
 )
 
 // String is the name of the action in metrics and logs.
@@ -40,6 +41,8 @@ func (k ActionKind) String() string {
 		return "fold"
 	case Report:
 		return "report"
+	case Announce:
+		return "announce"
 	}
 	return fmt.Sprintf("action_kind_%d", uint8(k))
 }
@@ -51,7 +54,7 @@ type Action struct {
 	Open     []parley.ID      // of TakeLease: what is claimed in the epoch of Lease and not settled
 	Limit    int              // of Claim and Fold
 	Outcomes []parley.Outcome // of Settle; the caller must not change them
-	Receipts []parley.Receipt // of Report; the same
+	Receipts []parley.Receipt // of Report and Announce; the same
 	Until    time.Duration    // of Rest
 	// Idle, of a Rest: nothing is under way and nothing waits within the horizon;
 	// the Sender may be forgotten. After Stop it says that all is settled, or reported.
@@ -101,6 +104,8 @@ type Action struct {
 //   - What is known to have been sent in an epoch that was lost is reported, as the
 //     provider would in a receipt. Whoever has the channel now looks at receipts
 //     before it repeats what is doubtful.
+//   - What is known to have been sent while the store is out of reach is announced to
+//     whoever may have got the channel meanwhile, and settled or reported all the same.
 //   - After a Settle that ended in another error nothing is claimed until it has
 //     succeeded. It may have taken hold; a message it released could otherwise
 //     be claimed again, and the repeated Settle would release it while open.
@@ -125,8 +130,8 @@ type Action struct {
 // Before one is handed over again, the receipts are looked at: what the provider
 // told meanwhile may prove that it has it, and then it is gone from the outbox.
 // So it is put back, as well, until that was done. In a young epoch it is put back
-// for longer (see Policy.hearing): whoever had the lease before may be alive, have
-// the answer, and be about to report it. If nothing is found the policy decides.
+// for longer (see hearing): whoever had the lease before may be alive, have
+// the answer, and be about to report or announce it. If nothing is found the policy decides.
 type Sender struct {
 	channel parley.Channel
 	holder  string
@@ -158,6 +163,9 @@ type Sender struct {
 	lanes   lanes
 	awaits  awaits
 	reports reports
+
+	announced   time.Duration // when something last was
+	unannounced bool          // something new is known to have been sent
 
 	// The times at which each action is wanted, or allowed again after a failure.
 	claimAt     time.Duration
@@ -206,7 +214,10 @@ func (s *Sender) Next(now time.Duration) Action {
 	}
 	settle, lease, claim, fold := s.settleWhen(), s.leaseWhen(now), s.claimWhen(now), s.foldWhen(now)
 	report := s.reports.when()
+	announce := s.announceWhen()
 	switch {
+	case announce <= now:
+		return s.do(now, Action{Kind: Announce, Receipts: s.unnoted()})
 	case settle <= now:
 		return s.settle(now)
 	case lease <= now && (s.held() || report > now):
@@ -218,7 +229,7 @@ func (s *Sender) Next(now time.Duration) Action {
 	case claim <= now:
 		return s.do(now, Action{Kind: Claim, Lease: s.lease, Limit: s.limits.quota(s.room(), now)})
 	}
-	rest := Action{Until: min(settle, report, lease, claim, fold), Idle: s.idle(now)}
+	rest := Action{Until: min(announce, settle, report, lease, claim, fold), Idle: s.idle(now)}
 	if s.calls > len(s.open) && now < s.gaveUp {
 		rest.Until = min(rest.Until, s.gaveUp)
 	}

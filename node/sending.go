@@ -33,7 +33,7 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 		clients[a.url] = c
 	}
 	return egress.New(egress.Config{
-		Outbox: n.store, Receipts: reporting{n.store, inbox{n.store, n.host.Notify}, make(chan struct{}, 1)}, Deliverer: n.host,
+		Outbox: n.store, Receipts: n.receipts(), Announce: n.host.Announce, Deliverer: n.host,
 		Provider:       router{accounts: s.accounts, tokens: s.tokens, clients: clients},
 		Channels:       func(context.Context) ([]parley.Channel, error) { return s.sending(), nil },
 		Pace:           s.pace,
@@ -46,6 +46,11 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 		},
 		Logger: n.log.With(slog.String("part", "egress")), Registerer: registry,
 	})
+}
+
+// receipts are the store's; what is appended wakes whoever sends for its channel.
+func (n *Node) receipts() reporting {
+	return reporting{n.store, inbox{n.store, n.host.Notify}, n.reports}
 }
 
 // pace is how fast a channel may send.

@@ -84,6 +84,33 @@ func (n *node) look(ctx context.Context, ch parley.Channel) {
 	l.later(n, l.soon(hop), func() { n.look(ctx, ch) })
 }
 
+// announce lets another node append what this one has sent and can't note: whoever sends
+// for the channel, as far as this node has heard. Where each believes that it does, the
+// others.
+func (n *node) announce(ctx context.Context, sent []parley.Receipt) {
+	l, ch := n.line, sent[0].Channel
+	l.tally.Announced += len(sent)
+	do := func(peer *node) {
+		if _, err := peer.clerk.Receipts.Append(ctx, parley.Arrivals{Receipts: sent}); err == nil {
+			l.wakeSender(ctx, peer, ch)
+		}
+	}
+	if n.land == nil {
+		for i := range l.nodes {
+			if i != n.machine && !(l.with(LostHints) && l.chance(mailLoss)) {
+				l.later(nil, l.answer(), func() { l.later(l.nodes[i], 0, func() { do(l.nodes[i]) }) })
+			}
+		}
+		return
+	}
+	if n.land.now == nil {
+		return
+	}
+	if to := n.land.now.Sender(ch.Shard()); to != "" && to != n.land.self.Addr {
+		n.mail(to, do)
+	}
+}
+
 func (n *node) send(ctx context.Context, ch parley.Channel, h egress.Handover) {
 	l := n.line
 	l.tally.Sends++

@@ -18,7 +18,8 @@ const untimed = 1000 * time.Hour
 
 const (
 	probeEvery = 100 * time.Millisecond // how often a spool tries the store
-	outageMax  = 6 * time.Second        // of the store, for one node or for both
+	outageMax  = 6 * time.Second        // of the store, for all nodes
+	cutOffMax  = 16 * time.Second       // of the same for one: longer than others listen to what it has sent
 	skewMax    = 3 * time.Minute        // of a node's clock
 	stepMax    = time.Minute            // by which it is put right, or wrong
 )
@@ -198,8 +199,11 @@ func (l *line) planOutages(ctx context.Context) {
 		return
 	}
 	for range 1 + l.rng.IntN(3) {
-		lasts := time.Second + l.soon(outageMax)
 		first, both := l.rng.IntN(len(l.nodes)), l.chance(0.5)
+		lasts := time.Second + l.soon(cutOffMax)
+		if both {
+			lasts = min(lasts, time.Second+outageMax)
+		}
 		at := l.soon(l.world.Config().Duration)
 		l.later(nil, at, func() { l.storeAway(ctx, first, both, lasts) })
 		if l.cfg.Crashes > 0 && l.chance(0.5) {

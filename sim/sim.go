@@ -155,7 +155,7 @@ type Tally struct {
 	// conversations that left for that, shards that were opened, of them in doubt, and what
 	// was found waiting there; notes that a process found of the one before it.
 	Placements, Rumours, Disagreed, HeldByTwo, LetGo, Left, Opened, InDoubt, FoundWaiting, Evictions int
-	PassedOn, Dropped, MailLost, HandedBack, Tried, Inherited, Unfit                                 int
+	PassedOn, Dropped, MailLost, HandedBack, Tried, Inherited, Unfit, Announced                      int
 	// Of the entrance.
 	Outages, Spooled, Drained, SpoolsFound, DrainsHeld, Unavailable, LateAppends, DiskFailed, PowerLost, Forged, ClockSteps int
 }

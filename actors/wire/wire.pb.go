@@ -46,6 +46,7 @@ type Parcel struct {
 	Reports       []*Report   `protobuf:"bytes,12,rep,name=reports,proto3" json:"reports,omitempty"`
 	Drain         bool        `protobuf:"varint,13,opt,name=drain,proto3" json:"drain,omitempty"` // the receiver is to drain and leave
 	Calls         bool        `protobuf:"varint,14,opt,name=calls,proto3" json:"calls,omitempty"` // turns have decided calls, which the receiver may make
+	Sent          []*Sent     `protobuf:"bytes,15,rep,name=sent,proto3" json:"sent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -178,6 +179,13 @@ func (x *Parcel) GetCalls() bool {
 	return false
 }
 
+func (x *Parcel) GetSent() []*Sent {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
 // Names are bytes: what the provider sends may be broken UTF-8.
 type Channel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -239,6 +247,68 @@ func (x *Channel) GetId() []byte {
 	return nil
 }
 
+// Sent is a message that the sender has sent and can't note, as the store is out of its
+// reach. The receiver, who may send for the channel by now, is to note it.
+type Sent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Channel       *Channel               `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ProviderId    []byte                 `protobuf:"bytes,3,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sent) Reset() {
+	*x = Sent{}
+	mi := &file_actors_wire_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sent) ProtoMessage() {}
+
+func (x *Sent) ProtoReflect() protoreflect.Message {
+	mi := &file_actors_wire_wire_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sent.ProtoReflect.Descriptor instead.
+func (*Sent) Descriptor() ([]byte, []int) {
+	return file_actors_wire_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Sent) GetChannel() *Channel {
+	if x != nil {
+		return x.Channel
+	}
+	return nil
+}
+
+func (x *Sent) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Sent) GetProviderId() []byte {
+	if x != nil {
+		return x.ProviderId
+	}
+	return nil
+}
+
 // Row is a row of the inbox.
 type Row struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -258,7 +328,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_actors_wire_wire_proto_msgTypes[2]
+	mi := &file_actors_wire_wire_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -270,7 +340,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_actors_wire_wire_proto_msgTypes[2]
+	mi := &file_actors_wire_wire_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -283,7 +353,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_actors_wire_wire_proto_rawDescGZIP(), []int{2}
+	return file_actors_wire_wire_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Row) GetChannel() *Channel {
@@ -369,7 +439,7 @@ type Wake struct {
 
 func (x *Wake) Reset() {
 	*x = Wake{}
-	mi := &file_actors_wire_wire_proto_msgTypes[3]
+	mi := &file_actors_wire_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -381,7 +451,7 @@ func (x *Wake) String() string {
 func (*Wake) ProtoMessage() {}
 
 func (x *Wake) ProtoReflect() protoreflect.Message {
-	mi := &file_actors_wire_wire_proto_msgTypes[3]
+	mi := &file_actors_wire_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -394,7 +464,7 @@ func (x *Wake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wake.ProtoReflect.Descriptor instead.
 func (*Wake) Descriptor() ([]byte, []int) {
-	return file_actors_wire_wire_proto_rawDescGZIP(), []int{3}
+	return file_actors_wire_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Wake) GetChannel() *Channel {
@@ -436,7 +506,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_actors_wire_wire_proto_msgTypes[4]
+	mi := &file_actors_wire_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +518,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_actors_wire_wire_proto_msgTypes[4]
+	mi := &file_actors_wire_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +531,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_actors_wire_wire_proto_rawDescGZIP(), []int{4}
+	return file_actors_wire_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Release) GetClaim() uint64 {
@@ -489,7 +559,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_actors_wire_wire_proto_msgTypes[5]
+	mi := &file_actors_wire_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +571,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_actors_wire_wire_proto_msgTypes[5]
+	mi := &file_actors_wire_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +584,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_actors_wire_wire_proto_rawDescGZIP(), []int{5}
+	return file_actors_wire_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Released) GetClaim() uint64 {
@@ -541,7 +611,7 @@ type Inquiry struct {
 
 func (x *Inquiry) Reset() {
 	*x = Inquiry{}
-	mi := &file_actors_wire_wire_proto_msgTypes[6]
+	mi := &file_actors_wire_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +623,7 @@ func (x *Inquiry) String() string {
 func (*Inquiry) ProtoMessage() {}
 
 func (x *Inquiry) ProtoReflect() protoreflect.Message {
-	mi := &file_actors_wire_wire_proto_msgTypes[6]
+	mi := &file_actors_wire_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +636,7 @@ func (x *Inquiry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inquiry.ProtoReflect.Descriptor instead.
 func (*Inquiry) Descriptor() ([]byte, []int) {
-	return file_actors_wire_wire_proto_rawDescGZIP(), []int{6}
+	return file_actors_wire_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Inquiry) GetId() uint64 {
@@ -596,7 +666,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_actors_wire_wire_proto_msgTypes[7]
+	mi := &file_actors_wire_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +678,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_actors_wire_wire_proto_msgTypes[7]
+	mi := &file_actors_wire_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +691,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_actors_wire_wire_proto_rawDescGZIP(), []int{7}
+	return file_actors_wire_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Report) GetId() uint64 {
@@ -705,7 +775,7 @@ var File_actors_wire_wire_proto protoreflect.FileDescriptor
 
 const file_actors_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x16actors/wire/wire.proto\x12\x10parley.actors.v1\"\x91\x04\n" +
+	"\x16actors/wire/wire.proto\x12\x10parley.actors.v1\"\xbd\x04\n" +
 	"\x06Parcel\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x06R\x03run\x12\x16\n" +
@@ -721,11 +791,17 @@ const file_actors_wire_wire_proto_rawDesc = "" +
 	"\tinquiries\x18\v \x03(\v2\x19.parley.actors.v1.InquiryR\tinquiries\x122\n" +
 	"\areports\x18\f \x03(\v2\x18.parley.actors.v1.ReportR\areports\x12\x14\n" +
 	"\x05drain\x18\r \x01(\bR\x05drain\x12\x14\n" +
-	"\x05calls\x18\x0e \x01(\bR\x05calls\"C\n" +
+	"\x05calls\x18\x0e \x01(\bR\x05calls\x12*\n" +
+	"\x04sent\x18\x0f \x03(\v2\x16.parley.actors.v1.SentR\x04sent\"C\n" +
 	"\aChannel\x12\x14\n" +
 	"\x05brand\x18\x01 \x01(\fR\x05brand\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\fR\x04kind\x12\x0e\n" +
-	"\x02id\x18\x03 \x01(\fR\x02id\"\xfa\x01\n" +
+	"\x02id\x18\x03 \x01(\fR\x02id\"l\n" +
+	"\x04Sent\x123\n" +
+	"\achannel\x18\x01 \x01(\v2\x19.parley.actors.v1.ChannelR\achannel\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x1f\n" +
+	"\vprovider_id\x18\x03 \x01(\fR\n" +
+	"providerId\"\xfa\x01\n" +
 	"\x03Row\x123\n" +
 	"\achannel\x18\x01 \x01(\v2\x19.parley.actors.v1.ChannelR\achannel\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\fR\acontact\x12\x10\n" +
@@ -777,32 +853,35 @@ func file_actors_wire_wire_proto_rawDescGZIP() []byte {
 	return file_actors_wire_wire_proto_rawDescData
 }
 
-var file_actors_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_actors_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_actors_wire_wire_proto_goTypes = []any{
 	(*Parcel)(nil),   // 0: parley.actors.v1.Parcel
 	(*Channel)(nil),  // 1: parley.actors.v1.Channel
-	(*Row)(nil),      // 2: parley.actors.v1.Row
-	(*Wake)(nil),     // 3: parley.actors.v1.Wake
-	(*Release)(nil),  // 4: parley.actors.v1.Release
-	(*Released)(nil), // 5: parley.actors.v1.Released
-	(*Inquiry)(nil),  // 6: parley.actors.v1.Inquiry
-	(*Report)(nil),   // 7: parley.actors.v1.Report
+	(*Sent)(nil),     // 2: parley.actors.v1.Sent
+	(*Row)(nil),      // 3: parley.actors.v1.Row
+	(*Wake)(nil),     // 4: parley.actors.v1.Wake
+	(*Release)(nil),  // 5: parley.actors.v1.Release
+	(*Released)(nil), // 6: parley.actors.v1.Released
+	(*Inquiry)(nil),  // 7: parley.actors.v1.Inquiry
+	(*Report)(nil),   // 8: parley.actors.v1.Report
 }
 var file_actors_wire_wire_proto_depIdxs = []int32{
-	2, // 0: parley.actors.v1.Parcel.rows:type_name -> parley.actors.v1.Row
-	3, // 1: parley.actors.v1.Parcel.wakes:type_name -> parley.actors.v1.Wake
-	1, // 2: parley.actors.v1.Parcel.channels:type_name -> parley.actors.v1.Channel
-	4, // 3: parley.actors.v1.Parcel.releases:type_name -> parley.actors.v1.Release
-	5, // 4: parley.actors.v1.Parcel.released:type_name -> parley.actors.v1.Released
-	6, // 5: parley.actors.v1.Parcel.inquiries:type_name -> parley.actors.v1.Inquiry
-	7, // 6: parley.actors.v1.Parcel.reports:type_name -> parley.actors.v1.Report
-	1, // 7: parley.actors.v1.Row.channel:type_name -> parley.actors.v1.Channel
-	1, // 8: parley.actors.v1.Wake.channel:type_name -> parley.actors.v1.Channel
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	3,  // 0: parley.actors.v1.Parcel.rows:type_name -> parley.actors.v1.Row
+	4,  // 1: parley.actors.v1.Parcel.wakes:type_name -> parley.actors.v1.Wake
+	1,  // 2: parley.actors.v1.Parcel.channels:type_name -> parley.actors.v1.Channel
+	5,  // 3: parley.actors.v1.Parcel.releases:type_name -> parley.actors.v1.Release
+	6,  // 4: parley.actors.v1.Parcel.released:type_name -> parley.actors.v1.Released
+	7,  // 5: parley.actors.v1.Parcel.inquiries:type_name -> parley.actors.v1.Inquiry
+	8,  // 6: parley.actors.v1.Parcel.reports:type_name -> parley.actors.v1.Report
+	2,  // 7: parley.actors.v1.Parcel.sent:type_name -> parley.actors.v1.Sent
+	1,  // 8: parley.actors.v1.Sent.channel:type_name -> parley.actors.v1.Channel
+	1,  // 9: parley.actors.v1.Row.channel:type_name -> parley.actors.v1.Channel
+	1,  // 10: parley.actors.v1.Wake.channel:type_name -> parley.actors.v1.Channel
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_actors_wire_wire_proto_init() }
@@ -816,7 +895,7 @@ func file_actors_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_actors_wire_wire_proto_rawDesc), len(file_actors_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

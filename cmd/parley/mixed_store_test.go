@@ -35,42 +35,18 @@ const (
 	memberFull      trouble = "the disk of node 1 full"
 )
 
-// severedEvery is how often Meta is told that nodes can't note what they hear.
-const severedEvery = 100 * time.Millisecond
-
 // without is a time in which nodes don't reach the store, or not surely. What they
-// acknowledge may lie in their spools, and what they hear of sends they can't note. It
-// ends when all spools are empty.
-func (m *mix) without(whole bool, do func()) {
+// acknowledge may lie in their spools, and what they hear of sends they can't note, so that
+// it is lost with a node that is killed. It ends when all spools are empty.
+func (m *mix) without(do func()) {
 	m.Helper()
 	from := time.Now()
-	if whole {
-		m.sim.StoreDown(from)
-	}
-	over, told := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(told)
-		tick := time.NewTicker(severedEvery)
-		defer tick.Stop()
-		for {
-			m.sim.Severed(time.Now())
-			select {
-			case <-over:
-				return
-			case <-tick.C:
-			}
-		}
-	}()
-	defer func() { <-told }()
-	defer close(over)
+	m.sim.StoreDown(from)
 	do()
 	m.unspooled()
 	now := time.Now()
-	if whole {
-		m.sim.StoreUp(now)
-	}
+	m.sim.StoreUp(now)
 	m.sim.Spooled(from, now)
-	m.sim.Rejoined(now)
 }
 
 // unspooled waits until no node has anything in its spool.
@@ -86,7 +62,7 @@ func (m *mix) unspooled() {
 }
 
 func (m *mix) killServer(a act) string {
-	m.without(true, func() {
+	m.without(func() {
 		m.kill()
 		m.rest(a.lasts)
 		m.again()
@@ -95,7 +71,7 @@ func (m *mix) killServer(a act) string {
 }
 
 func (m *mix) stopServer(a act) string {
-	m.without(true, func() {
+	m.without(func() {
 		if err := m.server.Pause(); err != nil {
 			m.Fatal(err)
 		}
@@ -112,7 +88,7 @@ func (m *mix) stopServer(a act) string {
 // killSession kills one of the server's processes; then it ends the others, and
 // recovers.
 func (m *mix) killSession(act) string {
-	m.without(true, func() {
+	m.without(func() {
 		var pid int
 		c := m.connect(m.server)
 		if err := c.QueryRow(m.Context(), oneSession).Scan(&pid); errors.Is(err, pgx.ErrNoRows) {
@@ -130,7 +106,7 @@ func (m *mix) killSession(act) string {
 
 func (m *mix) endSessions(a act) string {
 	n := 0
-	m.without(true, func() {
+	m.without(func() {
 		c := m.connect(m.server)
 		for end := time.Now().Add(a.lasts); time.Now().Before(end); m.rest(chance(50 * time.Millisecond)) {
 			m.do(c, "select pg_terminate_backend(pid) from ("+oneSession+") one")
@@ -141,7 +117,7 @@ func (m *mix) endSessions(a act) string {
 }
 
 func (m *mix) fillServer(a act) string {
-	m.without(true, func() {
+	m.without(func() {
 		filler := fill(m.T, m.disk, 0)
 		m.rest(a.lasts)
 		if err := os.Remove(filler); err != nil {
@@ -156,7 +132,7 @@ func (m *mix) fillServer(a act) string {
 func (m *mix) stallServer(a act) string {
 	const pass = 50 * time.Millisecond
 	stalls, stall := 0, 50*time.Millisecond+time.Duration(a.draw%uint64(400*time.Millisecond))
-	m.without(true, func() {
+	m.without(func() {
 		for end := time.Now().Add(a.lasts); time.Now().Before(end); m.rest(pass) {
 			stallDisk(m.T, m.disk, stall)
 			stalls++
@@ -166,12 +142,12 @@ func (m *mix) stallServer(a act) string {
 }
 
 func (m *mix) setBack(a act) string {
-	m.without(true, func() { m.clock.step(m.T, -a.lasts) })
+	m.without(func() { m.clock.step(m.T, -a.lasts) })
 	return fmt.Sprintf("by %.1f s, now %.1f s behind", a.lasts.Seconds(), -m.clock.behind.Seconds())
 }
 
 func (m *mix) sever(a act) string {
-	m.without(false, func() {
+	m.without(func() {
 		m.proxy.Hang()
 		m.rest(a.lasts)
 		m.proxy.Pass()
@@ -181,7 +157,7 @@ func (m *mix) sever(a act) string {
 
 func (m *mix) far(a act) string {
 	delay := 20*time.Millisecond + time.Duration(a.draw%uint64(380*time.Millisecond))
-	m.without(false, func() {
+	m.without(func() {
 		m.proxy.Slow(delay)
 		m.rest(a.lasts)
 		m.proxy.Slow(0)
@@ -192,7 +168,7 @@ func (m *mix) far(a act) string {
 func (m *mix) mislead(a act) string {
 	const often = 3 // one of so many commits is picked
 	before := m.proxy.Lost()
-	m.without(false, func() {
+	m.without(func() {
 		for end := time.Now().Add(a.lasts); time.Now().Before(end); m.rest(lookEvery) {
 			m.proxy.LoseAnswers(1, func(sent []faultproxy.Message) bool { return rand.IntN(often) == 0 && faultproxy.Commit(sent) })
 		}
@@ -202,7 +178,7 @@ func (m *mix) mislead(a act) string {
 }
 
 func (m *mix) fillMember(a act) string {
-	m.without(false, func() {
+	m.without(func() {
 		data := m.configs[0]["data"].(string) //nolint:forcetypeassert,errcheck // furnish made it
 		filler := fill(m.T, filepath.Dir(data), 0)
 		m.rest(a.lasts)
