@@ -227,7 +227,7 @@ func TestSenderAnnounces(t *testing.T) {
 			t.Fatalf("heard %v", got)
 		}
 	})
-	t.Run("BeforeOthersSendItAgain", func(t *testing.T) {
+	t.Run("WhileOneCallHangs", func(t *testing.T) {
 		t.Parallel()
 		r, heard := announcing(t, egress.StoreTimeout)
 		from := r.now
@@ -237,6 +237,19 @@ func TestSenderAnnounces(t *testing.T) {
 		}
 		if late := r.now - from; late > egress.StoreTimeout {
 			t.Errorf("after %v", late)
+		}
+	})
+	t.Run("BeforeTheNextCallHangs", func(t *testing.T) {
+		t.Parallel()
+		r, heard := announcing(t, egress.StoreTimeout)
+		r.write(1, "c")
+		r.now += egress.Gather
+		if a := r.step(); a.Kind == egress.Rest {
+			t.Fatal("nothing is asked of the store")
+		}
+		r.answer(sent("m1"))
+		if a := r.step(); a.Kind != egress.Announce || len(*heard) != 1 {
+			t.Errorf("%s comes first", a.Kind)
 		}
 	})
 	t.Run("AgainUntilItIsNoted", func(t *testing.T) {

@@ -15,19 +15,6 @@ func (w *World) Frozen(at time.Time) {
 	w.stopped(at)
 }
 
-// Severed says that at that instant a node can't note what it hears of its sends, as the
-// store is out of its reach, so that another may repeat them with good reason. It is to
-// be called again and again as long as that lasts; Rejoined ends it.
-func (w *World) Severed(at time.Time) { w.stopped(at) }
-
-// Rejoined says that all nodes reach the store again, and have noted what they had heard.
-func (w *World) Rejoined(at time.Time) {
-	w.tick(at)
-	if w.frozen == 0 {
-		w.lastKill = -1
-	}
-}
-
 // Thawed says that a frozen node goes on. Of what it sends from now on it hears
 // the answers again. But it may have been stopped between the check of its lease
 // and the socket, and another may have sent the same meanwhile: so what is

@@ -125,28 +125,3 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("more is due at %s", next)
 	}
 }
-
-// As long as a node can't note what it hears another may repeat it with good reason,
-// also what came over new connections; then no more.
-func TestSevered(t *testing.T) {
-	t.Parallel()
-	w, say, now := met(t)
-	at := now.Add
-	const often = 200 * time.Millisecond
-	for d := often / 2; d < 4*time.Second; d += often {
-		w.Severed(at(d))
-		if d < 2*time.Second && d+often >= 2*time.Second {
-			say("said 1 #1", at(2*time.Second), at(time.Second))
-		}
-	}
-	say("said 1 #1", at(4*time.Second), at(3*time.Second))
-	if v := w.Verdict(); v.SendsRepeated != 2 || v.SendsRepeatedUnexplained != 0 {
-		t.Errorf("%d repeated, %d unexplained", v.SendsRepeated, v.SendsRepeatedUnexplained)
-	}
-	w.Rejoined(at(20 * time.Second))
-	say("said 1 #1", at(21*time.Second), at(20500*time.Millisecond)) // of what was sent before
-	say("said 1 #1", at(22*time.Second), at(20500*time.Millisecond))
-	if v := w.Verdict(); v.SendsRepeatedUnexplained != 1 {
-		t.Errorf("%d unexplained, want 1", v.SendsRepeatedUnexplained)
-	}
-}

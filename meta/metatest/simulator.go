@@ -161,20 +161,6 @@ func (s *Simulator) Thawed(at time.Time) {
 	s.world.Thawed(at)
 }
 
-// Severed says that a node can't note anything at that instant: see [World.Severed].
-func (s *Simulator) Severed(at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.world.Severed(at)
-}
-
-// Rejoined ends what Severed said.
-func (s *Simulator) Rejoined(at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.world.Rejoined(at)
-}
-
 // Storm has each event delivered several times: see [World.Storm].
 func (s *Simulator) Storm(copies int) {
 	s.mu.Lock()
