@@ -57,7 +57,7 @@ func newMetrics(r prometheus.Registerer, h *Host) *metrics {
 		tried:        counter("suspects_tried_total", "Rows run with the suspicion that a process has died of them."),
 		unknown:      counter("unknown_total", "Parcels from other nodes with something in them that this program doesn't know."),
 		unreadable:   counter("unreadable_total", "Parcels from other nodes of which something couldn't be read, or to them, written."),
-		announced:    counter("sent_announced_total", "Messages of which another node was told that they are sent, as the store was out of reach; each again every second."),
+		announced:    counter("sent_announced_total", "Messages of which another node was told that they are sent, as the store was out of reach; each several times."),
 		openFailures: counter("takeover_failures_total", "Times that the store couldn't be asked for what waits in shards taken over."),
 		abandoned:    counter("turns_abandoned_total", "Turns that did not come to an end."),
 		groups: f.NewHistogram(prometheus.HistogramOpts{

@@ -605,7 +605,9 @@ func TestAnnounce(t *testing.T) {
 		return parley.Receipt{Channel: talk(1).Channel, Status: parley.StatusSent, ProviderID: id, Row: parley.NewID(time.Now(), [16]byte{1})}
 	}
 	first := sent("m1")
-	w.hosts["b"].Announce([]parley.Receipt{sent("kept")})
+	if w.hosts["b"].Announce([]parley.Receipt{sent("kept")}) {
+		t.Error("told, and there is nobody who is to send but b")
+	}
 	w.hosts["a"].Announce([]parley.Receipt{first, sent(""), sent("\xff"), sent("nul\x00"), sent(strings.Repeat("x", 1<<20)), sent("m2")})
 	w.until("b is told", func() bool { _, ok := w.noted.Load("m2"); return ok })
 	if got, _ := w.noted.Load("m1"); got != (announcement{"b", first}) {
@@ -629,7 +631,9 @@ func TestAnnouncementsAreBounded(t *testing.T) {
 	for i := range all {
 		all[i] = parley.Receipt{Channel: talk(1).Channel, ProviderID: strconv.Itoa(i), Row: parley.NewID(time.Now(), [16]byte{1})}
 	}
-	w.hosts["a"].Announce(all)
+	if w.hosts["a"].Announce(all) {
+		t.Error("all are said to be told")
+	}
 	w.until("b is told", func() bool { _, ok := w.noted.Load("4095"); return ok })
 	if _, ok := w.noted.Load("4096"); ok {
 		t.Error("all are told at once")

@@ -321,25 +321,30 @@ func (h *Host) notifyCalls(ch parley.Channel) {
 }
 
 // Announce tells whoever may have a channel by now of messages that this node has sent
-// for it and can't note, as the store is out of its reach: so they aren't sent again.
-// What is all of one channel goes to who is to send for it; if that is this node still,
-// to nobody, as nobody else does. It doesn't block, and what it tells may get lost.
-func (h *Host) Announce(sent []parley.Receipt) {
-	placement := h.placement.Load()
+// for it and can't note, as the store is out of its reach: so they aren't sent again. They
+// are of one channel. It reports whether there is somebody: by the newest placement, also
+// one that doesn't rule here yet, another node is to send for the channel. It doesn't
+// block, and what it tells may get lost.
+func (h *Host) Announce(sent []parley.Receipt) bool {
+	placement := h.placed.Load()
 	if h.peers == nil || placement == nil || len(sent) == 0 {
-		return
+		return false
 	}
 	to := (*placement).Sender(sent[0].Channel.Shard())
 	if to == "" || to == h.cfg.Address {
-		return
+		return false
 	}
-	if p := h.peers.to(to); p != nil {
-		told := make([]*wire.Sent, len(sent))
-		for i := range sent {
-			told[i] = sentToWire(&sent[i])
-		}
-		h.metrics.announced.Add(float64(p.announce(told)))
+	p := h.peers.to(to)
+	if p == nil {
+		return false
 	}
+	told := make([]*wire.Sent, len(sent))
+	for i := range sent {
+		told[i] = sentToWire(&sent[i])
+	}
+	n := p.announce(told)
+	h.metrics.announced.Add(float64(n))
+	return n == len(sent)
 }
 
 // receiveSent passes on what another node has sent.

@@ -12,10 +12,10 @@ import (
 type Clerk struct {
 	Outbox   Outbox
 	Receipts Receipts
-	// Announce lets another node append receipts, if there is one that may have a
-	// channel of theirs by now and is reached. It doesn't block, and they may get lost.
-	// Optional: there is no other.
-	Announce func([]parley.Receipt)
+	// Announce lets another node append receipts of one channel, if there is one that may
+	// have that by now, and reports whether there is. It doesn't block, and they may get
+	// lost. Optional: there is no other.
+	Announce func([]parley.Receipt) bool
 	// Clock is the one that the Senders are driven by.
 	Clock func() time.Duration
 }
@@ -30,48 +30,77 @@ type Done struct {
 	Err       error            // the store's; the Sender knows of it
 }
 
+// Asked is the store's answer to an action.
+type Asked struct {
+	action   Action
+	lease    parley.Lease
+	recalled int
+	rows     []parley.Claimed
+	next     time.Duration
+	folded   parley.Folded
+	at       time.Duration
+	err      error
+}
+
 // Do carries out a, which must be what s.Next returned last (with a smaller
 // Limit, if the caller likes). It does nothing for a Rest.
 func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
-	d := Done{}
+	switch a.Kind {
+	case Rest:
+		return Done{}
+	case Announce:
+		at := c.Clock()
+		s.Announced(c.Announce != nil && c.Announce(a.Receipts), at)
+		return Done{At: at}
+	case TakeLease, Claim, Settle, Fold, Report:
+	}
+	return c.Tell(s, c.Ask(ctx, s, a))
+}
+
+// Ask is the first half of Do, for an action of the store: it asks that, and doesn't
+// change the Sender, which may meanwhile be told and asked other things.
+func (c Clerk) Ask(ctx context.Context, s *Sender, a Action) Asked {
+	r := Asked{action: a}
 	switch a.Kind {
 	case TakeLease:
-		var l parley.Lease
-		l, d.Err = c.Outbox.Lease(ctx, s.channel, s.holder, s.policy.LeaseTTL, a.Lease)
-		if d.Err == nil && l.Epoch == a.Lease.Epoch {
-			d.Recalled, d.Err = c.Outbox.Recall(ctx, l, a.Open, s.policy.DoubtfulWait)
-		}
-		d.At = c.Clock()
-		s.Leased(l, d.Err, d.At)
-		if d.Recalled > 0 {
-			s.Wake(d.At)
+		r.lease, r.err = c.Outbox.Lease(ctx, s.channel, s.holder, s.policy.LeaseTTL, a.Lease)
+		if r.err == nil && r.lease.Epoch == a.Lease.Epoch {
+			r.recalled, r.err = c.Outbox.Recall(ctx, r.lease, a.Open, s.policy.DoubtfulWait)
 		}
 	case Claim:
-		var rows []parley.Claimed
-		var next time.Duration
-		rows, next, d.Err = c.Outbox.Claim(ctx, a.Lease, s.places(a.Limit), s.policy.DoubtfulWait, s.policy.Horizon)
-		d.At = c.Clock()
-		d.Handovers = s.Claimed(rows, next, d.Err, d.At)
+		r.rows, r.next, r.err = c.Outbox.Claim(ctx, a.Lease, s.places(a.Limit), s.policy.DoubtfulWait, s.policy.Horizon)
 	case Settle:
-		d.Err = c.Outbox.Settle(ctx, a.Lease, a.Outcomes)
-		d.At = c.Clock()
-		s.Settled(d.Err, d.At)
+		r.err = c.Outbox.Settle(ctx, a.Lease, a.Outcomes)
 	case Fold:
-		var f parley.Folded
-		f, d.Err = c.Receipts.Fold(ctx, a.Lease, a.Limit)
-		d.Folded, d.Rows, d.At = f.Receipts, f.Rows, c.Clock()
-		s.Folded(f, d.Err, d.At)
+		r.folded, r.err = c.Receipts.Fold(ctx, a.Lease, a.Limit)
 	case Report:
-		_, d.Err = c.Receipts.Append(ctx, parley.Arrivals{Receipts: a.Receipts})
-		d.At = c.Clock()
-		s.Reported(d.Err, d.At)
-	case Announce:
-		if c.Announce != nil {
-			c.Announce(a.Receipts)
+		_, r.err = c.Receipts.Append(ctx, parley.Arrivals{Receipts: a.Receipts})
+	case Rest, Announce:
+	}
+	r.at = c.Clock()
+	return r
+}
+
+// Tell is the other half: it tells the Sender how that ended.
+func (c Clerk) Tell(s *Sender, r Asked) Done {
+	d := Done{At: r.at, Err: r.err}
+	switch r.action.Kind {
+	case TakeLease:
+		d.Recalled = r.recalled
+		s.Leased(r.lease, r.err, r.at)
+		if d.Recalled > 0 {
+			s.Wake(r.at)
 		}
-		d.At = c.Clock()
-		s.Announced(d.At)
-	case Rest:
+	case Claim:
+		d.Handovers = s.Claimed(r.rows, r.next, r.err, r.at)
+	case Settle:
+		s.Settled(r.err, r.at)
+	case Fold:
+		d.Folded, d.Rows = r.folded.Receipts, r.folded.Rows
+		s.Folded(r.folded, r.err, r.at)
+	case Report:
+		s.Reported(r.err, r.at)
+	case Rest, Announce:
 	}
 	return d
 }

@@ -43,7 +43,7 @@ type Config struct {
 	Deliverer Deliverer
 	// Announce is Clerk's: it lets another node append receipts of what was sent and
 	// can't be noted here. Optional.
-	Announce func([]parley.Receipt)
+	Announce func([]parley.Receipt) bool
 	// Channels returns the channels that may have something to send or to fold;
 	// all that are registered will do. It is asked when Run begins and every Poll.
 	// Without it only hints are followed.

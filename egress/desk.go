@@ -21,6 +21,9 @@ type desk struct {
 	slowed  int           // as counted
 	counted map[Limit]int // as counted
 
+	asking bool       // the store
+	asked  chan Asked // holds its answer
+
 	waits bool // for a place; guarded by places.mu
 
 	mu      sync.Mutex
@@ -37,7 +40,7 @@ type desk struct {
 // on. The manager's lock is held.
 func newDesk(m *Manager, ch parley.Channel) *desk {
 	d := &desk{
-		manager: m, channel: ch, news: make(chan struct{}, 1),
+		manager: m, channel: ch, news: make(chan struct{}, 1), asked: make(chan Asked, 1),
 		sender:  NewSender(ch, m.cfg.Holder, m.cfg.policy(ch)),
 		active:  m.cfg.Clock() - m.cfg.Linger,
 		counted: make(map[Limit]int),
@@ -85,24 +88,25 @@ func (d *desk) signal() {
 }
 
 // run serves the channel until it is idle, or stopped and settled, or ctx is
-// done.
+// done. While the store is asked, answers and hints are taken all the same.
 func (d *desk) run(ctx context.Context, c *callers) {
 	timer := time.NewTimer(0) //nolint:forbidigo // the one timer of this channel
 	defer timer.Stop()
 	defer d.leave(ctx)
-	clock := d.manager.cfg.Clock
-	for now := clock(); ctx.Err() == nil; {
+	for now := d.manager.cfg.Clock(); ctx.Err() == nil; {
 		d.collect(ctx, now)
 		a := d.sender.Next(now)
-		if a.Kind != Rest {
-			now = d.perform(ctx, a, c)
-			continue
-		}
-		if d.finished(ctx, a, now) {
+		switch {
+		case a.Kind != Rest:
+			d.begin(ctx, a)
+		case d.finished(ctx, a, now):
 			return
+		default:
+			now = d.rest(ctx, timer, d.until(a)-now, c)
 		}
-		d.rest(ctx, timer, d.until(a)-now)
-		now = clock()
+	}
+	if d.asking {
+		d.end(ctx, <-d.asked, c)
 	}
 }
 
@@ -146,20 +150,35 @@ func (d *desk) tellLimits() {
 	}
 }
 
-// perform carries out a and returns the time at which that ended: looking at the
-// clock is a system call, and there is none to spare for each message.
-func (d *desk) perform(ctx context.Context, a Action, c *callers) time.Duration {
+// begin begins to carry a out.
+func (d *desk) begin(ctx context.Context, a Action) {
 	m := d.manager
+	if a.Kind == Announce {
+		m.clerk.Do(ctx, d.sender, a)
+		return
+	}
 	if a.Kind == Claim {
 		a.Limit = m.places.take(a.Limit, d)
 		if a.Limit == 0 {
 			m.metrics.starved.Inc()
-			now := m.cfg.Clock()
-			d.sender.Starved(now)
-			return now
+			d.sender.Starved(m.cfg.Clock())
+			return
 		}
 	}
-	done := d.ask(ctx, a)
+	d.asking = true
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, m.cfg.StoreTimeout)
+		defer cancel()
+		d.asked <- m.clerk.Ask(ctx, d.sender, a)
+	}()
+}
+
+// end takes what came of it, and returns the time at which that ended: looking at the
+// clock is a system call, and there is none to spare for each message.
+func (d *desk) end(ctx context.Context, asked Asked, c *callers) time.Duration {
+	d.asking = false
+	m, a := d.manager, asked.action
+	done := m.clerk.Tell(d.sender, asked)
 	if a.Kind == Claim {
 		m.places.put(a.Limit - len(done.Handovers))
 	}
@@ -171,13 +190,6 @@ func (d *desk) perform(ctx context.Context, a Action, c *callers) time.Duration 
 		m.cfg.Deliverer.Deliver(done.Rows)
 	}
 	return done.At
-}
-
-// ask carries a out, within its time.
-func (d *desk) ask(ctx context.Context, a Action) Done {
-	ctx, cancel := context.WithTimeout(ctx, d.manager.cfg.StoreTimeout)
-	defer cancel()
-	return d.manager.clerk.Do(ctx, d.sender, a)
 }
 
 // tell counts and logs what came of a.
@@ -284,13 +296,17 @@ func (d *desk) isStopped() bool {
 	return d.stopped
 }
 
-func (d *desk) rest(ctx context.Context, timer *time.Timer, wait time.Duration) {
+// rest waits until there is something to do, or to be taken, and returns the time.
+func (d *desk) rest(ctx context.Context, timer *time.Timer, wait time.Duration, c *callers) time.Duration {
 	timer.Reset(wait)
 	select {
 	case <-d.news:
+	case asked := <-d.asked:
+		return d.end(ctx, asked, c)
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	return d.manager.cfg.Clock()
 }
 
 // leave counts a channel's pause as over: nobody waits for it here any more.

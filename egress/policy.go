@@ -80,12 +80,6 @@ const (
 	// foldShare: after a full batch, the next waits so many times as long as that
 	// one took, if there is something to send. Folding thus takes a fifth.
 	foldShare = 4
-	// hearing is how long an epoch is too young to send a doubtful message again: its
-	// lease may have passed on because the store was away from whoever had it. That one
-	// may have a call of the store under way that hangs, and then announces what it has
-	// sent, again and again (announceEvery), or reports it once it reaches the store.
-	hearing       = StoreTimeout + 2*announceEvery
-	announceEvery = time.Second
 	// maxDoubtsKept bounds the messages whose lost answers are counted.
 	maxDoubtsKept = 4096
 	// maxSought bounds the doubtful messages that are put back to be looked for. There
@@ -115,6 +109,14 @@ type Policy struct {
 	AwaitDelivered time.Duration
 	// Random draws from [0, 1), for the spread of waits. Required.
 	Random func() float64
+}
+
+// hearing is how long an epoch is too young to send a doubtful message again: its lease
+// may have passed on because the store was away from whoever had it. Who knows that
+// announces at once what it has sent, and again a second later; who finds it out reports,
+// after a call that may hang.
+func (p Policy) hearing() time.Duration {
+	return min(p.DoubtfulWait/2+announceEvery, StoreTimeout+2*storeWaitMax)
 }
 
 // storeWait is the wait after the nth failure of the store in a row.

@@ -51,39 +51,116 @@ func (s *Sender) report(id parley.ID, sent bool, providerID string) {
 	}
 	delete(s.doubts, id)
 	s.reports.keep(s.sent(id, providerID))
-	s.unannounced = true
+	s.announced.fresh = true
 }
 
 func (s *Sender) sent(id parley.ID, providerID string) parley.Receipt {
 	return parley.Receipt{Channel: s.channel, Status: parley.StatusSent, ProviderID: providerID, Row: id}
 }
 
+// announceEvery is how soon what was announced is announced again: what nodes tell each
+// other may get lost. Each time it takes twice as long, announceDoublings times.
+const (
+	announceEvery     = time.Second
+	announceDoublings = 3
+)
+
+// announcements are what a Sender tells other nodes while its store fails, or hangs.
+type announcements struct {
+	under   []parley.Receipt // those of the Announce under way
+	fresh   bool             // there may be some that nobody was told
+	told    map[parley.ID]struct{}
+	againAt time.Duration // when all are told again
+	repeats int
+}
+
 // unnoted is what is known to have been sent, and the store doesn't know.
 func (s *Sender) unnoted() []parley.Receipt {
-	all := slices.Clone(s.reports.waiting)
-	for i := range s.answered {
-		if o := &s.answered[i]; o.Kind == parley.Sent && o.ProviderID != "" {
-			all = append(all, s.sent(o.ID, o.ProviderID))
+	all := slices.Concat(s.reports.under, s.reports.waiting)
+	for _, outcomes := range [][]parley.Outcome{s.settling, s.answered} {
+		for i := range outcomes {
+			if o := &outcomes[i]; isSent(o) {
+				all = append(all, s.sent(o.ID, o.ProviderID))
+			}
 		}
 	}
 	return all
 }
 
-// announceWhen is when the others should hear of that: as long as the store fails, again
-// and again, since what nodes tell each other may get lost.
-func (s *Sender) announceWhen() time.Duration {
-	switch {
-	case s.failures == 0 && s.reports.failures == 0 || len(s.unnoted()) == 0:
-		return never
-	case s.unannounced:
-		return 0
+func isSent(o *parley.Outcome) bool { return o.Kind == parley.Sent && o.ProviderID != "" }
+
+// knows reports whether there is something unnoted.
+func (s *Sender) knows() bool {
+	for _, outcomes := range [][]parley.Outcome{s.settling, s.answered} {
+		for i := range outcomes {
+			if isSent(&outcomes[i]) {
+				return true
+			}
+		}
 	}
-	return s.announced + announceEvery
+	return !s.reports.none()
 }
 
-// Announced tells that Announce was carried out.
-func (s *Sender) Announced(now time.Duration) {
-	s.busy, s.announced, s.unannounced = Rest, now, false
+// announceWhen is when the others should hear of what is unnoted: if the store fails,
+// or a call of it hangs, or the epoch is lost.
+func (s *Sender) announceWhen() time.Duration {
+	from := time.Duration(0)
+	switch {
+	case s.failures > 0, !s.reports.none():
+	case s.busy != Rest:
+		from = s.began + announceEvery
+	default:
+		return never
+	}
+	switch {
+	case !s.knows():
+		return never
+	case s.announced.fresh:
+		return from
+	}
+	return max(from, s.announced.againAt)
+}
+
+// announce is what nobody was told yet, or all, once more.
+func (s *Sender) announce() Action {
+	n := &s.announced
+	all := s.unnoted()
+	n.under = slices.DeleteFunc(slices.Clone(all), func(r parley.Receipt) bool {
+		_, told := n.told[r.Row]
+		return told
+	})
+	if len(n.under) == 0 {
+		n.under = all
+		n.repeats++
+	}
+	return Action{Kind: Announce, Receipts: n.under}
+}
+
+// Announced tells how Announce ended: whether somebody may have been told.
+func (s *Sender) Announced(told bool, now time.Duration) {
+	n := &s.announced
+	wait := announceEvery
+	if n.fresh = false; told {
+		for i := range n.under {
+			n.told[n.under[i].Row] = struct{}{}
+		}
+		wait <<= min(n.repeats, announceDoublings)
+	}
+	if n.againAt <= now || n.againAt > now+wait {
+		n.againAt = now + wait
+	}
+}
+
+// noted forgets what was announced, once the store has it.
+func (n *announcements) noted() {
+	clear(n.told)
+	n.repeats = 0
+}
+
+// anew announces all at once, to whom that may concern by now.
+func (n *announcements) anew() {
+	n.noted()
+	n.fresh = true
 }
 
 // Reported tells how Report ended. Repeating one does no harm.
@@ -94,6 +171,7 @@ func (s *Sender) Reported(err error, now time.Duration) {
 	r.under = nil
 	if err == nil {
 		r.at, r.failures = 0, 0
+		s.announced.noted()
 		return
 	}
 	later := r.waiting

@@ -15,7 +15,7 @@ const never = time.Duration(math.MaxInt64)
 type ActionKind uint8
 
 // The actions. All but Rest are answered by exactly one call, of the method in
-// brackets, before Next is asked again.
+// brackets. Until then Next says Rest, or Announce.
 const (
 	Rest      ActionKind = iota // nothing to do until Until, a Wake or an answer
 	TakeLease                   // call Outbox.Lease with Lease as the one in hand, and Outbox.Recall with Open if the epoch stays [Leased]
@@ -104,7 +104,7 @@ type Action struct {
 //   - What is known to have been sent in an epoch that was lost is reported, as the
 //     provider would in a receipt. Whoever has the channel now looks at receipts
 //     before it repeats what is doubtful.
-//   - What is known to have been sent while the store is out of reach is announced to
+//   - What is known to have been sent while the store fails, or hangs, is announced to
 //     whoever may have got the channel meanwhile, and settled or reported all the same.
 //   - After a Settle that ended in another error nothing is claimed until it has
 //     succeeded. It may have taken hold; a message it released could otherwise
@@ -130,7 +130,7 @@ type Action struct {
 // Before one is handed over again, the receipts are looked at: what the provider
 // told meanwhile may prove that it has it, and then it is gone from the outbox.
 // So it is put back, as well, until that was done. In a young epoch it is put back
-// for longer (see hearing): whoever had the lease before may be alive, have
+// for longer (see Policy.hearing): whoever had the lease before may be alive, have
 // the answer, and be about to report or announce it. If nothing is found the policy decides.
 type Sender struct {
 	channel parley.Channel
@@ -164,8 +164,7 @@ type Sender struct {
 	awaits  awaits
 	reports reports
 
-	announced   time.Duration // when something last was
-	unannounced bool          // something new is known to have been sent
+	announced announcements
 
 	// The times at which each action is wanted, or allowed again after a failure.
 	claimAt     time.Duration
@@ -204,20 +203,23 @@ func NewSender(ch parley.Channel, holder string, p Policy) *Sender {
 		doubts: make(map[parley.ID]int), sought: make(map[parley.ID]time.Duration),
 		limits: newLimits(p.Pace), back: make(map[Limit]int), awaits: newAwaits(p.AwaitDelivered),
 		claimAt: never, foldAt: never, folded: -p.FoldEvery, looked: -p.FoldEvery,
+		announced: announcements{told: make(map[parley.ID]struct{})},
 	}
 }
 
-// Next says what to do. While an action is awaited it is Rest.
+// Next says what to do. While an action is awaited it is Rest, or Announce if that takes
+// long.
 func (s *Sender) Next(now time.Duration) Action {
-	if s.busy != Rest {
-		return Action{Until: never}
-	}
-	settle, lease, claim, fold := s.settleWhen(), s.leaseWhen(now), s.claimWhen(now), s.foldWhen(now)
-	report := s.reports.when()
 	announce := s.announceWhen()
 	switch {
 	case announce <= now:
-		return s.do(now, Action{Kind: Announce, Receipts: s.unnoted()})
+		return s.announce()
+	case s.busy != Rest:
+		return Action{Until: announce}
+	}
+	settle, lease, claim, fold := s.settleWhen(), s.leaseWhen(now), s.claimWhen(now), s.foldWhen(now)
+	report := s.reports.when()
+	switch {
 	case settle <= now:
 		return s.settle(now)
 	case lease <= now && (s.held() || report > now):
@@ -251,8 +253,14 @@ func (s *Sender) Wake(now time.Duration) {
 
 // Stop ends the sending: nothing is claimed or handed over any more. When all
 // that is open has been answered and settled, or reported, Next gives an idle Rest.
-// The lease is left to expire.
-func (s *Sender) Stop() { s.stopping = true }
+// The lease is left to expire. As the channel may be another node's now, what is unnoted
+// is announced anew.
+func (s *Sender) Stop() {
+	if !s.stopping {
+		s.announced.anew()
+	}
+	s.stopping = true
+}
 
 // Forgotten is the number of messages whose attempts could not be noted because
 // the epoch was lost, since the Sender was made. The next epoch holds them for

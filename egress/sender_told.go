@@ -66,7 +66,7 @@ func (s *Sender) resolve(r *parley.Claimed, now time.Duration) bool {
 	doubtful, silenced := r.Doubtful && r.Send.Signal == nil, r.Silenced && r.Send.OfBot()
 	switch {
 	case doubtful && !s.lookedFor(r.ID, now):
-		wait := max(s.since+hearing-now, 0)
+		wait := max(s.since+s.policy.hearing()-now, 0)
 		if wait == 0 {
 			s.foldAt = now - s.policy.FoldEvery // before the next claim
 		}
@@ -92,7 +92,7 @@ func (s *Sender) giveBack(id parley.ID, why parley.Failure, now time.Duration) {
 // became due, and whoever had its epoch had time to report: one of before doesn't
 // show what was told since. If not, the message is one of those that are sought.
 func (s *Sender) lookedFor(id parley.ID, now time.Duration) bool {
-	if now < s.since+hearing {
+	if now < s.since+s.policy.hearing() {
 		return false
 	}
 	since, sought := s.sought[id]
@@ -168,6 +168,7 @@ func (s *Sender) Settled(err error, now time.Duration) {
 		// The conversations of these have perhaps another message, and how long
 		// those wait that wait is to be asked anew.
 		s.settling, s.unsure, s.failures = nil, false, 0
+		s.announced.noted()
 		s.claimAt = min(s.claimAt, now)
 	}
 }
@@ -253,7 +254,7 @@ func (s *Sender) note(o parley.Outcome, now time.Duration) {
 		s.firstAnswer = now
 	}
 	s.answered = append(s.answered, o)
-	s.unannounced = s.unannounced || o.Kind == parley.Sent
+	s.announced.fresh = s.announced.fresh || isSent(&o)
 }
 
 func (s *Sender) gathered() time.Duration { return s.firstAnswer + max(s.policy.Gather, 0) }

@@ -13,6 +13,7 @@ import (
 	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/console"
+	"github.com/parleychat/parley/egress"
 )
 
 // Kept is a store as the upkeep sees it.
@@ -153,3 +154,23 @@ var (
 	GarbagePercentOf = garbagePercentOf
 	LiveBytes        = liveBytes
 )
+
+// Announced is what a node does with what others have sent.
+type Announced struct{ a *announced }
+
+// NewAnnounced appends to r.
+func NewAnnounced(r egress.Receipts) Announced {
+	return Announced{newAnnounced(func() egress.Receipts { return r }, slog.New(slog.DiscardHandler))}
+}
+
+// Add takes some.
+func (a Announced) Add(sent []parley.Receipt) { a.a.add(sent, time.Now()) }
+
+// Run appends until ctx ends.
+func (a Announced) Run(ctx context.Context) { a.a.run(ctx) }
+
+// Bounds are how many wait at most, how long an append is tried, and how long what was
+// appended isn't again.
+func (Announced) Bounds() (most int, tried, once time.Duration) {
+	return maxAnnounced, announcedFor, announcedOnce
+}

@@ -24,9 +24,6 @@ const (
 	keyBytes  = 32
 	yieldFor  = egress.LeaseTTL // for which the leases of somebody lost are tried to be freed: then they are free
 	yieldWait = 200 * time.Millisecond
-	// maxAnnounced is how many parcels' announcements wait to be appended. More are
-	// dropped: they are announced again.
-	maxAnnounced = 64
 	// mostSharing bounds by how much groups gather longer: to 20 ms by default.
 	mostSharing = 4
 )
@@ -39,8 +36,8 @@ type members struct {
 	link    *actors.Remote
 	keys    [][]byte
 	refresh func() ([][]byte, error) // reads the keys of gossip again
-	sent    chan []parley.Receipt    // that other nodes announce
-	serving sync.Mutex               // so that no older view is served after a newer one
+	sent    *announced
+	serving sync.Mutex // so that no older view is served after a newer one
 }
 
 // runMark divides the name by which a node holds leases, which it keeps, from what
@@ -63,7 +60,7 @@ func (n *Node) joinOthers(dir string) (err error) {
 	if !n.cfg.clustered() {
 		return nil
 	}
-	m := &members{n: n, sent: make(chan []parley.Receipt, maxAnnounced)}
+	m := &members{n: n, sent: newAnnounced(func() egress.Receipts { return n.receipts() }, n.log)}
 	m.refresh = func() ([][]byte, error) { return gossipKeys(n.cfg.Cluster.Keys, dir) }
 	if m.keys, err = m.refresh(); err != nil {
 		return err
@@ -106,14 +103,6 @@ func (n *Node) joinOthers(dir string) (err error) {
 func (m *members) adjust(cfg *actors.Config) {
 	cfg.Link, cfg.Address, cfg.Suspects = m.link, m.n.cfg.Cluster.address(), m.n.store
 	cfg.Drain, cfg.Clock = m.n.drain, egress.SinceBoot
-	if m.n.cfg.does(cluster.Egress) {
-		cfg.Announced = func(sent []parley.Receipt) {
-			select {
-			case m.sent <- sent:
-			default:
-			}
-		}
-	}
 	cfg.Sharing = func() int { return m.sharing(cluster.Actors) }
 	cfg.Format = func() int { return m.cluster.View().Format() }
 	cfg.BotVersion = m.barrier.version
@@ -129,6 +118,9 @@ func (m *members) adjust(cfg *actors.Config) {
 			s.Channels = m.n.egress.Active()
 		}
 		s.Spooled = m.n.spooled()
+	}
+	if m.n.cfg.does(cluster.Egress) {
+		cfg.Announced = func(sent []parley.Receipt) { m.sent.add(sent, m.n.now()) }
 	}
 }
 
@@ -174,7 +166,7 @@ func (m *members) run(ctx context.Context) error {
 	loops.Go(func() { m.rotate(ctx) })
 	loops.Go(func() { m.feel(ctx) })
 	loops.Go(func() { m.n.eyes.run(ctx) })
-	loops.Go(func() { m.appendSent(ctx) })
+	loops.Go(func() { m.sent.run(ctx) })
 	return m.cluster.Run(ctx)
 }
 
@@ -208,26 +200,6 @@ func (m *members) follow(ctx context.Context) {
 			before = v
 		}
 		m.barrier.version("") // sees also those who come and go while no turn asks
-	}
-}
-
-// appendSent stores what others have sent and can't note, until ctx ends. What fails is
-// announced again, or reported by who has sent it once that reaches the store.
-func (m *members) appendSent(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case sent := <-m.sent:
-			limited, cancel := context.WithTimeout(ctx, storeTimeout)
-			_, err := m.n.receipts().Append(limited, parley.Arrivals{Receipts: sent})
-			cancel()
-			if err != nil {
-				m.n.log.WarnContext(ctx, "store what another node has sent and can't note", slog.Int("messages", len(sent)), slog.Any("error", err))
-				continue
-			}
-			m.n.log.InfoContext(ctx, "another node has sent what it can't note: it is noted", slog.Int("messages", len(sent)))
-		}
 	}
 }
 

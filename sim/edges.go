@@ -33,8 +33,8 @@ func (l *line) register(ctx context.Context) error {
 // desk is the shell around a Sender, in operations.
 type desk struct {
 	sender  *egress.Sender
-	armed   bool // a look at it is on the agenda
-	stopped bool // the channel has become another node's
+	armed   time.Duration // when a look at it is on the agenda, by the node's clock; 0: none
+	stopped bool          // the channel has become another node's
 }
 
 func (n *node) newDesk(ch parley.Channel) *desk {
@@ -56,25 +56,48 @@ func (l *line) wakeSender(ctx context.Context, n *node, ch parley.Channel) {
 // look does what the Sender of a channel wants.
 func (n *node) look(ctx context.Context, ch parley.Channel) {
 	l, d := n.line, n.desks[ch]
-	a := d.sender.Next(n.clock())
-	if a.Kind == egress.Rest {
-		if d.stopped && a.Idle {
-			n.handBack(ctx, ch)
-			return
+	switch a := d.sender.Next(n.clock()); {
+	case a.Kind == egress.Rest && d.stopped && a.Idle:
+		n.handBack(ctx, ch)
+	case a.Kind == egress.Rest:
+		if !a.Idle {
+			n.arm(ctx, ch, d, a.Until)
 		}
-		if wait := a.Until - n.clock(); !a.Idle && wait < time.Hour && !d.armed {
-			d.armed = true
-			l.later(n, max(wait, time.Millisecond), func() {
-				d.armed = false
-				n.look(ctx, ch)
-			})
+	case a.Kind == egress.Announce:
+		n.clerk.Do(ctx, d.sender, a)
+		l.later(n, l.soon(hop), func() { n.look(ctx, ch) })
+	case n.cutOff(): // which it finds out when its time is over
+		asked := n.clerk.Ask(ctx, d.sender, a)
+		l.later(n, l.soon(egress.StoreTimeout), func() { n.asked(ctx, ch, d, asked) })
+		n.look(ctx, ch)
+	default:
+		if a.Kind == egress.Claim {
+			l.tally.Claims++
 		}
+		n.asked(ctx, ch, d, n.clerk.Ask(ctx, d.sender, a))
+	}
+}
+
+// arm looks again at a time, or before.
+func (n *node) arm(ctx context.Context, ch parley.Channel, d *desk, until time.Duration) {
+	now := n.clock()
+	if until-now >= time.Hour || d.armed > now && d.armed <= until {
 		return
 	}
-	done := n.clerk.Do(ctx, d.sender, a)
-	if a.Kind == egress.Claim {
-		l.tally.Claims++
-	}
+	at := max(until, now+time.Millisecond)
+	d.armed = at
+	n.line.later(n, at-now, func() {
+		if d.armed == at {
+			d.armed = 0
+			n.look(ctx, ch)
+		}
+	})
+}
+
+// asked tells a Sender what the store said.
+func (n *node) asked(ctx context.Context, ch parley.Channel, d *desk, asked egress.Asked) {
+	l := n.line
+	done := n.clerk.Tell(d.sender, asked)
 	for _, h := range done.Handovers {
 		l.later(n, l.soon(hop), func() { n.send(ctx, ch, h) })
 	}
@@ -87,29 +110,41 @@ func (n *node) look(ctx context.Context, ch parley.Channel) {
 // announce lets another node append what this one has sent and can't note: whoever sends
 // for the channel, as far as this node has heard. Where each believes that it does, the
 // others.
-func (n *node) announce(ctx context.Context, sent []parley.Receipt) {
+func (n *node) announce(ctx context.Context, sent []parley.Receipt) bool {
 	l, ch := n.line, sent[0].Channel
-	l.tally.Announced += len(sent)
-	do := func(peer *node) {
-		if _, err := peer.clerk.Receipts.Append(ctx, parley.Arrivals{Receipts: sent}); err == nil {
-			l.wakeSender(ctx, peer, ch)
-		}
-	}
+	do := func(peer *node) { peer.announced(ctx, sent, announcedTries) }
 	if n.land == nil {
 		for i := range l.nodes {
 			if i != n.machine && !(l.with(LostHints) && l.chance(mailLoss)) {
 				l.later(nil, l.answer(), func() { l.later(l.nodes[i], 0, func() { do(l.nodes[i]) }) })
 			}
 		}
+	} else {
+		if n.land.now == nil || n.sends(ch) {
+			return false
+		}
+		n.mail(n.land.now.Sender(ch.Shard()), do)
+	}
+	l.tally.Announced += len(sent)
+	return true
+}
+
+// announced appends what another node has sent; if that fails, again.
+func (n *node) announced(ctx context.Context, sent []parley.Receipt, tries int) {
+	l := n.line
+	if _, err := n.clerk.Receipts.Append(ctx, parley.Arrivals{Receipts: sent}); err == nil {
+		l.wakeSender(ctx, n, sent[0].Channel)
 		return
 	}
-	if n.land.now == nil {
-		return
-	}
-	if to := n.land.now.Sender(ch.Shard()); to != "" && to != n.land.self.Addr {
-		n.mail(to, do)
+	if tries > 1 {
+		l.later(n, announcedWait, func() { n.announced(ctx, sent, tries-1) })
 	}
 }
+
+const (
+	announcedTries = 10
+	announcedWait  = 100 * time.Millisecond
+)
 
 func (n *node) send(ctx context.Context, ch parley.Channel, h egress.Handover) {
 	l := n.line

@@ -93,6 +93,9 @@ func (n *node) settle(ctx context.Context, noted map[parley.Row]bool) {
 	r := l.rumour(w.self, false)
 	n.hear(ctx, r)
 	l.tell(ctx, r, 0)
+	if n.cutOff() {
+		l.feel(ctx, n.machine)
+	}
 	n.every(meetEvery, func() { n.meet(ctx) })
 	n.every(placeEvery, func() { n.tick(ctx) })
 	l.later(n, aloneFor, func() {

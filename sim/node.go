@@ -63,7 +63,7 @@ func (l *line) boot(ctx context.Context, i int) {
 	}
 	n.store = reached{Store: l.store, node: n}
 	faulty := faultyOutbox{store: n.store, line: l}
-	n.clerk = egress.Clerk{Outbox: faulty, Receipts: faulty, Clock: n.clock, Announce: func(sent []parley.Receipt) { n.announce(ctx, sent) }}
+	n.clerk = egress.Clerk{Outbox: faulty, Receipts: faulty, Clock: n.clock, Announce: func(sent []parley.Receipt) bool { return n.announce(ctx, sent) }}
 	n.gate = egress.Gate{Provider: egress.Graph{Client: graphAPI{node: n}, Account: l.account}, Clock: n.clock, Now: n.wall}
 	l.nodes[i] = n
 	var err error

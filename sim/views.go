@@ -77,17 +77,25 @@ func (n *node) sleep(ctx context.Context, d time.Duration) {
 func (l *line) feel(ctx context.Context, machine int) {
 	say := func(after time.Duration, unfit bool) {
 		l.later(nil, after, func() {
-			if n := l.nodes[machine]; n.land != nil && !n.dead && n.cutOff() == unfit && n.land.self.Unfit != unfit {
-				l.tally.Unfit++
-				n.land.self.Unfit = unfit
-				r := l.rumour(n.land.self, false)
-				n.hear(ctx, r)
-				l.tell(ctx, r, 0)
+			if n := l.nodes[machine]; n.land != nil {
+				l.later(n, 0, func() { n.feels(ctx, unfit) })
 			}
 		})
 	}
 	say(unfitAfter, true)
 	say(l.outage[machine].Sub(l.now)+fitAfter, false)
+}
+
+// feels has a node say how it is, if it is so.
+func (n *node) feels(ctx context.Context, unfit bool) {
+	if n.cutOff() != unfit || n.land.self.Unfit == unfit {
+		return
+	}
+	n.line.tally.Unfit++
+	n.land.self.Unfit = unfit
+	r := n.line.rumour(n.land.self, false)
+	n.hear(ctx, r)
+	n.line.tell(ctx, r, 0)
 }
 
 // planViews draws what befalls nodes that have views.
