@@ -115,9 +115,7 @@ type Policy struct {
 // may have passed on because the store was away from whoever had it. Who knows that
 // announces at once what it has sent, and again a second later; who finds it out reports,
 // after a call that may hang.
-func (p Policy) hearing() time.Duration {
-	return min(p.DoubtfulWait/2+announceEvery, StoreTimeout+2*storeWaitMax)
-}
+func (p Policy) hearing() time.Duration { return min(p.DoubtfulWait/2, StoreTimeout+2*storeWaitMax) }
 
 // storeWait is the wait after the nth failure of the store in a row.
 func (p Policy) storeWait(n int) time.Duration {
