@@ -109,23 +109,22 @@ func (n *node) asked(ctx context.Context, ch parley.Channel, d *desk, asked egre
 
 // announce lets another node append what this one has sent and can't note: whoever sends
 // for the channel, as far as this node has heard. Where each believes that it does, the
-// others.
+// others. It doesn't get lost: with a doubtfulWait as short as here, whoever sends for the
+// channel doesn't listen for long enough to be told twice.
 func (n *node) announce(ctx context.Context, sent []parley.Receipt) bool {
 	l, ch := n.line, sent[0].Channel
-	do := func(peer *node) { peer.announced(ctx, sent, announcedTries) }
-	if n.land == nil {
-		for i := range l.nodes {
-			if i != n.machine && !(l.with(LostHints) && l.chance(mailLoss)) {
-				l.later(nil, l.answer(), func() { l.later(l.nodes[i], 0, func() { do(l.nodes[i]) }) })
-			}
-		}
-	} else {
-		if n.land.now == nil || n.sends(ch) {
-			return false
-		}
-		n.mail(n.land.now.Sender(ch.Shard()), do)
+	if n.land != nil && (n.land.now == nil || n.sends(ch)) {
+		return false
 	}
 	l.tally.Announced += len(sent)
+	for i := range l.nodes {
+		if i == n.machine || n.land != nil && addr(i) != n.land.now.Sender(ch.Shard()) {
+			continue
+		}
+		l.later(nil, l.soon(hop), func() {
+			l.later(l.nodes[i], 0, func() { l.nodes[i].announced(ctx, sent, announcedTries) })
+		})
+	}
 	return true
 }
 
