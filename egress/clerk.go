@@ -54,7 +54,7 @@ func (c Clerk) Do(ctx context.Context, s *Sender, a Action) Done {
 		return Done{At: at}
 	case TakeLease, Claim, Settle, Fold, Report:
 	}
-	return c.Tell(s, c.Ask(ctx, s, a))
+	return c.Tell(s, c.Ask(ctx, s, a), 0)
 }
 
 // Ask is the first half of Do, for an action of the store: it asks that, and doesn't
@@ -81,8 +81,10 @@ func (c Clerk) Ask(ctx context.Context, s *Sender, a Action) Asked {
 	return r
 }
 
-// Tell is the other half: it tells the Sender how that ended.
-func (c Clerk) Tell(s *Sender, r Asked) Done {
+// Tell is the other half: it tells the Sender how that ended. now is the latest time that
+// the Sender was told meanwhile.
+func (c Clerk) Tell(s *Sender, r Asked, now time.Duration) Done {
+	r.at = max(r.at, now)
 	d := Done{At: r.at, Err: r.err}
 	switch r.action.Kind {
 	case TakeLease:

@@ -102,11 +102,11 @@ func (d *desk) run(ctx context.Context, c *callers) {
 		case d.finished(ctx, a, now):
 			return
 		default:
-			now = d.rest(ctx, timer, d.until(a)-now, c)
+			now = d.rest(ctx, timer, d.until(a), now, c)
 		}
 	}
 	if d.asking {
-		d.end(ctx, <-d.asked, c)
+		d.end(ctx, <-d.asked, 0, c)
 	}
 }
 
@@ -175,10 +175,10 @@ func (d *desk) begin(ctx context.Context, a Action) {
 
 // end takes what came of it, and returns the time at which that ended: looking at the
 // clock is a system call, and there is none to spare for each message.
-func (d *desk) end(ctx context.Context, asked Asked, c *callers) time.Duration {
+func (d *desk) end(ctx context.Context, asked Asked, now time.Duration, c *callers) time.Duration {
 	d.asking = false
 	m, a := d.manager, asked.action
-	done := m.clerk.Tell(d.sender, asked)
+	done := m.clerk.Tell(d.sender, asked, now)
 	if a.Kind == Claim {
 		m.places.put(a.Limit - len(done.Handovers))
 	}
@@ -297,12 +297,12 @@ func (d *desk) isStopped() bool {
 }
 
 // rest waits until there is something to do, or to be taken, and returns the time.
-func (d *desk) rest(ctx context.Context, timer *time.Timer, wait time.Duration, c *callers) time.Duration {
-	timer.Reset(wait)
+func (d *desk) rest(ctx context.Context, timer *time.Timer, until, now time.Duration, c *callers) time.Duration {
+	timer.Reset(until - now)
 	select {
 	case <-d.news:
 	case asked := <-d.asked:
-		return d.end(ctx, asked, c)
+		return d.end(ctx, asked, now, c)
 	case <-timer.C:
 	case <-ctx.Done():
 	}

@@ -62,7 +62,7 @@ func (s *Sender) sent(id parley.ID, providerID string) parley.Receipt {
 // other may get lost. Each time it takes twice as long, announceDoublings times.
 const (
 	announceEvery     = time.Second
-	announceDoublings = 3
+	announceDoublings = 2
 )
 
 // announcements are what a Sender tells other nodes while its store fails, or hangs.
@@ -129,7 +129,9 @@ func (s *Sender) announce() Action {
 		_, told := n.told[r.Row]
 		return told
 	})
-	if len(n.under) == 0 {
+	if len(n.under) > 0 {
+		n.repeats = 0
+	} else {
 		n.under = all
 		n.repeats++
 	}
@@ -152,14 +154,11 @@ func (s *Sender) Announced(told bool, now time.Duration) {
 }
 
 // noted forgets what was announced, once the store has it.
-func (n *announcements) noted() {
-	clear(n.told)
-	n.repeats = 0
-}
+func (n *announcements) noted(id parley.ID) { delete(n.told, id) }
 
 // anew announces all at once, to whom that may concern by now.
 func (n *announcements) anew() {
-	n.noted()
+	clear(n.told)
 	n.fresh = true
 }
 
@@ -171,7 +170,9 @@ func (s *Sender) Reported(err error, now time.Duration) {
 	r.under = nil
 	if err == nil {
 		r.at, r.failures = 0, 0
-		s.announced.noted()
+		for i := range again {
+			s.announced.noted(again[i].Row)
+		}
 		return
 	}
 	later := r.waiting

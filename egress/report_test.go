@@ -273,7 +273,7 @@ func TestSenderAnnouncesAgain(t *testing.T) {
 			t.Errorf("announced %d times in 7 s", n)
 		}
 		r.sleep(53 * time.Second)
-		if n := len(*heard); n < 8 || n > 12 {
+		if n := len(*heard); n < 14 || n > 18 {
 			t.Errorf("announced %d times in a minute", n)
 		}
 		r.store.fault = works

@@ -139,6 +139,7 @@ type Sender struct {
 
 	busy  ActionKind    // the action whose answer is awaited; Rest if none
 	began time.Duration // when it was given out
+	era   int           // of the trouble, at that time
 
 	lease parley.Lease  // Epoch 0: none
 	asked time.Duration // when it was asked for
@@ -239,7 +240,7 @@ func (s *Sender) Next(now time.Duration) Action {
 }
 
 func (s *Sender) do(now time.Duration, a Action) Action {
-	s.busy, s.began, s.woken = a.Kind, now, false
+	s.busy, s.began, s.era, s.woken = a.Kind, now, s.trouble.era, false
 	return a
 }
 

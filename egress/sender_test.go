@@ -798,3 +798,31 @@ func TestSenderFoldsAgainWhatStays(t *testing.T) {
 		t.Fatalf("%d left; %+v", r.store.receipts, a)
 	}
 }
+
+// What is claimed while the channel turns out to be in trouble waits with the rest: the
+// first after the pause is a probe, and alone.
+func TestSenderPausesWhileItClaims(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, egress.Policy{Gather: -1})
+	r.write(1, "a")
+	r.run()
+	r.wantCalls(1)
+	r.write(1, "b", "c", "d")
+	a := r.sender.Next(r.now)
+	if a.Kind != egress.Claim {
+		t.Fatalf("wants to %s", a.Kind)
+	}
+	asked := r.clerk.Ask(t.Context(), r.sender, a)
+	r.answer(egress.Answer{Kind: egress.ThrottledChannel, Cause: "too much"})
+	if done := r.clerk.Tell(r.sender, asked, r.now); len(done.Handovers) > 0 {
+		t.Fatalf("%d messages are handed over in a pause", len(done.Handovers))
+	}
+	r.sleep(time.Minute)
+	r.wantCalls(1)
+	if p, _ := r.sender.Paused(); p.Count != 1 {
+		t.Errorf("%d pauses", p.Count)
+	}
+	r.answer(egress.Answer{Kind: egress.Accepted, ProviderID: "m"})
+	r.sleep(time.Second)
+	r.wantCalls(3)
+}

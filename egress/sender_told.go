@@ -41,7 +41,7 @@ func (s *Sender) Claimed(rows []parley.Claimed, next time.Duration, err error, n
 	s.failures, s.claimed = 0, now
 	s.lanes.share(rows)
 	s.claimAt = s.claimNext(len(rows), next, now)
-	if s.stopping {
+	if s.stopping || s.era != s.trouble.era { // it is to pause since
 		s.takeBack(rows, now)
 		return nil
 	}
@@ -167,8 +167,10 @@ func (s *Sender) Settled(err error, now time.Duration) {
 	default:
 		// The conversations of these have perhaps another message, and how long
 		// those wait that wait is to be asked anew.
+		for i := range s.settling {
+			s.announced.noted(s.settling[i].ID)
+		}
 		s.settling, s.unsure, s.failures = nil, false, 0
-		s.announced.noted()
 		s.claimAt = min(s.claimAt, now)
 	}
 }

@@ -31,6 +31,7 @@ type call struct {
 type node struct {
 	name   string
 	sender *egress.Sender
+	asked  *egress.Asked // what the store has answered, and the sender wasn't told; nil: nothing
 }
 
 // world drives Senders of one channel on one goroutine, with a store and a
@@ -142,14 +143,25 @@ func (w *world) check(h handed, m parley.Claimed) {
 	}
 }
 
-// step lets a node do one thing.
-func (w *world) step(n *node) egress.Action {
-	a := n.sender.Next(w.now)
-	done := w.clerk.Do(w.t.Context(), n.sender, a)
+// step lets a node do one thing. Much may happen between the question to the store and
+// its answer.
+func (w *world) step(n *node) (did bool) {
+	if n.asked == nil {
+		a := n.sender.Next(w.now)
+		if a.Kind == egress.Rest || a.Kind == egress.Announce {
+			w.clerk.Do(w.t.Context(), n.sender, a)
+			return a.Kind != egress.Rest
+		}
+		asked := w.clerk.Ask(w.t.Context(), n.sender, a)
+		n.asked = &asked
+		return true
+	}
+	done := w.clerk.Tell(n.sender, *n.asked, w.now)
+	n.asked = nil
 	for _, h := range done.Handovers {
 		w.calls = append(w.calls, &call{owner: n, h: h})
 	}
-	return a
+	return true
 }
 
 // provideTo takes a call one step further: to the provider, then back.
@@ -191,7 +203,7 @@ func (w *world) settle() {
 		}
 		rested := true
 		for _, n := range w.nodes {
-			rested = w.step(n).Kind == egress.Rest && rested
+			rested = !w.step(n) && rested
 		}
 		for len(w.calls) > 0 {
 			w.advance(0)

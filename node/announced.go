@@ -11,13 +11,12 @@ import (
 )
 
 const (
-	// maxAnnounced is how many announced messages wait to be appended, and are
+	// maxAnnounced is how many announced messages wait to be appended, or are
 	// remembered to have been. More are dropped: they are announced again.
 	maxAnnounced   = 1 << 14
 	announcedBatch = 512
-	// announcedTime is how long one append may take, and announcedFor how long it is
-	// tried again: who has sent them announces them again, or reports them by itself.
-	announcedTime = 2 * time.Second
+	// announcedFor is how long an append is tried again: who has sent the messages
+	// announces them again, or reports them by itself.
 	announcedWait = 100 * time.Millisecond
 	announcedFor  = 30 * time.Second
 	// announcedOnce is how long what was appended isn't appended again.
@@ -26,17 +25,17 @@ const (
 
 // announced is what other nodes have sent and can't note: receipts that this node appends.
 type announced struct {
-	receipts func() egress.Receipts
-	log      *slog.Logger
-	news     chan struct{} // holds one: there are some that wait
+	store func(context.Context, parley.Arrivals) ([]parley.Pending, error)
+	log   *slog.Logger
+	news  chan struct{} // holds one: there are some that wait
 
 	mu      sync.Mutex
 	waiting []parley.Receipt
-	since   map[parley.ID]time.Time // of what waits, or was appended
+	known   map[parley.ID]time.Time // when it was appended; zero: it waits, or is being
 }
 
-func newAnnounced(receipts func() egress.Receipts, log *slog.Logger) *announced {
-	return &announced{receipts: receipts, log: log, news: make(chan struct{}, 1), since: map[parley.ID]time.Time{}}
+func newAnnounced(store func(context.Context, parley.Arrivals) ([]parley.Pending, error), log *slog.Logger) *announced {
+	return &announced{store: store, log: log, news: make(chan struct{}, 1), known: map[parley.ID]time.Time{}}
 }
 
 // add takes what was announced. It doesn't block.
@@ -44,17 +43,14 @@ func (a *announced) add(sent []parley.Receipt, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range sent {
-		since, known := a.since[sent[i].Row]
-		if known && now.Sub(since) < announcedOnce {
+		appended, known := a.known[sent[i].Row]
+		if known && (appended.IsZero() || now.Sub(appended) < announcedOnce) {
 			continue
 		}
-		if len(a.since) >= maxAnnounced && !known {
-			a.forget(now)
-			if len(a.since) >= maxAnnounced {
-				break
-			}
+		if !known && !a.room(now) {
+			break
 		}
-		a.since[sent[i].Row] = now
+		a.known[sent[i].Row] = time.Time{}
 		a.waiting = append(a.waiting, sent[i])
 	}
 	select {
@@ -63,13 +59,18 @@ func (a *announced) add(sent []parley.Receipt, now time.Time) {
 	}
 }
 
-// forget makes room: of what was appended long ago nothing is remembered.
-func (a *announced) forget(now time.Time) {
-	for id, since := range a.since {
-		if now.Sub(since) >= announcedOnce {
-			delete(a.since, id)
+// room reports whether there is room for one more, and makes some if it can: what was
+// appended long ago isn't remembered.
+func (a *announced) room(now time.Time) bool {
+	if len(a.known) < maxAnnounced {
+		return true
+	}
+	for id, appended := range a.known {
+		if !appended.IsZero() && now.Sub(appended) >= announcedOnce {
+			delete(a.known, id)
 		}
 	}
+	return len(a.known) < maxAnnounced
 }
 
 // take takes the oldest that wait.
@@ -84,12 +85,16 @@ func (a *announced) take() []parley.Receipt {
 	return batch
 }
 
-// giveUp lets what wasn't appended be announced again.
-func (a *announced) giveUp(batch []parley.Receipt) {
+// done remembers that a batch was appended; if it wasn't, it may be announced again.
+func (a *announced) done(batch []parley.Receipt, appended bool, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range batch {
-		delete(a.since, batch[i].Row)
+		if appended {
+			a.known[batch[i].Row] = now
+		} else {
+			delete(a.known, batch[i].Row)
+		}
 	}
 }
 
@@ -112,16 +117,18 @@ func (a *announced) append(ctx context.Context, batch []parley.Receipt) {
 	ctx, cancel := context.WithTimeout(ctx, announcedFor)
 	defer cancel()
 	for {
-		limited, done := context.WithTimeout(ctx, announcedTime)
-		_, err := a.receipts().Append(limited, parley.Arrivals{Receipts: batch})
-		done()
+		limited, end := context.WithTimeout(ctx, egress.StoreTimeout)
+		_, err := a.store(limited, parley.Arrivals{Receipts: batch})
+		end()
+		now := time.Now() //nolint:forbidigo // how long they are remembered
 		switch {
 		case err == nil:
+			a.done(batch, true, now)
 			a.log.InfoContext(ctx, "another node has sent what it can't note: it is noted", slog.Int("messages", len(batch)))
 			return
 		case ctx.Err() != nil:
+			a.done(batch, false, now)
 			a.log.WarnContext(ctx, "what another node has sent and can't note isn't noted here", slog.Int("messages", len(batch)), slog.Any("error", err))
-			a.giveUp(batch)
 			return
 		}
 		wait(ctx, announcedWait)

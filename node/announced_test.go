@@ -21,10 +21,6 @@ type shelf struct {
 	has     map[string]int // how often, by the provider's id
 }
 
-func (*shelf) Fold(context.Context, parley.Lease, int) (parley.Folded, error) {
-	return parley.Folded{}, errors.New("nobody asked for that")
-}
-
 func (s *shelf) Append(_ context.Context, a parley.Arrivals) ([]parley.Pending, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +52,7 @@ func noting(t *testing.T, do func(s *shelf, a node.Announced)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{has: map[string]int{}}
-		a := node.NewAnnounced(s)
+		a := node.NewAnnounced(s.Append)
 		ctx, stop := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { a.Run(ctx) })
@@ -136,6 +132,32 @@ func TestAnnouncedIsBounded(t *testing.T) {
 			synctest.Wait()
 			if len(s.has) != 1000 || s.appends > 10 {
 				t.Errorf("%d of 1000 appended, in %d transactions", len(s.has), s.appends)
+			}
+		})
+	})
+	t.Run("OnceThoughTheStoreIsAwayForLong", func(t *testing.T) {
+		t.Parallel()
+		noting(t, func(s *shelf, a node.Announced) {
+			over := time.Now().Add(10 * time.Minute)
+			s.fails = func() error {
+				if time.Now().Before(over) {
+					return errors.New("away")
+				}
+				return nil
+			}
+			for time.Now().Before(over) {
+				a.Add(announcements(0, 4000))
+				time.Sleep(4 * time.Second)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			for id, n := range s.has {
+				if n != 1 {
+					t.Fatalf("%s is appended %d times", id, n)
+				}
+			}
+			if len(s.has) != 4000 {
+				t.Errorf("%d are appended", len(s.has))
 			}
 		})
 	})

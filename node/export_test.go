@@ -13,7 +13,6 @@ import (
 	"github.com/parleychat/parley/callout"
 	"github.com/parleychat/parley/cluster"
 	"github.com/parleychat/parley/console"
-	"github.com/parleychat/parley/egress"
 )
 
 // Kept is a store as the upkeep sees it.
@@ -158,9 +157,9 @@ var (
 // Announced is what a node does with what others have sent.
 type Announced struct{ a *announced }
 
-// NewAnnounced appends to r.
-func NewAnnounced(r egress.Receipts) Announced {
-	return Announced{newAnnounced(func() egress.Receipts { return r }, slog.New(slog.DiscardHandler))}
+// NewAnnounced appends to store.
+func NewAnnounced(store func(context.Context, parley.Arrivals) ([]parley.Pending, error)) Announced {
+	return Announced{newAnnounced(store, slog.New(slog.DiscardHandler))}
 }
 
 // Add takes some.

@@ -60,7 +60,7 @@ func (n *Node) joinOthers(dir string) (err error) {
 	if !n.cfg.clustered() {
 		return nil
 	}
-	m := &members{n: n, sent: newAnnounced(func() egress.Receipts { return n.receipts() }, n.log)}
+	m := &members{n: n, sent: newAnnounced(n.appendReceipts, n.log)}
 	m.refresh = func() ([][]byte, error) { return gossipKeys(n.cfg.Cluster.Keys, dir) }
 	if m.keys, err = m.refresh(); err != nil {
 		return err

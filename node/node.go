@@ -55,7 +55,6 @@ type Node struct {
 	ingress  *ingress.Server
 	host     *actors.Host
 	egress   *egress.Manager
-	reports  chan struct{}     // holds one while receipts of what was sent are appended
 	services []callout.Service // with their secrets
 	proofs   *proofs
 	callout  *callout.Caller // beside egress
@@ -113,9 +112,7 @@ func Open(ctx context.Context, cfg Config, bots []parley.Bot, dir string, log *s
 }
 
 func newNode(cfg Config, bots []parley.Bot, log *slog.Logger) *Node {
-	return &Node{
-		cfg: cfg, log: log, bots: cfg.withHTTPBots(bots), registry: prometheus.NewRegistry(), reports: make(chan struct{}, 1),
-	}
+	return &Node{cfg: cfg, log: log, bots: cfg.withHTTPBots(bots), registry: prometheus.NewRegistry()}
 }
 
 // open does what Open says.

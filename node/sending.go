@@ -33,7 +33,7 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 		clients[a.url] = c
 	}
 	return egress.New(egress.Config{
-		Outbox: n.store, Receipts: n.receipts(), Announce: n.host.Announce, Deliverer: n.host,
+		Outbox: n.store, Receipts: reporting{n.store, inbox{n.store, n.host.Notify}, make(chan struct{}, 1)}, Announce: n.host.Announce, Deliverer: n.host,
 		Provider:       router{accounts: s.accounts, tokens: s.tokens, clients: clients},
 		Channels:       func(context.Context) ([]parley.Channel, error) { return s.sending(), nil },
 		Pace:           s.pace,
@@ -48,9 +48,9 @@ func (n *Node) newEgress(s *served, registry *prometheus.Registry) (*egress.Mana
 	})
 }
 
-// receipts are the store's; what is appended wakes whoever sends for its channel.
-func (n *Node) receipts() reporting {
-	return reporting{n.store, inbox{n.store, n.host.Notify}, n.reports}
+// appendReceipts stores receipts and wakes whoever sends for their channels.
+func (n *Node) appendReceipts(ctx context.Context, a parley.Arrivals) ([]parley.Pending, error) {
+	return inbox{n.store, n.host.Notify}.Append(ctx, a)
 }
 
 // pace is how fast a channel may send.

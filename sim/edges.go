@@ -97,7 +97,7 @@ func (n *node) arm(ctx context.Context, ch parley.Channel, d *desk, until time.D
 // asked tells a Sender what the store said.
 func (n *node) asked(ctx context.Context, ch parley.Channel, d *desk, asked egress.Asked) {
 	l := n.line
-	done := n.clerk.Tell(d.sender, asked)
+	done := n.clerk.Tell(d.sender, asked, n.clock())
 	for _, h := range done.Handovers {
 		l.later(n, l.soon(hop), func() { n.send(ctx, ch, h) })
 	}
