@@ -237,17 +237,8 @@ func (p *peer) hint(rows []parley.Pending, passes uint32, now time.Duration) (dr
 		p.rows = append(p.rows, Routed{rows[i], passes})
 		p.bytes += len(rows[i].Data)
 	}
-	signal(p.when(passes))
+	signal(p.news)
 	return 0
-}
-
-// when is when to send what was passed on so often: what came to a wrong node has waited
-// for a parcel already.
-func (p *peer) when(passes uint32) chan<- struct{} {
-	if passes > 0 {
-		return p.haste
-	}
-	return p.news
 }
 
 // wake adds a wake; false if it has to wait for the sweeper.
@@ -258,7 +249,7 @@ func (p *peer) wake(w wake, now time.Duration) bool {
 		return false
 	}
 	p.wakes = append(p.wakes, w)
-	signal(p.when(w.passes))
+	signal(p.news)
 	return true
 }
 
