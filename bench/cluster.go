@@ -59,16 +59,12 @@ func newTogether(c config) *together {
 // scenarios are those of a cluster: all on PostgreSQL.
 func (t *together) scenarios() (wanted []rounds.Scenario) {
 	var all []rounds.Scenario
-	for i, rate := range t.rates {
+	for _, rate := range t.rates {
 		name := fmt.Sprintf("turn at %g/s, ", rate)
 		one := name + "1 node"
-		atMost := float64(togetherRatioMax)
-		if i > 0 {
-			atMost = 0 // told: where processes mostly sleep, what they cost is their waking up, three of them three times
-		}
 		all = append(all,
 			rounds.Scenario{Name: one, Measure: t.turn(rate, 1)},
-			rounds.Scenario{Name: fmt.Sprint(name, threeNodes, " nodes"), Base: one, AtMost: atMost, Measure: t.turn(rate, threeNodes)},
+			rounds.Scenario{Name: fmt.Sprint(name, threeNodes, " nodes"), Base: one, AtMost: togetherRatioMax, Measure: t.turn(rate, threeNodes)},
 			rounds.Scenario{Name: name + "1 node with its share", Base: one, Measure: t.turn(math.Round(rate/threeNodes), 1)})
 	}
 	all = append(all,
