@@ -2,11 +2,13 @@ package actors_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/parleychat/parley"
 	"github.com/parleychat/parley/actors"
 )
 
@@ -270,9 +272,10 @@ func TestTerritoryAsksAll(t *testing.T) {
 	land := actors.NewTerritory("c", l)
 	c := divide([]string{"c"}, []string{"a", "b", "c"})
 	var all actors.ShardSet
-	for shard := range uint16(inPlay) {
+	for shard := range uint16(inPlay / 2) { // as few as are asked for together
 		all.Add(shard)
 	}
+	clear(c.owners[inPlay/2:])
 	land.Place(c, 0)
 	land.Released("a", 1, all, 10*time.Millisecond)
 	land.Tick(500 * time.Millisecond)
@@ -289,5 +292,47 @@ func TestTerritoryAsksAll(t *testing.T) {
 	late.Tick(2 * time.Second)
 	if want := []string{"ask a", "ask b", "open"}; !slices.Equal(l.said, want) {
 		t.Errorf("%q, want %q", l.said, want)
+	}
+}
+
+// whole is a placement of all shards with one of two nodes.
+type whole struct {
+	chart
+	owner string
+}
+
+func (w whole) Owner(uint16) string { return w.owner }
+
+// asker notes which shards are being asked for, and which are opened.
+type asker struct {
+	ledger
+	waited map[uint64]actors.ShardSet
+	opened actors.ShardSet
+}
+
+func (a *asker) Ask(_ string, claim uint64, shards actors.ShardSet) { a.waited[claim] = shards }
+
+func (a *asker) Open(_ uint64, shards, _ actors.ShardSet) { shards.Each(a.opened.Add) }
+
+// A shard's turns wait while it changes hands, and longer the more shards do so at the
+// same time: a node asks for no more than a few until those are answered.
+func TestTerritoryAsksForAFewAtATime(t *testing.T) {
+	t.Parallel()
+	const few = parley.Shards / 128 // with 100 000 conversations in all, under 800 come to their ends together
+	a := &asker{waited: map[uint64]actors.ShardSet{}}
+	land := actors.NewTerritory("b", a)
+	land.Place(whole{chart{holders: []string{"a", "b"}}, "b"}, 0)
+	for answers := 0; a.opened.Len() < parley.Shards; answers++ {
+		n := 0
+		for _, shards := range a.waited {
+			n += shards.Len()
+		}
+		if n == 0 || n > few {
+			t.Fatalf("after %d answers %d shards are waited for, want some, at most %d; %d are opened", answers, n, few, a.opened.Len())
+		}
+		first := slices.Min(slices.Collect(maps.Keys(a.waited)))
+		shards := a.waited[first]
+		delete(a.waited, first)
+		land.Released("a", first, shards, time.Millisecond)
 	}
 }
