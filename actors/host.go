@@ -84,14 +84,14 @@ type Config struct {
 	// for something don't keep everything else from the store.
 	Loaders int
 
-	// Gather is the least time between the beginnings of two commits, so that
-	// turns share one also on a store that is faster than they come; four times that
-	// (parcelGathers) is between two parcels to a node. What comes alone waits for
-	// nobody. Default 5 ms; negative: none.
+	// Gather is the time between two beats: multiples of it by the clock, on each of
+	// which one commit begins, so that turns share one also on a store that is faster
+	// than they come; four times that (parcelGathers) is between two beats of the
+	// parcels to a node. What comes alone waits for nobody. Default 5 ms; negative: none.
 	Gather time.Duration
-	// Sharing is how many nodes share the store and the load; Gather is so many times
-	// as long. So the store has as many commits to make for many nodes as for one,
-	// and a commit is of as many turns. Default: one.
+	// Sharing is how many times as long Gather is, as nodes share the store and the
+	// load: with at least their number, the store has no more commits to make for many
+	// nodes than for one, and a commit is of as many turns. Default: one.
 	Sharing func() int
 	// Format is the newest generation of stored forms that everybody reads who shares
 	// the store; see parley.Format. A turn that would store something newer is put off
@@ -202,7 +202,7 @@ const (
 
 	// parcelGathers is how many times Gather lies between two parcels to a node: a
 	// parcel costs its two nodes about as much as a turn, whatever is in it.
-	parcelGathers = 4
+	parcelGathers = 3
 )
 
 // New checks the configuration and reads the notes of an earlier process.

@@ -41,7 +41,7 @@ type peers struct {
 	run     uint64 // of this process, at random
 	link    Link
 	clock   func() time.Duration
-	pace    func() time.Duration // the least time between two parcels to one node
+	pace    func() time.Duration // between two beats, see untilBeat
 	metrics *metrics
 	began   chan struct{} // closed when there is a link to send by
 
@@ -137,7 +137,7 @@ func (ps *peers) end() {
 }
 
 // post sends what there is for a peer. What comes alone is sent at once; what comes
-// sooner after that than pace shares a parcel, unless somebody waits for it.
+// after that shares the parcel of the next beat, unless somebody waits for it.
 func (ps *peers) post(p *peer) {
 	select {
 	case <-ps.began:
@@ -147,7 +147,7 @@ func (ps *peers) post(p *peer) {
 	rest := time.NewTimer(0) //nolint:forbidigo // it paces, and nothing is decided by it
 	defer rest.Stop()
 	for p.due(rest.C) {
-		rest.Reset(ps.pace())
+		rest.Reset(untilBeat(ps.pace()))
 		ps.send(p)
 	}
 	if ps.isEnded() { // and not the peer

@@ -85,7 +85,7 @@ func (h *Host) read(ctx context.Context, r request) any {
 
 // commit takes whatever commits have arrived and gives them to the store as one
 // group, until ctx ends. While one group becomes durable the next one gathers; it
-// begins no sooner than pace after the one before.
+// begins no sooner than on the beat after the one before.
 func (h *Host) commit(ctx context.Context) {
 	group := make([]work, 0, commitGroup)
 	rest := time.NewTimer(0) //nolint:forbidigo // it paces, and nothing is decided by it
@@ -100,7 +100,7 @@ func (h *Host) commit(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			rest.Reset(h.pace())
+			rest.Reset(untilBeat(h.pace()))
 			group = h.gather(append(group[:0], w))
 			h.commitGroup(ctx, group)
 			clear(group)
@@ -108,10 +108,18 @@ func (h *Host) commit(ctx context.Context) {
 	}
 }
 
-// pace is the least time between two commits.
+// untilBeat is the time until the next multiple of pace by the clock. All of a node that
+// gathers begins on such beats: so a process that sleeps most of the time wakes up once
+// for all of it, and what it asks of the store shares the store's fsyncs.
+func untilBeat(pace time.Duration) time.Duration {
+	now := time.Now() //nolint:forbidigo // it paces, and nothing is decided by it
+	return now.Truncate(pace).Add(pace).Sub(now)
+}
+
+// pace is the time between two beats, on each of which one group of commits begins.
 func (h *Host) pace() time.Duration { return h.cfg.Gather * time.Duration(h.cfg.Sharing()) }
 
-// parcelPace is the least time between two parcels to one node.
+// parcelPace is the time between two beats, on each of which a parcel goes to a node.
 func (h *Host) parcelPace() time.Duration { return parcelGathers * h.pace() }
 
 func (h *Host) gather(group []work) []work {

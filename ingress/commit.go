@@ -17,7 +17,8 @@ import (
 // then answers each: so the number of fsyncs or transactions adapts to the load
 // by itself, and a lone request waits for nobody. On a store whose append is a
 // matter of microseconds that would make as many transactions as requests; so
-// appends begin [Limits].Gather apart, times [Config].Sharing.
+// appends begin on beats: multiples of [Limits].Gather, times [Config].Sharing, by the
+// clock, on which the groups of turns begin as well.
 //
 // A group is answered exactly once: by the goroutine when the append returned,
 // or, if the append outlives its deadline (an inbox may ignore its context, a
@@ -64,11 +65,17 @@ func (c *committer) run(ctx context.Context, stop <-chan struct{}) {
 			}
 		}
 		<-rest.C
-		rest.Reset(c.limits.Gather * time.Duration(c.sharing()))
+		rest.Reset(c.untilBeat())
 		var g *group
 		g, carried = c.gather(first)
 		c.commit(ctx, g)
 	}
+}
+
+// untilBeat is the time until the next beat.
+func (c *committer) untilBeat() time.Duration {
+	now, apart := c.now(), c.limits.Gather*time.Duration(c.sharing())
+	return now.Truncate(apart).Add(apart).Sub(now)
 }
 
 func (c *committer) first(stop <-chan struct{}) *request {

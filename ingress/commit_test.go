@@ -63,12 +63,14 @@ func TestGroups(t *testing.T) {
 	eventually(t, "all delivered", func() bool { return g.hints.count() == 101 })
 }
 
-// TestGather: appends begin apart, the further the more nodes share the store, and
-// what comes between shares the next one.
+// TestGather: appends begin on beats, the further apart the more nodes share the store,
+// and what comes between shares the next one.
 func TestGather(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(c *ingress.Config) { c.Gather, c.Sharing = time.Second, func() int { return 3 } })
-	began := time.Now()
+	const apart = 3 * time.Second
+	beat := time.Now().Truncate(apart).Add(apart)
+	time.Sleep(time.Until(beat)) // and now for nobody
 	if got := g.post(t, waText(waNumber, "49", "0", "alone")); got.status != 200 {
 		t.Fatalf("the first: %d", got.status)
 	}
@@ -78,8 +80,8 @@ func TestGather(t *testing.T) {
 	if !slices.Equal(g.store.groups, []int{1, 5}) {
 		t.Errorf("groups of %v events, want 1 and 5", g.store.groups)
 	}
-	if took := time.Since(began); took < 3*time.Second {
-		t.Errorf("the second began %v after the first", took)
+	if took := time.Since(beat); took < apart || took > 2*apart {
+		t.Errorf("the second ended %v after the beat of the first, want it on the next", took)
 	}
 }
 

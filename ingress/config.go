@@ -49,9 +49,9 @@ type Config struct {
 	Registerer prometheus.Registerer // default: metrics are kept, not registered
 	Now        func() time.Time      // default: the system's clock
 
-	// Sharing is how many nodes share the store and the load; Limits.Gather is so
-	// many times as long. So the store has as many appends to make for many nodes as
-	// for one, and each is of as many webhooks. Default: one.
+	// Sharing is how many times as long Limits.Gather is, as nodes share the store and
+	// the load: with at least their number, the store has no more appends to make for
+	// many nodes than for one. Default: one.
 	Sharing func() int
 
 	Limits
@@ -83,9 +83,10 @@ type Limits struct {
 	// 4096 and 8 MiB.
 	MaxGroupEvents int
 	MaxGroupBytes  int
-	// Gather is the least time between the beginnings of two appends, so that on
-	// a store that is faster than the webhooks come they still share one. A
-	// webhook that comes alone waits for nobody. Default 5 ms; negative: none.
+	// Gather is the time between two beats: multiples of it by the clock, on each of
+	// which one append begins, so that on a store that is faster than the webhooks come
+	// they still share one. A webhook that comes alone waits for nobody. Default 5 ms;
+	// negative: none.
 	Gather time.Duration
 	// ReadTimeout is the time for a whole request to arrive, from its first
 	// byte, or from the connection's start. Default 10 s.

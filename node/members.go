@@ -124,15 +124,17 @@ func (m *members) adjust(cfg *actors.Config) {
 	}
 }
 
-// sharing is how many nodes have a role, as far as that makes each of them wait
-// longer for what its commits and appends share: nobody is to notice the wait.
+// sharing is how many times as long a node waits for what its commits and appends share:
+// as many times as nodes have the role, so that the store has as many to make as for one,
+// and half as many again, since a node that has less to do sleeps between any two, and
+// pays for waking up. It is bounded, as nobody is to notice the wait.
 func (m *members) sharing(role cluster.Role) (n int) {
 	for _, one := range m.cluster.View().Members() {
 		if one.Does(role) {
 			n++
 		}
 	}
-	return min(max(n, 1), mostSharing)
+	return min(max(n+n/2, 1), mostSharing) // one alone: 1 + 1/2 is 1
 }
 
 // gossipKeys reads the keys.
