@@ -86,7 +86,7 @@ type Config struct {
 
 	// Gather is the time between two beats: multiples of it by the clock, on each of
 	// which one commit begins, so that turns share one also on a store that is faster
-	// than they come; four times that (parcelGathers) is between two beats of the
+	// than they come; three times that (parcelGathers) is between two beats of the
 	// parcels to a node. What comes alone waits for nobody. Default 5 ms; negative: none.
 	Gather time.Duration
 	// Sharing is how many times as long Gather is, as nodes share the store and the
