@@ -71,7 +71,7 @@ func (f fleet) grow(ctx context.Context, l *lodging, brand parley.Brand, simulat
 	var started []*process
 	for range by {
 		n := len(f) + 1
-		p := &process{folder: filepath.Join(l.folder, fmt.Sprint("node", n))}
+		p := &process{folder: filepath.Join(l.folder, fmt.Sprint("node", n)), processors: l.processors}
 		// Each has a loopback address of its own: what others connect from is 127.0.0.1,
 		// and can't take a port meanwhile that a node has chosen and not yet opened.
 		host := fmt.Sprint("127.0.0.", n+1)

@@ -25,6 +25,8 @@ type lodging struct {
 	base     *database     // nil with the embedded store
 	doubtful time.Duration // of the nodes on it: their wait for messages that may have been sent; 0 for the default
 	bot      string        // URL of the bot of the nodes on it; empty for the tally bot
+
+	processors int // GOMAXPROCS of the nodes on it; 0 leaves it to them
 }
 
 // lodge makes one. What it returns removes it again.
@@ -33,7 +35,7 @@ func (c config) lodge(ctx context.Context, kind string) (l *lodging, leave func(
 	if err != nil {
 		return nil, nil, err
 	}
-	l = &lodging{folder: folder, bot: c.bot}
+	l = &lodging{folder: folder, bot: c.bot, processors: c.processors}
 	if kind == storePostgres {
 		if l.base, err = c.server.fresh(ctx); err != nil {
 			remove()

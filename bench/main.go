@@ -62,6 +62,7 @@ type config struct {
 	sends         bool          // those of sending
 	checked       int           // conversations to check a bot against; 0 for the scenarios
 	server        *server
+	processors    int    // GOMAXPROCS of the nodes; 0 leaves it to them
 	bot           string // URL of the nodes' bot; empty for the tally bot
 }
 
@@ -83,6 +84,7 @@ func main() {
 	flag.StringVar(&c.store, "store", "", "measure only the scenarios of this store, embedded or postgres")
 	flag.IntVar(&c.large, "large", 0, "instead of the scenarios, hold the turn among so many stored conversations to that among few")
 	flag.DurationVar(&c.soak, "soak", 0, "instead of the scenarios, run so long and see that the store stops growing")
+	flag.IntVar(&c.processors, "processors", 0, "GOMAXPROCS of the nodes, instead of what they choose by their load")
 	flag.BoolVar(&c.cluster, "cluster", false, "instead of the scenarios, those of nodes that work together on PostgreSQL")
 	flag.BoolVar(&c.sends, "sends", false, "instead of the scenarios, those of sending, on the embedded store")
 	flag.IntVar(&c.checked, "checked", 0, "instead of the scenarios, run parley bot check over so many stored conversations")

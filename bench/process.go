@@ -29,19 +29,20 @@ const (
 
 // process is a whole node: Parley as it is run, with the tally bot.
 type process struct {
-	folder   string
-	webhooks string // host:port
-	admin    string
-	gossip   string // empty if it is alone
-	messages string
-	cmd      *exec.Cmd
-	ended    bool
+	folder     string
+	processors int    // GOMAXPROCS; 0 leaves it to Parley
+	webhooks   string // host:port
+	admin      string
+	gossip     string // empty if it is alone
+	messages   string
+	cmd        *exec.Cmd
+	ended      bool
 }
 
 // startNode starts a node for the simulator's channels and waits until it is ready.
 // Its store is where l says, and its channels are those of a brand.
 func startNode(ctx context.Context, l *lodging, brand parley.Brand, simulator *metatest.Simulator) (*process, error) {
-	p := &process{folder: l.folder}
+	p := &process{folder: l.folder, processors: l.processors}
 	if err := listenAt(ctx, "127.0.0.1", &p.webhooks, &p.admin); err != nil {
 		return nil, err
 	}
@@ -86,6 +87,9 @@ func (p *process) start(ctx context.Context) error {
 	}
 	defer func() { _ = log.Close() }() // the child has its own descriptor
 	cmd.Stdout, cmd.Stderr = log, log
+	if p.processors > 0 {
+		cmd.Env = append(os.Environ(), fmt.Sprint("GOMAXPROCS=", p.processors))
+	}
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, drainMax
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the node: %w", err)

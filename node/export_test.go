@@ -154,6 +154,12 @@ var (
 	LiveBytes        = liveBytes
 )
 
+// On how many processors a process runs.
+var (
+	AdaptProcessors = adaptProcessors
+	EnoughIsOne     = enoughIsOne
+)
+
 // Announced is what a node does with what others have sent.
 type Announced struct{ a *announced }
 

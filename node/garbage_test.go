@@ -1,8 +1,6 @@
 package node_test
 
 import (
-	"os"
-	"os/exec"
 	"runtime"
 	"runtime/metrics"
 	"testing"
@@ -26,12 +24,7 @@ func TestGarbagePercent(t *testing.T) {
 // A process that was told how often to collect does as it was told.
 func TestGOGCIsHeeded(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("PARLEY_TEST_GOGC") == "" { // a process of its own, which has adjusted nothing
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestGOGCIsHeeded$")
-		cmd.Env = append(os.Environ(), "PARLEY_TEST_GOGC=1", "GOGC=50")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if !inProcess(t, "GOGC=50") { // one that has adjusted nothing
 		return
 	}
 	node.CollectSeldom()

@@ -53,6 +53,7 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 		return err
 	}
 	collectSeldom()
+	defer adaptProcessors()()
 	err = node.Run(ctx)
 	if errors.Is(err, actors.ErrAbandoned) && ctx.Err() == nil {
 		return restart(err)
