@@ -28,6 +28,9 @@ func (h *Host) sweep(ctx context.Context) {
 			parts = 1
 		}
 		rest.Reset(h.cfg.SweepEvery / hurry * time.Duration(parts))
+		if parts == hurry {
+			rest.Reset(h.untilLook(h.cfg.SweepEvery))
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -179,8 +182,18 @@ func (h *Host) fire(ctx context.Context) time.Duration {
 	}
 	h.metrics.fired.Add(float64(len(rows)))
 	h.Deliver(rows)
-	return min(wait, timerHorizon)
+	return min(wait, h.untilLook(timerHorizon))
 }
+
+// UntilLook is the time until the next of those looks that are taken every so often,
+// whatever there is to see. It is at a multiple of that by the clock, so that a process
+// with nothing to do wakes up once for all of its looks; and at least half of it away,
+// so that a timer which is early doesn't make for two.
+func UntilLook(now, every time.Duration) time.Duration {
+	return (now + every + every/2).Truncate(every) - now
+}
+
+func (h *Host) untilLook(every time.Duration) time.Duration { return UntilLook(h.clock(), every) }
 
 // quiet reports whether no turn is being run, abandoned ones apart.
 func (t *turns) quiet() bool {

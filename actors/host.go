@@ -363,7 +363,7 @@ func (h *Host) Run(ctx context.Context) error {
 	serving, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var loops sync.WaitGroup
-	loops.Go(func() { cancel(h.turns.watch(serving)) })
+	loops.Go(func() { cancel(h.turns.watch(serving, h.untilLook)) })
 	loops.Go(func() { h.sweep(serving) })
 	loops.Go(func() { h.timers(serving) })
 	hang := h.meet(pooled, cancel)

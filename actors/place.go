@@ -41,7 +41,7 @@ func (h *Host) Held() int { return h.territory.in(held) + h.territory.in(releasi
 
 // place keeps the territory as the placement wants it, until ctx ends.
 func (h *Host) place(ctx context.Context) {
-	tick := time.NewTicker(placeEvery) //nolint:forbidigo // the territory's one clock
+	tick := time.NewTimer(0) //nolint:forbidigo // the territory's one clock
 	defer tick.Stop()
 	h.awake.Store(int64(h.clock()))
 	var nodes map[string]string
@@ -57,6 +57,7 @@ func (h *Host) place(ctx context.Context) {
 			h.territory.Place(p, h.clock())
 			h.placement.Store(&p)
 		case <-tick.C:
+			tick.Reset(h.untilLook(placeEvery))
 			if now := h.clock(); h.slept(now) {
 				h.log.WarnContext(ctx, "this process has not run for a while: it lets go of its conversations and asks for them again",
 					slog.Duration("slept", now-time.Duration(h.awake.Load())))

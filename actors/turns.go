@@ -216,14 +216,15 @@ func (t *turns) fell(r *running) {
 }
 
 // watch abandons the turns that are over their deadline, until ctx ends.
-func (t *turns) watch(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery) //nolint:forbidigo // the watchdog's one clock; see turns
+func (t *turns) watch(ctx context.Context, until func(every time.Duration) time.Duration) error {
+	tick := time.NewTimer(until(watchEvery)) //nolint:forbidigo // the watchdog's one clock; see turns
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			tick.Reset(until(watchEvery))
 			t.look(t.ticks.Add(1))
 		}
 		if t.lost.Load() >= maxAbandoned {

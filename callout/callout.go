@@ -222,7 +222,8 @@ func (c *Caller) claim(ctx, work context.Context, attempts *sync.WaitGroup) {
 		woken, look := c.takeNews(now)
 		sweeps := now >= sweep
 		if sweeps {
-			sweep = now + c.cfg.Sweep
+			// At a multiple by the clock, as all of a node looks: see actors.UntilLook.
+			sweep = (now + c.cfg.Sweep + c.cfg.Sweep/2).Truncate(c.cfg.Sweep)
 		}
 		if woken || look || sweeps || now >= due {
 			due = c.claimOnce(ctx, work, attempts, sweeps || woken && c.cfg.UnknownAfter == 0)

@@ -43,7 +43,7 @@ const (
 	probeInterval = 300 * time.Millisecond
 	probeTimeout  = 150 * time.Millisecond
 	suspicionMult = 3
-	gossipEvery   = 400 * time.Millisecond // what is news also travels with every probe
+	gossipEvery   = probeInterval // an idle process wakes up once for both; what is news also travels with every probe
 	// A node tells news this often, times the digits of the number of nodes. With the
 	// library's 4, one good-bye of 300 was told to some only, and the others noticed
 	// the silence after 1.8 s; with 8, none of 2000 (TestLoss).

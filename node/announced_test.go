@@ -126,9 +126,12 @@ func TestAnnouncedIsBounded(t *testing.T) {
 	t.Run("OfManyChannelsTogether", func(t *testing.T) {
 		t.Parallel()
 		noting(t, func(s *shelf, a node.Announced) {
+			heard := make(chan struct{})
+			s.fails = func() error { <-heard; return nil } // the first append lasts until all is heard
 			for i := range 1000 {
 				a.Add(announcements(i, 1))
 			}
+			close(heard)
 			synctest.Wait()
 			if len(s.has) != 1000 || s.appends > 10 {
 				t.Errorf("%d of 1000 appended, in %d transactions", len(s.has), s.appends)

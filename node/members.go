@@ -213,7 +213,8 @@ const aloneFor = 3 * time.Second
 // they do what was this node's, until it is, and has been for a while.
 func (m *members) feel(ctx context.Context) {
 	reached, fit, good := m.n.now(), true, 0
-	for wait(ctx, feelEvery); ctx.Err() == nil; wait(ctx, feelEvery) {
+	rest := func() { wait(ctx, actors.UntilLook(egress.SinceBoot(), feelEvery)) }
+	for rest(); ctx.Err() == nil; rest() {
 		limited, cancel := context.WithTimeout(ctx, feelEvery)
 		err := m.reach(limited)
 		cancel()

@@ -6,6 +6,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/parleychat/parley/actors"
+	"github.com/parleychat/parley/egress"
 )
 
 const (
@@ -18,7 +21,7 @@ const (
 	busyPercent = 35
 
 	quietFor = time.Second
-	busyFor  = 250 * time.Millisecond
+	busyFor  = 500 * time.Millisecond
 )
 
 // adaptProcessors lets a process run on one of the runtime's processors (GOMAXPROCS)
@@ -44,7 +47,7 @@ func adaptProcessors() (stop func()) {
 func followLoad(done <-chan struct{}) {
 	defer runtime.SetDefaultGOMAXPROCS()
 	one, used, at := false, processCPU(), time.Now() //nolint:forbidigo // the load of this machine, not of what is simulated
-	next := time.NewTimer(quietFor)                  //nolint:forbidigo // as above
+	next := time.NewTimer(lookAgain(one))            //nolint:forbidigo // as above
 	defer next.Stop()
 	for {
 		select {
@@ -75,10 +78,11 @@ func enoughIsOne(isOne bool, used, passed time.Duration) bool {
 // lookAgain is how long after one look the next one comes: it is soon noticed that one
 // processor isn't enough any more.
 func lookAgain(isOne bool) time.Duration {
+	every := quietFor
 	if isOne {
-		return busyFor
+		every = busyFor
 	}
-	return quietFor
+	return actors.UntilLook(egress.SinceBoot(), every)
 }
 
 // setProcessors has the process run on one, or on as many as the machine has for it.

@@ -26,6 +26,10 @@ const (
 	tcpUserTimeout = 3 * time.Second
 	// healthPeriod is how often a pool replaces what it has lost.
 	healthPeriod = 5 * time.Second
+	// pingAfter is for how long a connection may have been idle without being asked
+	// whether it still works. A node that has nothing to do looks around every second,
+	// and would ask before each look.
+	pingAfter = 3 * time.Second
 )
 
 // settings are a session's. The planner's are there because statistics of queue
@@ -77,6 +81,7 @@ func (s *Store) connect(ctx context.Context, conns int) (*pgxpool.Pool, error) {
 	cfg.MaxConns, cfg.MinConns = int32(conns), int32(conns)
 	cfg.MaxConnLifetime, cfg.MaxConnIdleTime = 365*24*time.Hour, 365*24*time.Hour
 	cfg.HealthCheckPeriod = healthPeriod
+	cfg.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool { return p.IdleDuration > pingAfter }
 	// Behind a connection that broke there may be another database: a fail-over may
 	// have lost what the cache holds.
 	cfg.BeforeClose = func(*pgx.Conn) { s.aliases.forget() }
