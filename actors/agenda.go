@@ -12,7 +12,7 @@ const (
 	sweepParts   = 16              // of the shards, looked at in turn if there are even more
 	hurry        = 8               // so many looks take the time of one, while there are more
 	timerLimit   = 1024            // timers moved by one look
-	timerHorizon = time.Second     // longest wait between two looks for due timers
+	timerHorizon = time.Second     // between two looks for due timers, and half as much again before the second
 )
 
 // sweep wakes the conversations whose rows were forgotten, and lets idle ones
@@ -169,20 +169,24 @@ func (h *Host) dueAt(ms int64) {
 
 func (h *Host) fire(ctx context.Context) time.Duration {
 	if h.territory.in(held) == 0 {
-		return timerHorizon
+		return h.untilLook(timerHorizon)
 	}
+	horizon := h.untilLook(timerHorizon)
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StoreTimeout)
 	defer cancel()
-	rows, wait, err := h.cfg.Agenda.FireTimers(ctx, h.territory.Holds, timerLimit, timerHorizon)
+	rows, wait, err := h.cfg.Agenda.FireTimers(ctx, h.territory.Holds, timerLimit, horizon)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.log.ErrorContext(ctx, "fire timers", slog.Any("error", err))
 		}
-		return timerHorizon
+		return h.untilLook(timerHorizon)
 	}
 	h.metrics.fired.Add(float64(len(rows)))
 	h.Deliver(rows)
-	return min(wait, h.untilLook(timerHorizon))
+	if wait < horizon.Truncate(time.Millisecond) { // stores count in ms
+		return wait
+	}
+	return h.untilLook(timerHorizon)
 }
 
 // UntilLook is the time until the next of those looks that are taken every so often,

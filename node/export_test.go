@@ -155,10 +155,12 @@ var (
 )
 
 // On how many processors a process runs.
-var (
-	AdaptProcessors = adaptProcessors
-	EnoughIsOne     = enoughIsOne
-)
+var AdaptProcessors = adaptProcessors
+
+// EnoughIsOne is enoughIsOne.
+func EnoughIsOne(isOne bool, used, passed, late time.Duration, live uint64) bool {
+	return enoughIsOne(isOne, load{used: used, passed: passed, late: late, live: live})
+}
 
 // Announced is what a node does with what others have sent.
 type Announced struct{ a *announced }

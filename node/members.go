@@ -213,16 +213,16 @@ const aloneFor = 3 * time.Second
 // they do what was this node's, until it is, and has been for a while.
 func (m *members) feel(ctx context.Context) {
 	reached, fit, good := m.n.now(), true, 0
-	rest := func() { wait(ctx, actors.UntilLook(egress.SinceBoot(), feelEvery)) }
-	for rest(); ctx.Err() == nil; rest() {
+	rest := feelEvery
+	for wait(ctx, rest); ctx.Err() == nil; wait(ctx, rest) {
 		limited, cancel := context.WithTimeout(ctx, feelEvery)
 		err := m.reach(limited)
 		cancel()
 		now := m.n.now()
 		if good++; err != nil {
-			good = 0
+			good, rest = 0, feelEvery
 		} else {
-			reached = now
+			reached, rest = now, actors.UntilLook(egress.SinceBoot(), feelEvery)
 		}
 		switch {
 		case now.Sub(reached) >= feelFor:

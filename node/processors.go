@@ -19,9 +19,16 @@ const (
 	// busyPercent is from where on it waits for more than a quarter of that, which is
 	// worth a second processor.
 	busyPercent = 35
+	// lateMost is how late a look may come. A process that is later wants more than it
+	// gets, however little that is.
+	lateMost = 50 * time.Millisecond
+	// liveMost is with how much in memory one processor may be enough: to use more of
+	// them waits for the collection of garbage that is under way, which one alone takes
+	// long for if there is much.
+	liveMost = 64 << 20
 
 	quietFor = time.Second
-	busyFor  = 500 * time.Millisecond
+	busyFor  = 200 * time.Millisecond
 )
 
 // adaptProcessors lets a process run on one of the runtime's processors (GOMAXPROCS)
@@ -47,7 +54,8 @@ func adaptProcessors() (stop func()) {
 func followLoad(done <-chan struct{}) {
 	defer runtime.SetDefaultGOMAXPROCS()
 	one, used, at := false, processCPU(), time.Now() //nolint:forbidigo // the load of this machine, not of what is simulated
-	next := time.NewTimer(lookAgain(one))            //nolint:forbidigo // as above
+	rest := lookAgain(one)
+	next := time.NewTimer(rest) //nolint:forbidigo // as above
 	defer next.Stop()
 	for {
 		select {
@@ -55,24 +63,34 @@ func followLoad(done <-chan struct{}) {
 			return
 		case <-next.C:
 		}
-		usedNow, now := processCPU(), time.Now() //nolint:forbidigo // as above
-		is := enoughIsOne(one, usedNow-used, now.Sub(at))
+		usedNow, passed := processCPU(), time.Since(at) //nolint:forbidigo // as above
+		is := enoughIsOne(one, load{used: usedNow - used, passed: passed, late: passed - rest, live: liveBytes()})
 		if is != one {
 			setProcessors(is)
 		}
-		one, used, at = is, usedNow, now
-		next.Reset(lookAgain(one))
+		one, used, at = is, usedNow, time.Now() //nolint:forbidigo // as above
+		rest = lookAgain(one)
+		next.Reset(rest)
 	}
 }
 
-// enoughIsOne reports whether a process that has used so much of the CPU in so long a
-// time needs no more than one processor.
-func enoughIsOne(isOne bool, used, passed time.Duration) bool {
+// load is what a process had to do between two looks.
+type load struct {
+	used, passed time.Duration // of the CPU, and in all
+	late         time.Duration // by how much later than it should the look has come
+	live         uint64        // bytes in memory
+}
+
+// enoughIsOne reports whether a process needs no more than one processor.
+func enoughIsOne(isOne bool, l load) bool {
+	if l.late > lateMost || l.live > liveMost {
+		return false
+	}
 	limit := quietPercent
 	if isOne {
 		limit = busyPercent
 	}
-	return 100*used.Seconds() < float64(limit)*passed.Seconds()
+	return 100*l.used.Seconds() < float64(limit)*l.passed.Seconds()
 }
 
 // lookAgain is how long after one look the next one comes: it is soon noticed that one

@@ -12,22 +12,26 @@ import (
 
 func TestEnoughIsOne(t *testing.T) {
 	t.Parallel()
+	const ms = time.Millisecond
 	for _, c := range []struct {
-		what         string
-		one          bool
-		used, passed time.Duration
-		want         bool
+		what               string
+		one                bool
+		used, passed, late time.Duration
+		live               uint64
+		want               bool
 	}{
-		{"idle", false, 0, time.Second, true},
-		{"little", false, 249 * time.Millisecond, time.Second, true},
-		{"a quarter", false, 250 * time.Millisecond, time.Second, false},
-		{"a quarter, on one", true, 63 * time.Millisecond, 250 * time.Millisecond, true},
-		{"too much for one", true, 88 * time.Millisecond, 250 * time.Millisecond, false},
-		{"several cores", false, 4 * time.Second, time.Second, false},
-		{"stopped for a minute", true, time.Second, time.Minute, true},
-		{"no time", true, 0, 0, false},
+		{"idle", false, 0, time.Second, ms, 10 << 20, true},
+		{"little", false, 249 * ms, time.Second, ms, 10 << 20, true},
+		{"a quarter", false, 250 * ms, time.Second, ms, 10 << 20, false},
+		{"a quarter, on one", true, 50 * ms, 200 * ms, ms, 10 << 20, true},
+		{"too much for one", true, 70 * ms, 200 * ms, ms, 10 << 20, false},
+		{"several cores", false, 4 * time.Second, time.Second, ms, 10 << 20, false},
+		{"it wants more than it gets", true, 10 * ms, 260 * ms, 60 * ms, 10 << 20, false},
+		{"it had been stopped", false, 0, time.Minute, time.Minute, 10 << 20, false},
+		{"much in memory", true, 0, 200 * ms, ms, 65 << 20, false},
+		{"no time", true, 0, 0, 0, 0, false},
 	} {
-		if got := node.EnoughIsOne(c.one, c.used, c.passed); got != c.want {
+		if got := node.EnoughIsOne(c.one, c.used, c.passed, c.late, c.live); got != c.want {
 			t.Errorf("%s: %t, want %t", c.what, got, c.want)
 		}
 	}

@@ -53,7 +53,9 @@ func (c serveCommand) Run(ctx context.Context, sys *system) error {
 		return err
 	}
 	collectSeldom()
-	defer adaptProcessors()()
+	if cfg.kind() == storePostgres { // the embedded store's fsyncs each keep a processor for a while
+		defer adaptProcessors()()
+	}
 	err = node.Run(ctx)
 	if errors.Is(err, actors.ErrAbandoned) && ctx.Err() == nil {
 		return restart(err)
